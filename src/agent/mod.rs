@@ -1,0 +1,1 @@
+//! Sans-IO SIP caller and media server: demo, simulator, tests.

@@ -1,0 +1,244 @@
+//! Words that every layer shares: time, node ids, epochs, buckets, addresses of a hop, named limits. No logic.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// Microseconds of the boot-time clock. Comes in as `now` with every input; wall-clock steps cannot touch it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(u64);
+
+impl Time {
+    /// Before everything.
+    pub const ZERO: Time = Time(0);
+    /// After everything: the deadline of something that has none.
+    pub const NEVER: Time = Time(u64::MAX);
+
+    /// The instant `us` microseconds after boot.
+    pub const fn from_micros(us: u64) -> Self {
+        Time(us)
+    }
+
+    /// Microseconds since boot.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub const fn since(self, earlier: Time) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    fn add(self, rhs: Duration) -> Time {
+        Time(self.0.saturating_add(u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Time {
+    type Output = Time;
+
+    fn sub(self, rhs: Duration) -> Time {
+        Time(self.0.saturating_sub(u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A machine of the cluster: `cluster.mymemberid`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u16);
+
+/// A term of authority: a durable counter, made unique by the node that began it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch {
+    /// Grows with every start and every claim; survives restarts.
+    pub counter: u32,
+    /// The node that began the epoch.
+    pub node: NodeId,
+}
+
+/// Keyed hash of a Call-ID; all nodes of a cluster compute it alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallKey(pub u64);
+
+impl CallKey {
+    /// The bucket of the call: the unit of steering, digests and repair.
+    pub const fn bucket(self) -> Bucket {
+        Bucket((self.0 >> 52) as u16)
+    }
+}
+
+/// 12 bits of a [`CallKey`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bucket(pub u16);
+
+impl Bucket {
+    /// The shard that serves this bucket on a node with `shards` shards. Never goes on the wire.
+    pub const fn shard(self, shards: usize) -> usize {
+        self.0 as usize % shards
+    }
+}
+
+/// A position in a journal lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// A call pinned to one resource: keyed hash over (Call-ID, From tag, upstream branch, attempt index).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LegId(pub u64);
+
+/// A media server: hash of its canonical AOR, stable across reloads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId(pub u64);
+
+/// The model's session: groups legs, also over several Call-IDs. (RFC 3261's "session" is media.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// What carries a message over one hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Datagrams, RFC 3261 §18.
+    Udp,
+    /// Streams framed by Content-Length, RFC 3261 §18.3.
+    Tcp,
+}
+
+impl Transport {
+    /// As written in Via: `UDP`, `TCP`.
+    pub const fn via(self) -> &'static str {
+        match self {
+            Transport::Udp => "UDP",
+            Transport::Tcp => "TCP",
+        }
+    }
+
+    /// As written in a `transport` URI parameter: `udp`, `tcp`.
+    pub const fn param(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+
+    /// Reads either spelling, any case (RFC 3261 §7.3.1).
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text.eq_ignore_ascii_case(b"udp") {
+            Some(Transport::Udp)
+        } else if text.eq_ignore_ascii_case(b"tcp") {
+            Some(Transport::Tcp)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the transport itself retransmits: RFC 3261 §17 turns timers A, E, G, D, I, J, K off or to zero.
+    pub const fn reliable(self) -> bool {
+        matches!(self, Transport::Tcp)
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.param())
+    }
+}
+
+/// A stream connection, for as long as it lives. Ids are never used twice by one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// A configured listener: index into `sip.transport`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub u16);
+
+/// One hop as this node sees it: which listener, from where to where. Of a received message `remote` is its true
+/// source and `local` the address it came to; of a sent one `local` is the address it leaves from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow {
+    /// UDP or a stream.
+    pub transport: Transport,
+    /// The listener whose socket received or shall send it.
+    pub listener: ListenerId,
+    /// Our address. For a received message never a wildcard (IP_PKTINFO).
+    pub local: SocketAddr,
+    /// The other side's address.
+    pub remote: SocketAddr,
+    /// The stream, if there is one. For sending: preferred while it lives; else `remote` is connected to
+    /// (RFC 3261 §18.2.2).
+    pub conn: Option<ConnId>,
+}
+
+/// A host as written in a URI or Via.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host<'a> {
+    /// An IP literal; IPv6 without its brackets.
+    Ip(std::net::IpAddr),
+    /// A DNS name as written; compare without case.
+    Name(&'a [u8]),
+}
+
+/// Hash of `bytes` under `seed`, for tables that never leave the process. Not for adversaries who know the seed.
+pub fn table_hash(seed: u64, bytes: &[u8]) -> u64 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut h = seed ^ (bytes.len() as u64).wrapping_mul(K);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        h = fold(h ^ u64::from_le_bytes(*word), K ^ seed.rotate_left(17));
+    }
+    let mut last = [0u8; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    h = fold(h ^ u64::from_le_bytes(last), 0xe703_7ed1_a0b4_28db ^ seed);
+    fold(h, K)
+}
+
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+/// Numbers that bound this program. Full always has a defined, counted answer.
+pub mod limits {
+    use std::time::Duration;
+
+    /// Octets of one SIP message: what a UDP datagram can carry, and what a `u16` span can name.
+    pub const MESSAGE: usize = 65_535;
+    /// Header fields of one message.
+    pub const HEADERS: usize = 128;
+    /// Via values of one message; Max-Forwards 70 allows 71.
+    pub const VIAS: usize = 80;
+    /// Route values of one message.
+    pub const ROUTES: usize = 32;
+    /// Legs alive on one node.
+    pub const LEGS: usize = 1_000_000;
+    /// Transactions alive on one node.
+    pub const TRANSACTIONS: usize = 500_000;
+    /// Octets of one journal lane.
+    pub const LANE: usize = 1 << 20;
+    /// Stream connections of one node.
+    pub const CONNECTIONS: usize = 10_000;
+    /// Stream connections from one source address (resources are exempt).
+    pub const CONNECTIONS_PER_SOURCE: usize = 1_000;
+    /// Octets of one stream connection that no message has claimed yet.
+    pub const UNPARSED: usize = 64 * 1024;
+    /// Octets waiting to be written to one stream connection.
+    pub const OUTBOUND: usize = 1 << 20;
+    /// Datagrams handled per wake-up.
+    pub const BATCH: usize = 256;
+    /// Shards of a node.
+    pub const SHARDS: usize = 64;
+    /// Hosts learnt from the Contact and Record-Route of one resource.
+    pub const LEARNT_HOSTS: usize = 16;
+    /// Attempts of one INVITE: how many members are tried before the caller is told.
+    pub const ATTEMPTS: usize = 16;
+    /// A message larger than this prefers a stream when the target offers one (RFC 3261 §18.1.1).
+    pub const DATAGRAM_REQUEST: usize = 1_300;
+    /// A stream must complete a begun message within this time.
+    pub const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+    /// A stream without traffic is closed after this time.
+    pub const IDLE_DEADLINE: Duration = Duration::from_secs(600);
+}

@@ -1,0 +1,275 @@
+//! One machine of the pair, one value: 64 shards (all that happens per call), one hub (nothing per call), one farm
+//! (capacity), and the glue between them, written once.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crate::balance::{self, ResourceView};
+use crate::base::{Epoch, Flow, NodeId, ResourceId, Time};
+use crate::identity::Identities;
+use crate::out::Out;
+use crate::sip::Malformed;
+use crate::token::Keys;
+
+/// What the parts of a node are kept in. The core brings [`Single`]; `runtime` brings one with locks.
+pub trait Cells {
+    /// The cell of one part.
+    type Cell<T>: Cell<T>;
+}
+
+/// One part of a node.
+pub trait Cell<T> {
+    /// Wraps a part.
+    fn new(value: T) -> Self;
+    /// Lends it for one call. Never nested on the same cell.
+    fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R;
+}
+
+/// Cells for one thread: simulator, benches, fuzzing.
+#[derive(Debug)]
+pub struct Single;
+
+impl Cells for Single {
+    type Cell<T> = std::cell::RefCell<T>;
+}
+
+impl<T> Cell<T> for std::cell::RefCell<T> {
+    fn new(value: T) -> Self {
+        std::cell::RefCell::new(value)
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.borrow_mut())
+    }
+}
+
+/// What a node is made from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `cluster.mymemberid`.
+    pub node: NodeId,
+    /// The epoch of this start; its counter is durable and grows with each start.
+    pub epoch: Epoch,
+    /// Random per process start.
+    pub incarnation: u64,
+    /// Seed of everything random and of all table hashes.
+    pub seed: u64,
+    /// Keys of branches and tokens.
+    pub keys: Keys,
+    /// Our addresses.
+    pub identities: Identities,
+    /// Groups and resources.
+    pub farm: balance::Config,
+    /// How calls are handled.
+    pub proxy: ProxyConfig,
+    /// How many of each a node may hold.
+    pub capacity: Capacity,
+}
+
+/// How calls are handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// T1, default 500 ms (RFC 3261 §17.1.1.1).
+    pub t1: Duration,
+    /// T2, default 4 s.
+    pub t2: Duration,
+    /// T4, default 5 s.
+    pub t4: Duration,
+    /// Timer C, default 180 s (RFC 3261 §16.6 item 11: more than 3 minutes, so 181 s).
+    pub timer_c: Duration,
+    /// A leg without any message for this long is ended: default 2 h.
+    pub inactivity: Duration,
+    /// `Server` header value of responses of our own; empty: none.
+    pub server: String,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            t4: Duration::from_secs(5),
+            timer_c: Duration::from_secs(181),
+            inactivity: Duration::from_secs(7_200),
+            server: String::from("Tandem"),
+        }
+    }
+}
+
+/// How many of each a node may hold, and over how many shards they are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Shards, a power of two up to 64.
+    pub shards: usize,
+    /// Legs of the whole node.
+    pub legs: usize,
+    /// Transactions of the whole node.
+    pub transactions: usize,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        use crate::base::limits;
+        Self { shards: limits::SHARDS, legs: limits::LEGS, transactions: limits::TRANSACTIONS }
+    }
+}
+
+/// A message as it came in, lent for one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// From where, to which of our addresses.
+    pub flow: Flow,
+    /// Exactly one datagram, or one message framed from a stream.
+    pub bytes: &'a [u8],
+}
+
+/// Something that happened outside.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A datagram, or a message framed from a stream.
+    Message(Received<'a>),
+    /// A stream lost its framing; `bytes` is the head of the message at fault. The node may answer; the driver closes
+    /// the stream afterwards in any case.
+    BadStream(Received<'a>, Malformed),
+    /// Octets of ours that could not be delivered: a failed send, a refused connection, or the quotation in an ICMP
+    /// error. `flow` as in the transmit; the octets may be cut short.
+    Undelivered(Received<'a>),
+    /// What an operator or the driver wants.
+    Command(Command),
+}
+
+/// What an operator or the driver wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// No new calls: INVITEs get 503 with Retry-After, OPTIONS say so too. What lives goes on.
+    Drain,
+    /// The opposite.
+    Resume,
+}
+
+/// Scratch of one driver thread: message indexes, edit lists, batch tables. Reused, so that nothing is allocated per
+/// message.
+#[derive(Debug, Default)]
+pub struct Scratch {}
+
+/// Why the node wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimerName {
+    /// A transaction timer (RFC 3261 §17, table 4).
+    Transaction,
+    /// Timer C, a lease, a session expiry.
+    Coarse,
+    /// An OPTIONS probe is due or late.
+    Probe,
+}
+
+/// Plain counters of a node since its start, summed over its shards. The edge exports them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {}
+
+/// How much of everything is alive now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Answered legs.
+    pub legs: usize,
+    /// INVITEs without a final answer yet.
+    pub ringing: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Server transactions.
+    pub server_transactions: usize,
+    /// Client transactions.
+    pub client_transactions: usize,
+    /// Ended legs still remembered (64·T1).
+    pub remembered: usize,
+    /// Pending timers.
+    pub timers: usize,
+    /// Ports held.
+    pub grants: usize,
+}
+
+impl Gauges {
+    /// Whether every table is empty.
+    pub fn is_empty(&self) -> bool {
+        *self == Gauges::default()
+    }
+}
+
+/// One line of `tandem calls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegView {
+    /// Leg id in hexadecimal.
+    pub id: String,
+    /// Call-ID.
+    pub call_id: String,
+    /// Where it lives.
+    pub resource: ResourceId,
+    /// `trying`, `ringing`, `answered`.
+    pub state: &'static str,
+    /// When its INVITE came in.
+    pub since: Time,
+}
+
+/// One machine of the pair.
+pub struct Node<K: Cells> {
+    _cells: std::marker::PhantomData<K::Cell<()>>,
+}
+
+impl<K: Cells> Node<K> {
+    /// A node that serves from now on.
+    pub fn new(now: Time, config: Config) -> Self {
+        todo!("{now:?} {config:?}")
+    }
+
+    /// One input.
+    pub fn handle(&self, now: Time, input: Input<'_>, scratch: &mut Scratch, out: &mut Out) {
+        todo!("{now:?} {input:?} {scratch:?} {out:?}")
+    }
+
+    /// A batch of received messages: parsed before any lock, grouped by shard, each shard locked once.
+    pub fn handle_batch(&self, now: Time, batch: &[Received<'_>], scratch: &mut Scratch, out: &mut Out) {
+        for received in batch {
+            self.handle(now, Input::Message(*received), scratch, out);
+        }
+    }
+
+    /// Everything that is due at `now`.
+    pub fn handle_timeout(&self, now: Time, scratch: &mut Scratch, out: &mut Out) {
+        todo!("{now:?} {scratch:?} {out:?}")
+    }
+
+    /// When `handle_timeout` wants to be called next, and why.
+    pub fn next_timeout(&self) -> Option<(Time, TimerName)> {
+        todo!()
+    }
+
+    /// Replaces identities, keys, groups and proxy settings; calls go on. Node id, epoch, seed and capacity stay.
+    pub fn reconfigure(&self, now: Time, config: Config) {
+        todo!("{now:?} {config:?}")
+    }
+
+    /// Whether the node takes new calls.
+    pub fn draining(&self) -> bool {
+        todo!()
+    }
+
+    /// Counters since start.
+    pub fn stats(&self) -> Stats {
+        todo!()
+    }
+
+    /// What is alive now.
+    pub fn gauges(&self) -> Gauges {
+        todo!()
+    }
+
+    /// All resources.
+    pub fn resources(&self) -> Vec<ResourceView> {
+        todo!()
+    }
+
+    /// Up to `limit` legs.
+    pub fn legs(&self, limit: usize) -> Vec<LegView> {
+        todo!("{limit}")
+    }
+}

@@ -1,0 +1,128 @@
+//! [`Out`]: the driver's reusable arena. The core writes transmits, events and effects into it and keeps no output
+//! queue of its own; the driver drains it after it has released the shard.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::base::{ConnId, Flow, LegId, ResourceId, SessionId, Time};
+
+/// What one or more `handle` calls want done. Reused: `clear` keeps the capacity.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// The octets of all transmits, back to back. The one gather writes here.
+    pub arena: Vec<u8>,
+    /// What to send, in order.
+    pub transmits: Vec<Transmit>,
+    /// What happened, for logs, metrics and call detail records.
+    pub events: Vec<Event>,
+    /// Stream connections to close after their transmits are written.
+    pub close: Vec<ConnId>,
+}
+
+/// One message to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// From where to where. `remote` is meaningless while `name` is set.
+    pub flow: Flow,
+    /// Its octets in [`Out::arena`].
+    pub bytes: Range<u32>,
+    /// `host:port` or `host` in the arena, when the next hop is a DNS name that the driver must resolve first.
+    pub name: Option<Range<u32>>,
+}
+
+/// A fact about a call, complete enough for a call detail record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An INVITE was placed on a resource.
+    Placed {
+        /// The leg.
+        leg: LegId,
+        /// Its session.
+        session: SessionId,
+        /// Where it went.
+        resource: ResourceId,
+        /// 0 for the first choice.
+        attempt: u8,
+    },
+    /// A 2xx made the leg a call.
+    Answered {
+        /// The leg.
+        leg: LegId,
+        /// Who answered.
+        resource: ResourceId,
+        /// When its INVITE came in.
+        invited: Time,
+    },
+    /// An INVITE ended without a call; `status` is what the caller was told.
+    Failed {
+        /// The session of the last attempt.
+        session: SessionId,
+        /// The final status sent upstream.
+        status: u16,
+    },
+    /// An answered leg ended.
+    Ended {
+        /// The leg.
+        leg: LegId,
+        /// Where it was.
+        resource: ResourceId,
+        /// When it was answered.
+        answered: Time,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A resource changed its observed health.
+    Health {
+        /// Which.
+        resource: ResourceId,
+        /// Whether it takes new calls now.
+        usable: bool,
+    },
+}
+
+/// Why an answered leg ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// A BYE was answered (or timed out).
+    Bye,
+    /// Its Session-Expires passed without a refresh (RFC 4028 §10).
+    SessionExpired,
+    /// Nothing was heard of it for the inactivity lease.
+    Inactive,
+}
+
+impl Out {
+    /// An empty arena.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.transmits.clear();
+        self.events.clear();
+        self.close.clear();
+    }
+
+    /// Appends one transmit whose octets `write` puts into the arena. Nothing is added when `write` says `false`.
+    pub fn send(&mut self, flow: Flow, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        let start = self.arena.len();
+        if !write(&mut self.arena) {
+            self.arena.truncate(start);
+            return false;
+        }
+        self.transmits.push(Transmit { flow, bytes: start as u32..self.arena.len() as u32, name: None });
+        true
+    }
+
+    /// The octets of a transmit.
+    pub fn bytes(&self, transmit: &Transmit) -> &[u8] {
+        &self.arena[transmit.bytes.start as usize..transmit.bytes.end as usize]
+    }
+
+    /// The name to resolve of a transmit, if its next hop is one.
+    pub fn name(&self, transmit: &Transmit) -> Option<&[u8]> {
+        transmit.name.as_ref().map(|r| &self.arena[r.start as usize..r.end as usize])
+    }
+}

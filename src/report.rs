@@ -1,0 +1,1 @@
+//! What admin writes and the CLI reads.

@@ -1,0 +1,1 @@
+//! All side effects: sockets, clock, threads, files, HTTP, metrics export.
