@@ -1,0 +1,9 @@
+//! The lab: the `tandem` binary as a process of its own between SIPp, Kamailio and sockets of the test, on loopback
+//! addresses that no other test uses. One test at a time; every process is stopped by its id when its guard drops.
+//!
+//! `TANDEM_BIN` names the binary under test (`tests/run` sets it to the release build); without it the one that cargo
+//! built for this target is used.
+
+mod rig;
+
+mod generators;
