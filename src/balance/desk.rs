@@ -1,0 +1,123 @@
+//! What is asked of the Farm, and what it answers.
+
+use std::sync::Arc;
+
+use super::group::{Route, Terms};
+use super::health::Evidence;
+use crate::base::{Host, LegId, ResourceId, Time};
+
+/// What the proxy asks of the Farm. Limits, choice and reservation are one call. Every call that can change a
+/// resource's observed health says so through [`Desk::evidence`].
+pub trait Desk {
+    /// Chooses a member for a new INVITE and reserves one port on it.
+    fn admit(&self, now: Time, ask: &Ask<'_>) -> Result<Grant, Refusal>;
+    /// Gives `grant`'s port back and reserves one on the next member, in one step. On refusal the port is given back.
+    fn advance(&self, now: Time, grant: Grant, outcome: Outcome, ask: &Ask<'_>) -> Result<Grant, Refusal>;
+    /// Gives the port back.
+    fn release(&self, now: Time, grant: Grant, outcome: Outcome);
+    /// What a call or the network says of a member without a port being given back.
+    fn evidence(&self, now: Time, resource: ResourceId, evidence: Evidence);
+    /// Reserves a port for a leg that already lives on `resource` (rebuilt from its token). `None`: resource unknown.
+    /// Never refused for capacity: the call exists; above the limit it is debt.
+    fn adopt(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant>;
+    /// Whether `resource` is known to answer at this host (AOR, aliases, learnt hosts).
+    fn vouch(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> Vouch;
+    /// Remembers a host that `resource` itself named in Contact or Record-Route. Bounded per resource.
+    fn learn(&self, resource: ResourceId, host: &Host<'_>);
+}
+
+/// The Farm's answer to [`Desk::vouch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vouch {
+    /// The resource is known and answers there.
+    Known,
+    /// The resource is known and has never named that host.
+    Stranger,
+    /// No such resource.
+    NoResource,
+}
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The leg that will hold the port.
+    pub leg: LegId,
+    /// The service type, in the model's words (`voicexml`, `announcement`, `conference`, `msml`, …); `None`: any group.
+    pub service: Option<&'a str>,
+    /// Members that this INVITE has already tried.
+    pub tried: &'a [ResourceId],
+}
+
+/// A port of a resource, held by one leg or attempt. Neither `Clone` nor `Copy`; consumed by [`Desk::release`] or
+/// [`Desk::advance`].
+#[derive(Debug)]
+#[must_use = "a dropped grant is a leaked port"]
+pub struct Grant {
+    /// The resource.
+    pub resource: ResourceId,
+    /// The leg that holds it.
+    pub leg: LegId,
+    /// Where its INVITEs go.
+    pub route: Arc<Route>,
+    /// How its group wants attempts handled.
+    pub terms: Arc<Terms>,
+    /// Index in the Farm's ledger; private to `balance`.
+    pub(crate) slot: u32,
+}
+
+/// Why there is no grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No group serves this service type.
+    NoGroup,
+    /// Every usable member is full. `code` is the group's `noresource-response-code` (default 480).
+    Full {
+        /// Final status for the caller.
+        code: u16,
+    },
+    /// No member is usable, or all usable ones were tried. Same code.
+    NoMember {
+        /// Final status for the caller.
+        code: u16,
+    },
+}
+
+/// How an attempt or leg ended, told when its port is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The call took place and is over.
+    Completed,
+    /// The caller gave up.
+    Cancelled,
+    /// The member refused with this final status.
+    Refused(u16),
+    /// Nothing came in time.
+    TimedOut,
+    /// The transport failed.
+    Unreachable,
+    /// The leg's lease or Session-Expires passed.
+    Expired,
+}
+
+/// One line of `tandem resources`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceView {
+    /// Group name.
+    pub group: String,
+    /// AOR.
+    pub aor: String,
+    /// Its id.
+    pub id: ResourceId,
+    /// `up`, `suspect`, `overloaded`, `draining`, `down`.
+    pub health: &'static str,
+    /// Ports in use: the size of a set of grants.
+    pub in_use: u32,
+    /// `port-capacity`, `None` = unlimited.
+    pub capacity: Option<u32>,
+    /// INVITEs placed since start.
+    pub placed: u64,
+    /// INVITEs placed that ended without a call.
+    pub failed: u64,
+    /// Time of the last probe sent or answered.
+    pub last_probe: Option<Time>,
+}
