@@ -274,3 +274,357 @@ impl Farm {
         self.seen = self.seen.max(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use super::super::group::{GroupConfig, ResourceConfig, SchemeName};
+    use super::*;
+    use crate::base::{Flow, ListenerId, Transport};
+
+    const T0: Time = Time::from_micros(1_000_000);
+
+    fn resource(n: u64, port_capacity: Option<u32>) -> ResourceConfig {
+        let remote: SocketAddr = format!("192.0.2.{n}:5070").parse().unwrap();
+        let local = "192.0.2.254:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local, remote, conn: None };
+        let route = Route { authority: remote.to_string().into(), flow, stream: None };
+        ResourceConfig { id: ResourceId(n), aor: format!("sip:{remote}"), route, aliases: Vec::new(), port_capacity }
+    }
+
+    fn group(name: &str, scheme: SchemeName, resources: Vec<ResourceConfig>) -> GroupConfig {
+        GroupConfig {
+            name: name.into(),
+            service_types: Vec::new(),
+            scheme,
+            monitor: None,
+            noresource_response_code: 480,
+            terms: Terms { first_response_timeout: Duration::from_secs(2), retry_codes: Vec::new() },
+            resources,
+        }
+    }
+
+    fn farm(scheme: SchemeName, capacities: &[Option<u32>]) -> Farm {
+        let resources = (1..).zip(capacities).map(|(n, c)| resource(n, *c)).collect();
+        Farm::new(Config { groups: vec![group("g", scheme, resources)] })
+    }
+
+    fn ask(leg: u64, tried: &[ResourceId]) -> Ask<'_> {
+        Ask { leg: LegId(leg), service: None, tried }
+    }
+
+    fn take_down(farm: &mut Farm, resource: u64) {
+        for _ in 0..3 {
+            farm.evidence(T0, ResourceId(resource), Evidence::Unreachable);
+        }
+    }
+
+    /// Chosen resources of `count` calls that end at once.
+    fn deal(farm: &mut Farm, count: u64) -> Vec<u64> {
+        let one = |leg| {
+            let grant = farm.admit(T0, &ask(leg, &[])).unwrap();
+            let resource = grant.resource.0;
+            farm.release(T0, grant, Outcome::Completed);
+            resource
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// SplitMix64: the same numbers in every run.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) % bound
+        }
+    }
+
+    /// What the ledger must say: every grant that is alive, and how each resource is limited.
+    struct Model {
+        farm: Farm,
+        alive: Vec<Grant>,
+        capacities: Vec<Option<u32>>,
+        scheme: SchemeName,
+    }
+
+    impl Model {
+        fn in_use(&self, resource: ResourceId) -> u32 {
+            self.alive.iter().filter(|g| g.resource == resource).count() as u32
+        }
+
+        fn capacity(&self, resource: ResourceId) -> Option<u32> {
+            self.capacities[resource.0 as usize - 1]
+        }
+
+        /// Members that may take a call: untried and with a port left.
+        fn candidates(&self, tried: &[ResourceId]) -> Vec<ResourceId> {
+            let all = (1..=self.capacities.len() as u64).map(ResourceId);
+            all.filter(|r| !tried.contains(r) && self.capacity(*r).is_none_or(|c| self.in_use(*r) < c)).collect()
+        }
+
+        fn judge(&mut self, tried: &[ResourceId], answer: Result<Grant, Refusal>) {
+            let candidates = self.candidates(tried);
+            match answer {
+                Ok(grant) => {
+                    assert!(candidates.contains(&grant.resource), "{:?} of {candidates:?}", grant.resource);
+                    let share = |r: ResourceId| match self.scheme {
+                        SchemeName::RoundRobin => (0, 1),
+                        SchemeName::LeastUsed => (self.in_use(r), 1),
+                        SchemeName::LeastPercent => self.capacity(r).map_or((0, 1), |c| (self.in_use(r), c)),
+                    };
+                    let (part, whole) = share(grant.resource);
+                    for other in candidates {
+                        let (p, w) = share(other);
+                        assert!(
+                            u64::from(part) * u64::from(w) <= u64::from(p) * u64::from(whole),
+                            "{other:?} is less used"
+                        );
+                    }
+                    self.alive.push(grant);
+                }
+                Err(refusal) => {
+                    assert!(candidates.is_empty(), "{refusal:?} with {candidates:?}");
+                    let untried = (1..=self.capacities.len() as u64).any(|n| !tried.contains(&ResourceId(n)));
+                    let expected = if untried { Refusal::Full { code: 480 } } else { Refusal::NoMember { code: 480 } };
+                    assert_eq!(refusal, expected);
+                }
+            }
+        }
+
+        fn compare(&self) {
+            self.farm.check().unwrap();
+            let mut expected: Vec<_> = self.alive.iter().map(|g| (g.resource, g.leg)).collect();
+            let mut held: Vec<_> = self.farm.held().collect();
+            expected.sort();
+            held.sort();
+            assert_eq!(held, expected);
+            for row in self.farm.view() {
+                assert_eq!(row.in_use, self.in_use(row.id));
+            }
+            assert_eq!(self.farm.grants(), self.alive.len());
+        }
+    }
+
+    fn tried(dice: &mut Dice, members: u64) -> Vec<ResourceId> {
+        (0..dice.below(3)).map(|_| ResourceId(1 + dice.below(members))).collect()
+    }
+
+    fn run_model(scheme: SchemeName, seed: u64) {
+        let capacities = vec![Some(7), Some(3), None, Some(0), Some(11)];
+        let mut model = Model { farm: farm(scheme, &capacities), alive: Vec::new(), capacities, scheme };
+        let mut dice = Dice(seed);
+        for step in 0..10_000 {
+            let pick = |dice: &mut Dice, m: &Model| dice.below(m.alive.len() as u64) as usize;
+            match dice.below(10) {
+                0..5 => {
+                    let tried = tried(&mut dice, 5);
+                    let answer = model.farm.admit(T0, &ask(step, &tried));
+                    model.judge(&tried, answer);
+                }
+                5..8 if !model.alive.is_empty() => {
+                    let at = pick(&mut dice, &model);
+                    let grant = model.alive.swap_remove(at);
+                    model.farm.release(T0, grant, Outcome::Completed);
+                }
+                8..10 if !model.alive.is_empty() => {
+                    let at = pick(&mut dice, &model);
+                    let grant = model.alive.swap_remove(at);
+                    let mut tried = tried(&mut dice, 5);
+                    let left = grant.resource;
+                    let answer = model.farm.advance(T0, grant, Outcome::Refused(500), &ask(step, &tried));
+                    tried.push(left);
+                    model.judge(&tried, answer);
+                }
+                _ => {}
+            }
+            if step % 16 == 0 {
+                model.compare();
+            }
+        }
+        model.compare();
+        for grant in model.alive.drain(..) {
+            model.farm.release(T0, grant, Outcome::Expired);
+        }
+        model.compare();
+        assert_eq!(model.farm.grants(), 0);
+    }
+
+    #[test]
+    fn ledger_and_schemes_agree_with_the_model() {
+        for (scheme, seed) in [(SchemeName::RoundRobin, 1), (SchemeName::LeastUsed, 2), (SchemeName::LeastPercent, 3)] {
+            run_model(scheme, seed);
+        }
+    }
+
+    #[test]
+    fn round_robin_goes_round() {
+        let mut farm = farm(SchemeName::RoundRobin, &[None, None, None]);
+        assert_eq!(deal(&mut farm, 7), [1, 2, 3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn round_robin_stays_even_when_calls_move_on() {
+        let mut farm = farm(SchemeName::RoundRobin, &[None; 5]);
+        let mut dice = Dice(4);
+        let mut counts = BTreeMap::<u64, u64>::new();
+        for leg in 0..10_000 {
+            let mut tried = Vec::new();
+            let mut grant = farm.admit(T0, &ask(leg, &tried)).unwrap();
+            *counts.entry(grant.resource.0).or_default() += 1;
+            while dice.below(3) == 0 && tried.len() < 2 {
+                tried.push(grant.resource);
+                grant = farm.advance(T0, grant, Outcome::Refused(503), &ask(leg, &tried)).unwrap();
+                *counts.entry(grant.resource.0).or_default() += 1;
+            }
+            farm.release(T0, grant, Outcome::Completed);
+            let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+            assert!(counts.len() < 5 || most - least <= 1, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_was_full_or_away_is_not_flooded() {
+        let mut farm = farm(SchemeName::RoundRobin, &[Some(1), None, None]);
+        let first = farm.admit(T0, &ask(0, &[])).unwrap();
+        assert_eq!(first.resource, ResourceId(1));
+        assert_eq!(deal(&mut farm, 6), [2, 3, 2, 3, 2, 3]);
+        farm.release(T0, first, Outcome::Completed);
+        assert_eq!(deal(&mut farm, 6), [1, 2, 3, 1, 2, 3]);
+    }
+
+    #[test]
+    fn equal_loads_are_dealt_in_turn() {
+        for scheme in [SchemeName::LeastUsed, SchemeName::LeastPercent] {
+            let mut farm = farm(scheme, &[Some(4), Some(4), Some(4)]);
+            assert_eq!(deal(&mut farm, 6), [1, 2, 3, 1, 2, 3]);
+        }
+    }
+
+    #[test]
+    fn least_percent_fills_by_share() {
+        let mut farm = farm(SchemeName::LeastPercent, &[Some(10), Some(30)]);
+        let grants: Vec<Grant> = (0..20).map(|leg| farm.admit(T0, &ask(leg, &[])).unwrap()).collect();
+        assert_eq!(grants.iter().filter(|g| g.resource == ResourceId(1)).count(), 5);
+        grants.into_iter().for_each(|g| farm.release(T0, g, Outcome::Completed));
+    }
+
+    #[test]
+    fn suspects_serve_before_a_refusal_and_the_dead_never() {
+        let mut farm = farm(SchemeName::RoundRobin, &[None, None, None]);
+        farm.evidence(T0, ResourceId(1), Evidence::Unreachable);
+        assert_eq!(deal(&mut farm, 3), [2, 3, 2]);
+        take_down(&mut farm, 2);
+        take_down(&mut farm, 3);
+        assert_eq!(deal(&mut farm, 3), [1, 1, 1]);
+        take_down(&mut farm, 1);
+        assert_eq!(farm.admit(T0, &ask(0, &[])).unwrap_err(), Refusal::NoMember { code: 480 });
+    }
+
+    #[test]
+    fn changes_tell_the_way_down_and_the_way_back() {
+        let mut farm = farm(SchemeName::RoundRobin, &[None, None]);
+        let told = |resource, usable| Some(HealthChange { resource: ResourceId(resource), usable });
+        take_down(&mut farm, 1);
+        take_down(&mut farm, 1);
+        assert_eq!(farm.take_changes(), told(1, false));
+        assert_eq!(farm.take_changes(), None);
+        let later = T0 + Duration::from_secs(10);
+        let grant = farm.admit(later, &ask(0, &[ResourceId(2)])).unwrap();
+        assert_eq!(grant.resource, ResourceId(1), "the trial call");
+        farm.evidence(later, ResourceId(1), Evidence::Answered);
+        take_down(&mut farm, 2);
+        assert_eq!(farm.take_changes(), told(1, true));
+        assert_eq!(farm.take_changes(), told(2, false));
+        assert_eq!(farm.take_changes(), None);
+        farm.release(later, grant, Outcome::Completed);
+    }
+
+    #[test]
+    fn the_first_group_that_serves_decides() {
+        let mut voice = group("voice", SchemeName::RoundRobin, vec![resource(1, Some(0))]);
+        voice.service_types = vec!["voicexml".into()];
+        voice.noresource_response_code = 486;
+        let mut media = group("media", SchemeName::RoundRobin, vec![resource(2, None)]);
+        media.service_types = vec!["VoiceXML".into(), "announcement".into()];
+        let mut farm = Farm::new(Config { groups: vec![voice, media] });
+        let mut admit = |service| {
+            let ask = Ask { leg: LegId(0), service, tried: &[] };
+            farm.admit(T0, &ask).map(|g| {
+                let resource = g.resource.0;
+                farm.release(T0, g, Outcome::Completed);
+                resource
+            })
+        };
+        assert_eq!(admit(Some("voicexml")), Err(Refusal::Full { code: 486 }));
+        assert_eq!(admit(None), Err(Refusal::Full { code: 486 }));
+        assert_eq!(admit(Some("announcement")), Ok(2));
+        assert_eq!(admit(Some("conference")), Err(Refusal::NoGroup));
+        assert_eq!(Farm::new(Config::default()).admit(T0, &ask(0, &[])).unwrap_err(), Refusal::NoGroup);
+    }
+
+    #[test]
+    fn a_removed_member_drains_and_vanishes_with_its_last_grant() {
+        let mut farm = farm(SchemeName::RoundRobin, &[Some(4), Some(4)]);
+        let grant = farm.admit(T0, &ask(7, &[])).unwrap();
+        farm.learn(ResourceId(1), &Host::Name(b"mcp1"));
+        let without = || Config { groups: vec![group("g", SchemeName::RoundRobin, vec![resource(2, Some(4))])] };
+        farm.reconfigure(T0, without());
+        farm.check().unwrap();
+        assert_eq!(deal(&mut farm, 3), [2, 2, 2]);
+        let rows = farm.view();
+        assert_eq!((rows[1].id, rows[1].health, rows[1].in_use), (ResourceId(1), "draining", 1));
+        assert_eq!(farm.vouch(ResourceId(1), &Host::Name(b"MCP1"), 5060), Vouch::Known);
+        assert_eq!(farm.vouch(ResourceId(1), &Host::Name(b"mcp2"), 5060), Vouch::Stranger);
+        farm.release(T0, grant, Outcome::Completed);
+        farm.check().unwrap();
+        assert_eq!(farm.vouch(ResourceId(1), &Host::Name(b"mcp1"), 5060), Vouch::NoResource);
+        assert!(farm.adopt(T0, ResourceId(1), LegId(8)).is_none());
+        assert_eq!(farm.view().len(), 1);
+    }
+
+    #[test]
+    fn what_remains_keeps_grants_health_and_its_place_in_the_round() {
+        let config = |capacity| {
+            let resources = (1..4).map(|n| resource(n, capacity)).collect();
+            Config { groups: vec![group("g", SchemeName::RoundRobin, resources)] }
+        };
+        let mut farm = Farm::new(config(Some(4)));
+        let grant = farm.admit(T0, &ask(0, &[])).unwrap();
+        take_down(&mut farm, 2);
+        farm.reconfigure(T0, config(Some(1)));
+        farm.check().unwrap();
+        assert_eq!((farm.view()[0].in_use, farm.view()[1].health), (1, "down"));
+        assert_eq!(deal(&mut farm, 2), [3, 3], "1 is full, 2 is down");
+        farm.release(T0, grant, Outcome::Completed);
+        assert_eq!(deal(&mut farm, 3), [1, 3, 1]);
+    }
+
+    #[test]
+    fn adopted_grants_are_debt_that_blocks_new_calls() {
+        let mut farm = farm(SchemeName::LeastUsed, &[Some(1)]);
+        let adopted: Vec<Grant> = (0..3).map(|n| farm.adopt(T0, ResourceId(1), LegId(n)).unwrap()).collect();
+        assert_eq!((farm.view()[0].in_use, farm.view()[0].placed), (3, 0));
+        for grant in adopted {
+            assert_eq!(farm.admit(T0, &ask(9, &[])).unwrap_err(), Refusal::Full { code: 480 });
+            farm.release(T0, grant, Outcome::Expired);
+        }
+        assert_eq!(deal(&mut farm, 1), [1]);
+    }
+
+    #[test]
+    fn placed_and_failed_count_invites() {
+        let mut farm = farm(SchemeName::RoundRobin, &[None, None]);
+        let grant = farm.admit(T0, &ask(1, &[])).unwrap();
+        let grant = farm.advance(T0, grant, Outcome::TimedOut, &ask(1, &[])).unwrap();
+        farm.release(T0, grant, Outcome::Completed);
+        let counts: Vec<_> = farm.view().iter().map(|r| (r.placed, r.failed)).collect();
+        assert_eq!(counts, [(1, 1), (1, 0)]);
+    }
+}
