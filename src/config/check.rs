@@ -1,0 +1,59 @@
+//! `tandem check FILE`: what the text means, or all that is wrong with it.
+
+use std::fmt::Write;
+
+use super::Settings;
+
+/// What `tandem check` prints, and how it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Lines for people: `FILE:LINE:COLUMN: …` for each finding, then one line that sums up.
+    pub report: String,
+    /// Exit code: 0 if the configuration is sound (warnings or not), 1 if not.
+    pub code: u8,
+}
+
+/// Checks a configuration without touching anything. `path` is only printed.
+pub fn check(path: &str, text: &str) -> Checked {
+    let mut report = String::new();
+    match Settings::parse(text) {
+        Ok((settings, warnings)) => {
+            for warning in &warnings {
+                line(&mut report, format_args!("{path}:{}: warning: {}", warning.place, warning.told()));
+            }
+            line(&mut report, format_args!("{path}: sound: {}", summary(&settings)));
+            Checked { report, code: 0 }
+        }
+        Err(errors) => {
+            for error in &errors {
+                line(&mut report, format_args!("{path}:{error}"));
+            }
+            let count = counted(errors.len(), "error");
+            line(&mut report, format_args!("{path}: not usable: {count}"));
+            Checked { report, code: 1 }
+        }
+    }
+}
+
+fn summary(settings: &Settings) -> String {
+    let resources: Vec<_> = settings.groups.iter().flat_map(|g| &g.resources).collect();
+    let ports: u64 = resources.iter().filter_map(|r| r.port_capacity).map(u64::from).sum();
+    let unlimited = resources.iter().filter(|r| r.port_capacity.is_none()).count();
+    let also = if unlimited > 0 { format!(" and {unlimited} without limit") } else { String::new() };
+    format!(
+        "{}, {}, {} with {}{also}",
+        counted(settings.listeners.len(), "listener"),
+        counted(settings.groups.len(), "group"),
+        counted(resources.len(), "resource"),
+        counted(ports as usize, "port"),
+    )
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn line(report: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(report, "{text}");
+}
