@@ -1,1 +1,9 @@
 //! All side effects: sockets, clock, threads, files, HTTP, metrics export.
+
+pub mod datagram;
+pub mod sys;
+pub mod cells;
+pub mod stats;
+pub mod state;
+pub mod socket;
+pub mod route;

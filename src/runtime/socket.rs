@@ -1,0 +1,223 @@
+//! Binding the listeners of `sip.transport`, and the identities that they give.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::base::{ListenerId, Transport};
+use crate::config::Listen;
+use crate::identity::{Identities, Identity};
+use crate::runtime::sys;
+
+/// Octets asked of the kernel for each direction of a UDP socket: about 20 ms of the densest traffic we know of.
+const BUFFER: usize = 4 << 20;
+
+/// How long a receive that waits for one datagram waits ([`sys::Wait::ForOne`]).
+pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1_024;
+
+/// A listener that could not be bound.
+#[derive(Debug)]
+pub struct BindError {
+    /// As configured.
+    pub listen: Listen,
+    /// Why not.
+    pub source: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listen { transport, addr } = self.listen;
+        write!(f, "cannot listen on {transport}:{addr}: ")?;
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => {
+                let flag = if transport == Transport::Udp { "u" } else { "t" };
+                let port = addr.port();
+                write!(
+                    f,
+                    "another process has it (ss -l{flag}np 'sport = :{port}' shows which); stop it or change sip.transport"
+                )
+            }
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in the unit file)")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "no interface of this host has {} (ip addr shows them); change sip.transport", addr.ip())
+            }
+            _ => write!(f, "{}", self.source),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub enum Bound {
+    /// Receives and sends datagrams.
+    Udp(UdpListener),
+    /// Accepts streams.
+    Tcp {
+        /// Its address; the port is the bound one.
+        addr: SocketAddr,
+        /// The socket, non-blocking.
+        socket: TcpListener,
+    },
+}
+
+/// A UDP socket of `sip.transport`.
+#[derive(Debug)]
+pub struct UdpListener {
+    /// The socket. It blocks; those who may not wait say so with each call.
+    pub socket: UdpSocket,
+    /// Its address; may be a wildcard, the port is the bound one.
+    pub addr: SocketAddr,
+}
+
+impl Bound {
+    /// Binds one entry of `sip.transport`.
+    pub fn new(listen: &Listen) -> Result<Self, BindError> {
+        let bind = || match listen.transport {
+            Transport::Udp => udp(listen.addr).map(Bound::Udp),
+            Transport::Tcp => tcp(listen.addr),
+        };
+        bind().map_err(|source| BindError { listen: *listen, source })
+    }
+
+    /// UDP or TCP.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Bound::Udp(_) => Transport::Udp,
+            Bound::Tcp { .. } => Transport::Tcp,
+        }
+    }
+
+    /// The bound address; may be a wildcard.
+    pub fn addr(&self) -> SocketAddr {
+        match self {
+            Bound::Udp(udp) => udp.addr,
+            Bound::Tcp { addr, .. } => *addr,
+        }
+    }
+}
+
+fn udp(addr: SocketAddr) -> io::Result<UdpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() {
+        // So that udp:[::]:5060 and udp:0.0.0.0:5060 stand side by side.
+        socket.set_only_v6(true)?;
+    }
+    sys::prepare(socket.as_fd(), addr.is_ipv6())?;
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.set_send_buffer_size(BUFFER)?;
+    socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
+    socket.bind(&addr.into())?;
+    let socket = UdpSocket::from(socket);
+    let addr = socket.local_addr()?;
+    warn_small_buffers(&socket2::SockRef::from(&socket), addr)?;
+    Ok(UdpListener { socket, addr })
+}
+
+/// The kernel cuts a request down to its limit in silence, and reports twice what it granted.
+fn warn_small_buffers(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    let (receive, send) = (socket.recv_buffer_size()? / 2, socket.send_buffer_size()? / 2);
+    for (granted, limit) in [(receive, "net.core.rmem_max"), (send, "net.core.wmem_max")] {
+        if granted < BUFFER {
+            tracing::warn!(
+                "udp:{addr} has a buffer of {granted} octets instead of {BUFFER}: {limit} is too small for bursts \
+                 (cure: sysctl -w {limit}={BUFFER})"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn tcp(addr: SocketAddr) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait for the TIME_WAIT of the last run.
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let socket = TcpListener::from(socket);
+    Ok(Bound::Tcp { addr: socket.local_addr()?, socket })
+}
+
+/// What listeners look like to those who only choose among them: transport and bound address, index = listener id.
+pub fn addresses(bound: &[Bound]) -> Vec<Listen> {
+    bound.iter().map(|b| Listen { transport: b.transport(), addr: b.addr() }).collect()
+}
+
+/// The identities of bound listeners: a concrete address is one itself; a wildcard gives one per local address of its
+/// family (`local`), loopback last, so that the first one is an address that others can reach.
+pub fn identities(listeners: &[Listen], local: &[IpAddr]) -> Identities {
+    let mut hosts: Vec<IpAddr> = local.iter().copied().filter(|ip| !is_link_local(ip)).collect();
+    hosts.sort_by_key(IpAddr::is_loopback);
+    let of_listener = |(n, listen): (usize, &Listen)| {
+        let fits = |ip: &&IpAddr| ip.is_ipv4() == listen.addr.is_ipv4();
+        let ips: Vec<IpAddr> = match listen.addr.ip() {
+            ip if ip.is_unspecified() => hosts.iter().filter(fits).copied().collect(),
+            ip => vec![ip],
+        };
+        let (transport, port) = (listen.transport, listen.addr.port());
+        ips.into_iter().map(move |ip| Identity::new(transport, SocketAddr::new(ip, port), ListenerId(n as u16)))
+    };
+    Identities::new(listeners.iter().enumerate().flat_map(of_listener))
+}
+
+/// A link-local address means nothing without its interface, which a URI cannot name.
+fn is_link_local(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(transport: Transport, addr: &str) -> Listen {
+        Listen { transport, addr: addr.parse().unwrap() }
+    }
+
+    #[test]
+    fn both_families_share_a_port() {
+        let six = Bound::new(&listen(Transport::Udp, "[::]:0")).unwrap();
+        let addr = format!("0.0.0.0:{}", six.addr().port());
+        let four = Bound::new(&listen(Transport::Udp, &addr)).unwrap();
+        assert_eq!(four.addr().port(), six.addr().port());
+        let error = Bound::new(&listen(Transport::Udp, &addr)).unwrap_err().to_string();
+        assert!(error.contains(&format!("udp:{addr}")) && error.contains("another process has it"), "{error}");
+    }
+
+    #[test]
+    fn errors_name_the_cure() {
+        let error = Bound::new(&listen(Transport::Tcp, "192.0.2.77:5060")).unwrap_err().to_string();
+        assert!(error.contains("tcp:192.0.2.77:5060") && error.contains("no interface of this host"), "{error}");
+    }
+
+    #[test]
+    fn a_wildcard_is_every_local_address_of_its_family() {
+        let listeners = [listen(Transport::Udp, "0.0.0.0:5060"), listen(Transport::Tcp, "[2001:db8::9]:5061")];
+        let local = ["127.0.0.1", "192.0.2.1", "fe80::1", "2001:db8::9"].map(|ip| ip.parse().unwrap());
+        let table = identities(&listeners, &local);
+        let texts: Vec<&str> = table.iter().map(Identity::text).collect();
+        assert_eq!(texts, ["192.0.2.1:5060", "127.0.0.1:5060", "[2001:db8::9]:5061"]);
+        assert_eq!(table.iter().map(|i| i.listener.0).collect::<Vec<_>>(), [0, 0, 1]);
+    }
+}
