@@ -389,8 +389,12 @@ fn write_control<T: Plain>(header: &mut msghdr, control: &mut Control, level: c_
 
 fn address(storage: &sockaddr_storage) -> Option<SocketAddr> {
     // SAFETY: `to` is room for a sockaddr_storage, and `storage` is copied whole.
-    let copied = unsafe { SockAddr::try_init(|to, _| Ok(ptr::write(to.cast(), *storage))) };
-    copied.ok()?.1.as_socket()
+    let fill = |to: *mut _, _| {
+        unsafe { ptr::write(to, *storage) };
+        Ok(())
+    };
+    let (_, address) = unsafe { SockAddr::try_init(|to, length| fill(to.cast(), length)) }.ok()?;
+    address.as_socket()
 }
 
 #[cfg(test)]
