@@ -9,6 +9,7 @@ mod sections;
 mod groups;
 mod sound;
 mod check;
+mod plan;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::node::ProxyConfig;
 pub use check::{Checked, check};
 pub use finding::{ConfigError, Finding, Place, Places, Warning};
 use keys::Keys;
+pub use plan::{Change, Edit, Plan, plan};
 use reader::{Reader, Section, Value};
 
 /// A configuration that is sound. Only [`Settings::parse`] makes one.

@@ -1,0 +1,314 @@
+//! What a reload changes, in operators' words, or why it is refused.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::finding::{ConfigError, Finding};
+use super::{Group, Resource, Settings};
+
+/// A reload that can be applied while calls go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order of the new text, removals last. Empty: the two mean the same.
+    pub changes: Vec<Change>,
+}
+
+/// One change of a [`Plan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A key outside of the groups.
+    Setting(Edit),
+    /// A new group; its resources follow.
+    GroupAdded {
+        /// Its name.
+        group: String,
+    },
+    /// A group that is gone; its resources follow.
+    GroupRemoved {
+        /// Its name.
+        group: String,
+    },
+    /// A key of a group.
+    Group {
+        /// Its name.
+        group: String,
+        /// Which key.
+        edit: Edit,
+    },
+    /// The groups, or one group's resources, stand in another order.
+    Order {
+        /// The group; `None`: the groups themselves.
+        group: Option<String>,
+    },
+    /// A new resource: it takes calls at once.
+    ResourceAdded {
+        /// Its group.
+        group: String,
+        /// As written.
+        aor: String,
+        /// `port-capacity`.
+        port_capacity: Option<u32>,
+    },
+    /// A resource that is gone: it drains, that is, it takes no new call and keeps those that it has.
+    ResourceRemoved {
+        /// The group that it was in.
+        group: String,
+        /// As written.
+        aor: String,
+    },
+    /// A resource that changed its group; its calls stay.
+    ResourceMoved {
+        /// As written.
+        aor: String,
+        /// The group that it was in.
+        from: String,
+        /// The group that it is in.
+        to: String,
+    },
+    /// A key of a resource; its calls stay.
+    Resource {
+        /// As written.
+        aor: String,
+        /// Which key.
+        edit: Edit,
+    },
+}
+
+/// A key and its two values, as an operator would write them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// As in the text.
+    pub key: &'static str,
+    /// What it was.
+    pub from: String,
+    /// What it becomes.
+    pub to: String,
+}
+
+/// Compares what runs with what shall run. Refused, with all reasons, if part of it needs a restart.
+pub fn plan(old: &Settings, new: &Settings) -> Result<Plan, Vec<ConfigError>> {
+    let refused: Vec<ConfigError> = fixed(old, new).map(|edit| needs_restart(new, edit)).collect();
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    let mut changes: Vec<Change> = settings(old, new).map(Change::Setting).collect();
+    order(&mut changes, None, old.groups.iter().map(|g| &g.name), new.groups.iter().map(|g| &g.name));
+    for group in &new.groups {
+        self::group(&mut changes, old, group);
+    }
+    for group in &old.groups {
+        removed(&mut changes, group, new);
+    }
+    Ok(Plan { changes })
+}
+
+/// What is bound, or written into dialogs, at the start.
+fn fixed(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
+    let listeners = |s: &Settings| s.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let secret = |s: &Settings| s.cluster.secret_file.as_ref().map_or("none".into(), |p| p.display().to_string());
+    let state = |s: &Settings| s.cluster.state_dir.display().to_string();
+    [
+        edit("cluster.name", &old.cluster.name, &new.cluster.name),
+        edit("cluster.mymemberid", old.cluster.node.0, new.cluster.node.0),
+        edit("cluster.secret-file", secret(old), secret(new)),
+        edit("cluster.state-dir", state(old), state(new)),
+        edit("proxy.sip.transport", listeners(old), listeners(new)),
+        edit("proxy.sip.threadpoolsize", old.workers, new.workers),
+        edit("admin.listen", old.admin, new.admin),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn needs_restart(new: &Settings, edit: Edit) -> ConfigError {
+    Finding {
+        place: new.places.of(edit.key),
+        key: edit.key.into(),
+        cause: format!("`{}` cannot change from {} to {} while calls go on", edit.key, edit.from, edit.to),
+        suggestion: Some(String::from("put it back, or restart")),
+    }
+}
+
+fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
+    let (a, b) = (&old.proxy, &new.proxy);
+    [
+        spans("sip.timer.t1", a.t1, b.t1),
+        spans("sip.timer.t2", a.t2, b.t2),
+        spans("sip.timer.t4", a.t4, b.t4),
+        spans("sip.timer.c", a.timer_c, b.timer_c),
+        spans("inactivity-lease", a.inactivity, b.inactivity),
+        spans("drain-timeout", old.drain_timeout, new.drain_timeout),
+        edit("server-header", quoted(&a.server), quoted(&b.server)),
+        edit("level", word(old.log_level), word(new.log_level)),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn group(changes: &mut Vec<Change>, old: &Settings, group: &Group) {
+    let name = || group.name.clone();
+    match old.groups.iter().find(|g| g.name == group.name) {
+        None => changes.push(Change::GroupAdded { group: name() }),
+        Some(was) => {
+            changes.extend(group_edits(was, group).map(|edit| Change::Group { group: name(), edit }));
+            let ids = |g: &'_ Group| g.resources.iter().map(|r| r.canonical.clone()).collect::<Vec<_>>();
+            order(changes, Some(&group.name), ids(was).iter(), ids(group).iter());
+        }
+    }
+    for resource in &group.resources {
+        let Some((from, was)) = find(old, &resource.canonical) else {
+            let (aor, port_capacity) = (resource.aor.clone(), resource.port_capacity);
+            changes.push(Change::ResourceAdded { group: name(), aor, port_capacity });
+            continue;
+        };
+        if from.name != group.name {
+            let aor = resource.aor.clone();
+            changes.push(Change::ResourceMoved { aor, from: from.name.clone(), to: name() });
+        }
+        let aor = || resource.aor.clone();
+        changes.extend(resource_edits(was, resource).map(|edit| Change::Resource { aor: aor(), edit }));
+    }
+}
+
+fn removed(changes: &mut Vec<Change>, group: &Group, new: &Settings) {
+    let name = || group.name.clone();
+    if !new.groups.iter().any(|g| g.name == group.name) {
+        changes.push(Change::GroupRemoved { group: name() });
+    }
+    for resource in group.resources.iter().filter(|r| find(new, &r.canonical).is_none()) {
+        changes.push(Change::ResourceRemoved { group: name(), aor: resource.aor.clone() });
+    }
+}
+
+fn find<'s>(settings: &'s Settings, canonical: &str) -> Option<(&'s Group, &'s Resource)> {
+    let mut all = settings.groups.iter().flat_map(|g| g.resources.iter().map(move |r| (g, r)));
+    all.find(|(_, r)| r.canonical == canonical)
+}
+
+fn group_edits(was: &Group, is: &Group) -> impl Iterator<Item = Edit> {
+    let monitor = |g: &Group| {
+        g.monitor.map_or("none".into(), |m| {
+            let (interval, timeout) = (m.interval, m.timeout);
+            format!(
+                "option every {interval:?} within {timeout:?}, down after {}, up after {}",
+                m.down_after, m.up_after
+            )
+        })
+    };
+    let services = |g: &Group| if g.service_types.is_empty() { "all".into() } else { g.service_types.join(" ") };
+    [
+        edit("service-types", services(was), services(is)),
+        edit("load-balance-scheme", scheme(was), scheme(is)),
+        edit("monitor-method", monitor(was), monitor(is)),
+        edit("noresource-response-code", was.noresource_response_code, is.noresource_response_code),
+        spans("first-response-timeout", was.terms.first_response_timeout, is.terms.first_response_timeout),
+        edit("retry-codes", codes(&was.terms.retry_codes), codes(&is.terms.retry_codes)),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn resource_edits(was: &Resource, is: &Resource) -> impl Iterator<Item = Edit> {
+    let aliases = |r: &Resource| match r.aliases.as_slice() {
+        [] => "none".into(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    };
+    [
+        edit("aor", &was.aor, &is.aor),
+        edit("port-capacity", ports(was.port_capacity), ports(is.port_capacity)),
+        edit("aliases", aliases(was), aliases(is)),
+        edit("tcp", was.also_tcp, is.also_tcp),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Whether those that both sides have stand in another order.
+fn order<'s>(
+    changes: &mut Vec<Change>,
+    group: Option<&str>,
+    old: impl Iterator<Item = &'s String> + Clone,
+    new: impl Iterator<Item = &'s String> + Clone,
+) {
+    let before: Vec<_> = old.clone().filter(|o| new.clone().any(|n| n == *o)).collect();
+    let after: Vec<_> = new.filter(|n| old.clone().any(|o| o == *n)).collect();
+    if before != after {
+        changes.push(Change::Order { group: group.map(String::from) });
+    }
+}
+
+fn edit(key: &'static str, from: impl ToString, to: impl ToString) -> Option<Edit> {
+    let (from, to) = (from.to_string(), to.to_string());
+    (from != to).then_some(Edit { key, from, to })
+}
+
+fn spans(key: &'static str, from: std::time::Duration, to: std::time::Duration) -> Option<Edit> {
+    edit(key, format!("{from:?}"), format!("{to:?}"))
+}
+
+fn scheme(group: &Group) -> &'static str {
+    use crate::balance::SchemeName::{LeastPercent, LeastUsed, RoundRobin};
+    match group.scheme {
+        RoundRobin => "round-robin",
+        LeastUsed => "least-used",
+        LeastPercent => "least-percent",
+    }
+}
+
+fn codes(ranges: &[RangeInclusive<u16>]) -> String {
+    let code = |r: &RangeInclusive<u16>| match (r.start(), r.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    if ranges.is_empty() { "none".into() } else { ranges.iter().map(code).collect::<Vec<_>>().join(" ") }
+}
+
+fn ports(capacity: Option<u32>) -> String {
+    capacity.map_or("unlimited".into(), |n| n.to_string())
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+fn word(level: tracing::Level) -> String {
+    level.to_string().to_ascii_lowercase()
+}
+
+impl fmt::Display for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` from {} to {}", self.key, self.from, self.to)
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Setting(edit) => edit.fmt(f),
+            Change::GroupAdded { group } => write!(f, "group {group} is new"),
+            Change::GroupRemoved { group } => write!(f, "group {group} is removed"),
+            Change::Group { group, edit } => write!(f, "group {group}: {edit}"),
+            Change::Order { group: None } => write!(f, "the groups stand in another order"),
+            Change::Order { group: Some(group) } => write!(f, "group {group}: resources stand in another order"),
+            Change::ResourceAdded { group, aor, port_capacity } => {
+                write!(f, "group {group}: {aor} is new, port-capacity {}", ports(*port_capacity))
+            }
+            Change::ResourceRemoved { group, aor } => write!(f, "group {group}: {aor} is removed; it drains"),
+            Change::ResourceMoved { aor, from, to } => write!(f, "{aor} moves from group {from} to {to}"),
+            Change::Resource { aor, edit } => write!(f, "{aor}: {edit}"),
+        }
+    }
+}
+
+/// One change per line.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.changes.is_empty() {
+            return f.write_str("nothing changes");
+        }
+        for (n, change) in self.changes.iter().enumerate() {
+            write!(f, "{}{change}", if n == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
