@@ -213,6 +213,10 @@ pub mod limits {
     pub const VIAS: usize = 80;
     /// Route values of one message.
     pub const ROUTES: usize = 32;
+    /// Octets of a Request-URI.
+    pub const URI: usize = 8_192;
+    /// Octets of a Call-ID, a tag or a branch.
+    pub const IDENTIFIER: usize = 1_024;
     /// Legs alive on one node.
     pub const LEGS: usize = 1_000_000;
     /// Transactions alive on one node.

@@ -1,1 +1,129 @@
-//! To come.
+//! Addresses with display name and parameters: From, To, Contact, Route, Record-Route (RFC 3261 §20.10, §25.1).
+
+use super::list::{Params, param};
+use super::scan::{Span, display_end, quoted_end, skip_lws, trim_end, uri_end};
+use super::uri::Uri;
+
+/// One address of a header.
+#[derive(Clone, Copy, Debug)]
+pub struct NameAddr<'a> {
+    /// The whole list element.
+    pub value: &'a [u8],
+    /// Display name as written, quotes included; empty if there is none.
+    pub display: &'a [u8],
+    /// The URI without angle brackets.
+    pub uri: &'a [u8],
+    /// Header parameters, from the first semicolon behind the URI.
+    pub params: &'a [u8],
+}
+
+impl<'a> NameAddr<'a> {
+    /// Reads one list element. `None` when it is no address, or when more than one stands in it.
+    pub fn parse(value: &'a [u8]) -> Option<Self> {
+        if value.len() > usize::from(u16::MAX) {
+            return None;
+        }
+        Places::read(value, 0).map(|places| places.of(value))
+    }
+
+    /// The value of a header parameter, any case; empty for a flag. A quoted value keeps its quotes.
+    pub fn param(&self, name: &[u8]) -> Option<&'a [u8]> {
+        Params::new(self.params).find(name)
+    }
+
+    /// The tag of a From or To.
+    pub fn tag(&self) -> Option<&'a [u8]> {
+        self.param(b"tag")
+    }
+
+    /// The URI taken apart; `None` when it cannot be.
+    pub fn parsed(&self) -> Option<Uri<'a>> {
+        Uri::parse(self.uri)
+    }
+}
+
+/// Where the parts of an address stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Places {
+    value: Span,
+    display: Span,
+    uri: Span,
+    params: Span,
+    /// The tag. Empty: there is none.
+    pub(super) tag: Span,
+}
+
+impl Places {
+    /// Reads the address that starts at `at` and ends with `text`, white space around it allowed. `None` also for an
+    /// empty tag and for a second one (RFC 3261 §7.3.1).
+    pub(super) fn read(text: &[u8], at: usize) -> Option<Places> {
+        let start = skip_lws(text, at);
+        let mut places = Places::default();
+        let display_end = match text.get(start)? {
+            b'"' => quoted_end(text, start)?,
+            b'<' => start,
+            _ => display_end(text, start),
+        };
+        let bracket = skip_lws(text, display_end);
+        let mut at = match text.get(bracket)? {
+            b'<' => {
+                places.display = Span::new(start, trim_end(text, start, display_end));
+                places.bracketed(text, bracket)?
+            }
+            b':' if text[start] != b'"' => places.bare(text, start, bracket)?,
+            _ => return None,
+        };
+        let params = at;
+        let mut end = at;
+        at = skip_lws(text, at);
+        while at < text.len() {
+            if text[at] != b';' {
+                return None;
+            }
+            let (param, next) = param(text, at)?;
+            if param.name.of(text).eq_ignore_ascii_case(b"tag") {
+                if param.value.is_empty() || !places.tag.is_empty() {
+                    return None;
+                }
+                places.tag = param.value;
+            }
+            end = usize::from(param.whole.end);
+            at = next;
+        }
+        places.params = Span::new(skip_lws(text, params).min(end), end);
+        places.value = Span::new(start, end);
+        Some(places)
+    }
+
+    /// `<URI>`; spaces inside the brackets are a fault that needs no punishment (RFC 4475 §3.1.2.14).
+    fn bracketed(&mut self, text: &[u8], bracket: usize) -> Option<usize> {
+        let start = skip_lws(text, bracket + 1);
+        let end = uri_end(text, start);
+        let close = skip_lws(text, end);
+        self.uri = Span::new(start, end);
+        (end > start && text.get(close) == Some(&b'>') && has_scheme(&text[start..end])).then_some(close + 1)
+    }
+
+    /// A URI without brackets ends at the first semicolon: what follows are parameters of the header
+    /// (RFC 3261 §20.10).
+    fn bare(&mut self, text: &[u8], start: usize, colon: usize) -> Option<usize> {
+        let end = super::scan::value_end(text, colon);
+        self.display = Span::new(start, start);
+        self.uri = Span::new(start, end);
+        (uri_end(text, start) >= end && end > colon + 1 && colon > start).then_some(end)
+    }
+
+    /// The address in the octets that it was read from.
+    pub(super) fn of<'a>(&self, bytes: &'a [u8]) -> NameAddr<'a> {
+        NameAddr {
+            value: self.value.of(bytes),
+            display: self.display.of(bytes),
+            uri: self.uri.of(bytes),
+            params: self.params.of(bytes),
+        }
+    }
+}
+
+fn has_scheme(uri: &[u8]) -> bool {
+    uri.starts_with(b"sip:") || memchr::memchr(b':', uri).is_some_and(|at| at > 0)
+}

@@ -1,1 +1,191 @@
-//! To come.
+//! Via values (RFC 3261 §20.42, RFC 3581, RFC 5923). White space and folds are allowed around every separator.
+
+use std::net::IpAddr;
+
+use super::list::param;
+use super::scan::{Span, port, skip_lws, token_end};
+use super::uri::{Host, Place, parse_host, parse_ip};
+
+/// Every branch of an RFC 3261 transaction starts with it (§8.1.1.7).
+pub const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
+
+/// One Via value.
+#[derive(Clone, Copy, Debug)]
+pub struct Via<'a> {
+    /// The whole list element.
+    pub value: &'a [u8],
+    /// The transport as written, such as `UDP`.
+    pub transport: &'a [u8],
+    /// `host[:port]` as written.
+    pub sent_by: &'a [u8],
+    /// The host of sent-by.
+    pub host: Host<'a>,
+    /// The port of sent-by if one is written.
+    pub port: Option<u16>,
+    /// The branch; `None` before RFC 3261.
+    pub branch: Option<&'a [u8]>,
+    /// The value of `received` as written.
+    pub received: Option<&'a [u8]>,
+    /// `rport` (RFC 3581): `None` if absent, `Some(None)` if asked for or not a port, `Some(Some(port))` if filled in.
+    pub rport: Option<Option<u16>>,
+    /// The whole `;received=…`, to replace or remove.
+    pub received_param: Option<&'a [u8]>,
+    /// The whole `;rport` or `;rport=…`, to replace or remove.
+    pub rport_param: Option<&'a [u8]>,
+    /// The value of `maddr`.
+    pub maddr: Option<&'a [u8]>,
+    /// The value of `ttl`.
+    pub ttl: Option<&'a [u8]>,
+    /// Whether the sender offers the connection for reuse (RFC 5923 §5).
+    pub alias: bool,
+}
+
+impl<'a> Via<'a> {
+    /// Reads one Via value. `None` when its grammar is violated or a parameter that we know stands twice.
+    pub fn parse(value: &'a [u8]) -> Option<Via<'a>> {
+        if value.len() > usize::from(u16::MAX) {
+            return None;
+        }
+        Places::read(value, 0)?.of(value)
+    }
+
+    /// The address in `received`, with or without brackets (RFC 5118 §4.5).
+    pub fn received_ip(&self) -> Option<IpAddr> {
+        parse_ip(self.received?)
+    }
+
+    /// Whether the branch has the magic cookie: the transaction is matched by it alone (RFC 3261 §17.2.3).
+    pub fn has_cookie(&self) -> bool {
+        self.branch.is_some_and(|branch| branch.starts_with(MAGIC_COOKIE))
+    }
+}
+
+/// Where the parts of a Via value stand. A parameter that is absent has an empty span of its whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Places {
+    pub(super) value: Span,
+    transport: Span,
+    pub(super) sent_by: Span,
+    host: Span,
+    port: Option<u16>,
+    pub(super) branch: Known,
+    pub(super) received: Known,
+    pub(super) rport: Known,
+    maddr: Known,
+    ttl: Known,
+    alias: Known,
+}
+
+/// A parameter that is looked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub(super) whole: Span,
+    pub(super) value: Span,
+}
+
+impl Known {
+    fn of<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        (!self.whole.is_empty()).then(|| self.value.of(bytes))
+    }
+
+    fn whole_of<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        (!self.whole.is_empty()).then(|| self.whole.of(bytes))
+    }
+}
+
+impl Places {
+    /// Reads the Via value that starts at `at` and ends with `text`.
+    pub(super) fn read(text: &[u8], at: usize) -> Option<Places> {
+        let (mut places, mut at) = Self::sent_by(text, at)?;
+        while at < text.len() {
+            if text[at] != b';' {
+                return None;
+            }
+            let (param, next) = param(text, at)?;
+            let known = match param.name.of(text) {
+                name if name.eq_ignore_ascii_case(b"branch") => Some(&mut places.branch),
+                name if name.eq_ignore_ascii_case(b"received") => Some(&mut places.received),
+                name if name.eq_ignore_ascii_case(b"rport") => Some(&mut places.rport),
+                name if name.eq_ignore_ascii_case(b"maddr") => Some(&mut places.maddr),
+                name if name.eq_ignore_ascii_case(b"ttl") => Some(&mut places.ttl),
+                name if name.eq_ignore_ascii_case(b"alias") => Some(&mut places.alias),
+                _ => None,
+            };
+            if let Some(known) = known {
+                // RFC 3261 §7.3.1: a parameter name must not appear twice.
+                if !known.whole.is_empty() {
+                    return None;
+                }
+                *known = Known { whole: param.whole, value: param.value };
+            }
+            places.value.end = param.whole.end;
+            at = next;
+        }
+        Some(places)
+    }
+
+    /// Reads up to the end of sent-by; gives also where the text goes on. Enough to answer a request whose parameters
+    /// are broken.
+    pub(super) fn sent_by(text: &[u8], at: usize) -> Option<(Places, usize)> {
+        let start = skip_lws(text, at);
+        let transport = match text.get(start..) {
+            Some(rest) if rest.starts_with(b"SIP/2.0/") => start + 8,
+            _ => {
+                let version = slash(text, token(text, start)?)?;
+                slash(text, token(text, version)?)?
+            }
+        };
+        let transport_end = token(text, transport)?;
+        let host = skip_lws(text, transport_end);
+        if host == transport_end {
+            return None;
+        }
+        let host_end = Place::host(text, host)?;
+        let mut places = Places {
+            transport: Span::new(transport, transport_end),
+            host: Span::new(host, host_end),
+            ..Places::default()
+        };
+        parse_host(places.host.of(text))?;
+        let mut end = host_end;
+        let mut next = skip_lws(text, end);
+        if text.get(next) == Some(&b':') {
+            let digits = skip_lws(text, next + 1);
+            end = digits + text[digits..].iter().take_while(|o| o.is_ascii_digit()).count();
+            places.port = Some(port(&text[digits..end])?);
+            next = skip_lws(text, end);
+        }
+        places.sent_by = Span::new(host, end);
+        places.value = Span::new(start, end);
+        Some((places, next))
+    }
+
+    /// The value in the octets that it was read from.
+    pub(super) fn of<'a>(&self, bytes: &'a [u8]) -> Option<Via<'a>> {
+        Some(Via {
+            value: self.value.of(bytes),
+            transport: self.transport.of(bytes),
+            sent_by: self.sent_by.of(bytes),
+            host: parse_host(self.host.of(bytes))?,
+            port: self.port,
+            branch: self.branch.of(bytes),
+            received: self.received.of(bytes),
+            rport: self.rport.of(bytes).map(port),
+            received_param: self.received.whole_of(bytes),
+            rport_param: self.rport.whole_of(bytes),
+            maddr: self.maddr.of(bytes),
+            ttl: self.ttl.of(bytes),
+            alias: self.alias.of(bytes).is_some(),
+        })
+    }
+}
+
+fn token(text: &[u8], at: usize) -> Option<usize> {
+    let end = token_end(text, at);
+    (end > at).then_some(end)
+}
+
+fn slash(text: &[u8], at: usize) -> Option<usize> {
+    let at = skip_lws(text, at);
+    (text.get(at) == Some(&b'/')).then(|| skip_lws(text, at + 1))
+}

@@ -1,0 +1,304 @@
+//! One pass over the header section: where each field stands, and whether everything that a proxy relies on is sound.
+
+use crate::base::limits;
+
+use super::header::{Index, NONE, Name};
+use super::list::element;
+use super::scan::{Malformed, Span, is_lws, number, skip_lws, token_end, trim_end};
+use super::start;
+use super::via::MAGIC_COOKIE;
+use super::{name_addr, via};
+
+impl Index {
+    /// Indexes one whole message that came as a datagram, or that a [`Framer`](super::Framer) cut out of a stream.
+    ///
+    /// Content-Length decides where the body ends; octets behind it are not part of the message. Without it the rest
+    /// is the body (RFC 3261 §18.3). CRLFs before the start line are skipped (§7.5). After `Err` only
+    /// [`refuse`](super::refuse) may use the index.
+    pub fn parse(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        self.clear();
+        let result = self.index(bytes);
+        if result.is_err() {
+            self.salvage(bytes);
+        }
+        result
+    }
+
+    fn index(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        if bytes.len() > limits::MESSAGE {
+            return Err(Malformed::TooLarge);
+        }
+        let mut at = self.start_line(bytes)?;
+        let mut vias = 0;
+        let mut routes = 0;
+        loop {
+            match bytes.get(at) {
+                Some(b'\r') if bytes.get(at + 1) == Some(&b'\n') => break,
+                Some(b' ' | b'\t') => return Err(Malformed::HeaderFold),
+                Some(_) => {}
+                None => return Err(Malformed::NoEmptyLine),
+            }
+            let line = Line::read(bytes, at)?;
+            let name = Name::of(&bytes[at..line.name_end]);
+            self.value(name, &bytes[..usize::from(line.value.end)], line.value, &mut vias, &mut routes)?;
+            if !self.push(name, at, line.value) {
+                return Err(Malformed::TooManyHeaders);
+            }
+            at = line.next;
+        }
+        self.header_end = at as u16;
+        self.finish(bytes, at + 2)
+    }
+
+    /// Reads the start line; gives the position behind its CRLF.
+    fn start_line(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let mut at = 0;
+        while bytes[at..].starts_with(b"\r\n") {
+            at += 2;
+        }
+        let Some(offset) = memchr::memchr3(b'\r', b'\n', 0, &bytes[at..]) else {
+            return Err(Malformed::NoEmptyLine);
+        };
+        let end = at + offset;
+        if !bytes[end..].starts_with(b"\r\n") {
+            return Err(Malformed::ControlCharacter);
+        }
+        let places = start::Places::read(&bytes[..end], at)?;
+        self.start = Span::new(at, end + 2);
+        self.method = places.method;
+        self.subject = places.subject;
+        self.status = places.status;
+        Ok(end + 2)
+    }
+
+    /// Judges one value. `text` ends with the value.
+    fn value(
+        &mut self,
+        name: Name,
+        text: &[u8],
+        value: Span,
+        vias: &mut usize,
+        routes: &mut usize,
+    ) -> Result<(), Malformed> {
+        let at = usize::from(value.start);
+        match name {
+            Name::Via => self.vias(text, at, vias),
+            Name::From => {
+                self.once(name)?;
+                self.from = name_addr::Places::read(text, at).ok_or(Malformed::BadFrom)?;
+                bounded(self.from.tag, Malformed::BadFrom)
+            }
+            Name::To => {
+                self.once(name)?;
+                self.to = name_addr::Places::read(text, at).ok_or(Malformed::BadTo)?;
+                bounded(self.to.tag, Malformed::BadTo)
+            }
+            Name::CallId => {
+                self.once(name)?;
+                if value.is_empty() || value.of(text).iter().any(|&octet| is_lws(octet)) {
+                    return Err(Malformed::BadCallId);
+                }
+                bounded(value, Malformed::BadCallId)
+            }
+            Name::CSeq => {
+                self.once(name)?;
+                self.cseq(text, at)
+            }
+            Name::MaxForwards if self.status == 0 => {
+                self.once(name)?;
+                let hops = number(value.of(text), 255).ok_or(Malformed::MaxForwards)?;
+                self.max_forwards = Some(hops as u8);
+                Ok(())
+            }
+            Name::ContentLength => {
+                // Two values, even if equal, are two opinions about where the next message starts.
+                if self.content_length.is_some() {
+                    return Err(Malformed::ContentLength);
+                }
+                self.content_length = Some(content_length(value.of(text))?);
+                Ok(())
+            }
+            Name::Route => count_routes(text, at, routes),
+            _ => Ok(()),
+        }
+    }
+
+    fn once(&self, name: Name) -> Result<(), Malformed> {
+        if self.first(name) == NONE { Ok(()) } else { Err(Malformed::Duplicate) }
+    }
+
+    /// Reads the topmost Via and remembers the second; of the others only their number counts.
+    fn vias(&mut self, text: &[u8], at: usize, seen: &mut usize) -> Result<(), Malformed> {
+        let mut next = Some(at);
+        while let Some(at) = next {
+            let (value, more) = element(text, at).ok_or(Malformed::BadVia)?;
+            next = more;
+            *seen += 1;
+            match *seen {
+                1 => {
+                    let places = via::Places::read(&text[..usize::from(value.end)], at);
+                    self.via = places.ok_or(Malformed::BadVia)?;
+                    check_branch(&self.via, text)?;
+                }
+                2 => self.next_via = value,
+                seen if seen > limits::VIAS => return Err(Malformed::TooManyVias),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn cseq(&mut self, text: &[u8], at: usize) -> Result<(), Malformed> {
+        let digits = at + text[at..].iter().take_while(|octet| octet.is_ascii_digit()).count();
+        // RFC 3261 §8.1.1.5: less than 2**31.
+        self.cseq = number(&text[at..digits], (1 << 31) - 1).ok_or(Malformed::BadCSeq)?;
+        let method = skip_lws(text, digits);
+        if method == digits || method == text.len() || token_end(text, method) != text.len() {
+            return Err(Malformed::BadCSeq);
+        }
+        self.cseq_method = Span::new(method, text.len());
+        Ok(())
+    }
+
+    /// What can only be judged when all fields are known.
+    fn finish(&mut self, bytes: &[u8], body: usize) -> Result<(), Malformed> {
+        for (name, fault) in [
+            (Name::Via, Malformed::NoVia),
+            (Name::From, Malformed::NoFrom),
+            (Name::To, Malformed::NoTo),
+            (Name::CallId, Malformed::NoCallId),
+            (Name::CSeq, Malformed::NoCSeq),
+        ] {
+            if self.first(name) == NONE {
+                return Err(fault);
+            }
+        }
+        if self.status == 0 {
+            if self.method.of(bytes) != self.cseq_method.of(bytes) {
+                return Err(Malformed::CSeqMethod);
+            }
+        } else {
+            self.method = self.cseq_method;
+        }
+        let end = match self.content_length {
+            Some(length) => body + usize::from(length),
+            None => bytes.len(),
+        };
+        if end > bytes.len() {
+            return Err(Malformed::BodyShort);
+        }
+        self.body = Span::new(body, end);
+        Ok(())
+    }
+}
+
+/// Content-Length: digits alone, at most `limits::MESSAGE`.
+pub(super) fn content_length(value: &[u8]) -> Result<u16, Malformed> {
+    match number(value, limits::MESSAGE as u32) {
+        Some(length) => Ok(length as u16),
+        None => Err(Malformed::ContentLength),
+    }
+}
+
+fn bounded(span: Span, fault: Malformed) -> Result<(), Malformed> {
+    if span.len() > limits::IDENTIFIER { Err(fault) } else { Ok(()) }
+}
+
+fn check_branch(via: &via::Places, text: &[u8]) -> Result<(), Malformed> {
+    if via.branch.whole.is_empty() {
+        return Ok(());
+    }
+    // RFC 4475 §3.2.1: the cookie alone identifies nothing.
+    match via.branch.value.of(text) {
+        b"" | MAGIC_COOKIE => Err(Malformed::BadBranch),
+        _ => bounded(via.branch.value, Malformed::BadBranch),
+    }
+}
+
+fn count_routes(text: &[u8], at: usize, seen: &mut usize) -> Result<(), Malformed> {
+    let mut next = Some(at);
+    while let Some(at) = next {
+        let (value, more) = element(text, at).ok_or(Malformed::BadRoute)?;
+        name_addr::Places::read(&text[..usize::from(value.end)], at).ok_or(Malformed::BadRoute)?;
+        next = more;
+        *seen += 1;
+        if *seen > limits::ROUTES {
+            return Err(Malformed::TooManyRoutes);
+        }
+    }
+    Ok(())
+}
+
+/// One header field with its continuation lines.
+pub(super) struct Line {
+    pub(super) name_end: usize,
+    pub(super) value: Span,
+    /// Behind the CRLF.
+    pub(super) next: usize,
+}
+
+impl Line {
+    /// Reads the field that starts at `at`.
+    pub(super) fn read(bytes: &[u8], at: usize) -> Result<Line, Malformed> {
+        let name_end = token_end(bytes, at);
+        let mut colon = name_end;
+        while let Some(b' ' | b'\t') = bytes.get(colon) {
+            colon += 1;
+        }
+        if name_end == at || bytes.get(colon) != Some(&b':') {
+            return Err(name_fault(bytes, at));
+        }
+        let end = Self::end(bytes, colon + 1)?;
+        let start = skip_lws(&bytes[..end], colon + 1);
+        Ok(Line { name_end, value: Span::new(start, trim_end(bytes, start, end)), next: end + 2 })
+    }
+
+    /// The CRLF that ends the value which starts at `from`: the first one behind which no white space continues it.
+    fn end(bytes: &[u8], from: usize) -> Result<usize, Malformed> {
+        let mut at = from;
+        loop {
+            at += memchr::memchr3(b'\r', b'\n', 0, &bytes[at..]).ok_or(Malformed::NoEmptyLine)?;
+            match bytes[at..] {
+                [b'\r', b'\n', b' ' | b'\t', ..] => at += 3,
+                [b'\r', b'\n', ..] => return Ok(at),
+                [b'\r'] => return Err(Malformed::NoEmptyLine),
+                [0, ..] => return Self::end_with_nul(bytes, from),
+                _ => return Err(Malformed::ControlCharacter),
+            }
+        }
+    }
+
+    /// As [`Line::end`], for a value with a NUL in it: legal only behind a backslash in a quoted string
+    /// (RFC 3261 §25.1 quoted-pair, RFC 4475 §3.1.1.2).
+    #[cold]
+    fn end_with_nul(bytes: &[u8], from: usize) -> Result<usize, Malformed> {
+        let mut quoted = false;
+        let mut at = from;
+        loop {
+            match bytes.get(at..) {
+                Some([b'\r', b'\n', b' ' | b'\t', ..]) => at += 3,
+                Some([b'\r', b'\n', ..]) => return Ok(at),
+                Some([0 | b'\n', ..] | [b'\r', _, ..]) => return Err(Malformed::ControlCharacter),
+                // A quoted-pair never escapes a line end.
+                Some([b'\\', b'\r' | b'\n', ..]) => at += 1,
+                Some([b'\\', _, ..]) if quoted => at += 2,
+                Some([octet, ..]) => {
+                    quoted ^= *octet == b'"';
+                    at += 1;
+                }
+                _ => return Err(Malformed::NoEmptyLine),
+            }
+        }
+    }
+}
+
+/// Why the text at `at` is no header name.
+#[cold]
+fn name_fault(bytes: &[u8], at: usize) -> Malformed {
+    match memchr::memchr(b'\n', &bytes[at..]) {
+        None => Malformed::NoEmptyLine,
+        Some(0) => Malformed::ControlCharacter,
+        Some(offset) if bytes[at + offset - 1] != b'\r' => Malformed::ControlCharacter,
+        Some(_) => Malformed::HeaderName,
+    }
+}

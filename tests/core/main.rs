@@ -1,0 +1,3 @@
+//! Messages in, meaning out: parser, framing, editor and replies of `tandem::sip`.
+
+mod parse;
