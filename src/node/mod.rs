@@ -2,6 +2,8 @@
 //! (capacity), and the glue between them, written once.
 #![forbid(unsafe_code)]
 
+pub mod probe;
+
 use std::time::Duration;
 
 use crate::balance::{self, ResourceView};
