@@ -2,7 +2,7 @@
 //! with fresh branch, Call-ID and From tag. An answer counts only if it comes within the monitor's timeout, which is
 //! not a transaction's 32 seconds.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::time::Duration;
 
 use crate::balance::{Monitor, Probe, Route};
@@ -12,7 +12,7 @@ use crate::out::Out;
 use crate::sip::{Message, Method};
 
 /// Starts the branch of every probe. The dot keeps it apart from all other branches, which are base64url.
-const MARK: &[u8] = b"z9hG4bKprobe.";
+const MARK: &str = "z9hG4bKprobe.";
 /// T1 and T2 of Timer E (RFC 3261 §17.1.2.2).
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
@@ -41,8 +41,8 @@ struct Target {
     due: Time,
     pending: Option<Pending>,
     /// Of the last probe; the memory is used again.
-    branch: Vec<u8>,
-    message: Vec<u8>,
+    branch: String,
+    message: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,7 @@ impl Prober {
 
     /// Whether a response with this branch in its top Via answers a probe of some node of this name. Cheap.
     pub fn owns(branch: &[u8]) -> bool {
-        branch.starts_with(MARK)
+        branch.starts_with(MARK.as_bytes())
     }
 
     /// A response that [`Prober::owns`] says is ours. One that is late, repeated or foreign is dropped.
@@ -152,7 +152,7 @@ impl Prober {
     }
 
     fn pending(&mut self, branch: &[u8]) -> Option<&mut Target> {
-        self.targets.iter_mut().find(|t| t.pending.is_some() && t.branch == branch)
+        self.targets.iter_mut().find(|t| t.pending.is_some() && t.branch.as_bytes() == branch)
     }
 
     fn reckon(&mut self) {
@@ -164,7 +164,7 @@ impl Target {
     fn new(now: Time, resource: ResourceId, route: Route, monitor: Monitor, seed: u64) -> Self {
         let share = table_hash(seed, &resource.0.to_le_bytes()) as u32;
         let due = now + monitor.interval.mul_f64(f64::from(share) / f64::from(u32::MAX));
-        Self { resource, route, monitor, due, pending: None, branch: Vec::new(), message: Vec::new() }
+        Self { resource, route, monitor, due, pending: None, branch: String::new(), message: String::new() }
     }
 
     fn reconfigured(mut self, now: Time, route: Route, monitor: Monitor) -> Self {
@@ -215,7 +215,7 @@ impl Target {
 
     fn send(&self, out: &mut Out) {
         out.send(self.route.flow, |arena| {
-            arena.extend_from_slice(&self.message);
+            arena.extend_from_slice(self.message.as_bytes());
             true
         });
     }
@@ -231,9 +231,8 @@ struct Name {
 }
 
 impl Name {
-    fn branch(self, to: &mut Vec<u8>) {
-        to.extend_from_slice(MARK);
-        put(to, format_args!("{:x}.{:x}.{:x}", self.node.0, self.incarnation, self.number));
+    fn branch(self, to: &mut String) {
+        put(to, format_args!("{MARK}{:x}.{:x}.{:x}", self.node.0, self.incarnation, self.number));
     }
 
     fn tag(self) -> u64 {
@@ -242,21 +241,19 @@ impl Name {
 }
 
 /// RFC 3261 §11.1: an OPTIONS outside of a dialog.
-fn write_options(to: &mut Vec<u8>, route: &Route, name: Name, branch: &[u8], identities: &Identities) {
+fn write_options(to: &mut String, route: &Route, name: Name, branch: &str, identities: &Identities) {
     let flow = &route.flow;
     let local = identities.by_local(flow.transport, flow.local).map_or(flow.local, |id| identities.get(id).addr);
     let (authority, transport) = (&*route.authority, if flow.transport.reliable() { ";transport=tcp" } else { "" });
+    let (via, tag, unique, host) = (flow.transport.via(), name.tag(), &branch[MARK.len()..], local.ip());
     put(to, format_args!("OPTIONS sip:{authority}{transport} SIP/2.0\r\n"));
-    put(to, format_args!("Via: SIP/2.0/{} {local};branch=", flow.transport.via()));
-    to.extend_from_slice(branch);
-    put(to, format_args!("\r\nMax-Forwards: 70\r\nFrom: <sip:{local}>;tag={:x}\r\n", name.tag()));
-    put(to, format_args!("To: <sip:{authority}>\r\nCall-ID: "));
-    to.extend_from_slice(&branch[MARK.len()..]);
-    put(to, format_args!("@{}\r\nCSeq: 1 OPTIONS\r\n", local.ip()));
+    put(to, format_args!("Via: SIP/2.0/{via} {local};branch={branch}\r\nMax-Forwards: 70\r\n"));
+    put(to, format_args!("From: <sip:{local}>;tag={tag:x}\r\nTo: <sip:{authority}>\r\n"));
+    put(to, format_args!("Call-ID: {unique}@{host}\r\nCSeq: 1 OPTIONS\r\n"));
     put(to, format_args!("Contact: <sip:{local}{transport}>\r\nAccept: application/sdp\r\nContent-Length: 0\r\n\r\n"));
 }
 
-fn put(to: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+fn put(to: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to memory cannot fail.
     let _ = to.write_fmt(text);
 }
