@@ -1,0 +1,550 @@
+//! A sans-IO media server: a UAS that answers calls as its [`Behaviour`] says, soundly or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::chance::Chance;
+use super::endpoint::Endpoint;
+use super::heard::{Asked, Heard, Timing, server_key, transmit};
+use super::incoming::{Incoming, Phase, babble, retry_after, wrong};
+use super::wire::{Response, sdp};
+use crate::base::{Flow, Time};
+use crate::out::Out;
+use crate::sip::{Index, Message, Method};
+
+/// What a media server is made from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Unique among the agents of a run; part of branches and tags.
+    pub name: String,
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// Its timers.
+    pub timing: Timing,
+    /// Seed of its tags.
+    pub seed: u64,
+}
+
+pub use super::incoming::{Behaviour, Mood, Tally};
+
+/// A media server.
+pub struct MediaServer {
+    config: Config,
+    behaviour: Behaviour,
+    alive: bool,
+    endpoint: Endpoint,
+    calls: BTreeMap<u64, Incoming>,
+    tags: BTreeMap<String, u64>,
+    timers: BTreeSet<(Time, u64)>,
+    chance: Chance,
+    tally: Tally,
+    violations: Vec<String>,
+    index: Index,
+    scratch: Index,
+}
+
+const ALLOW: &str = "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE\r\n";
+
+/// Violations kept; more are only noise.
+const VIOLATIONS: usize = 32;
+
+impl MediaServer {
+    /// A media server without calls.
+    pub fn new(config: Config) -> Self {
+        Self {
+            endpoint: Endpoint::new(&config.name, config.addr, config.timing),
+            chance: Chance::new(config.seed),
+            config,
+            behaviour: Behaviour::default(),
+            alive: true,
+            calls: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            tally: Tally::default(),
+            violations: Vec::new(),
+            index: Index::new(),
+            scratch: Index::new(),
+        }
+    }
+
+    /// Changes how it treats new calls.
+    pub fn behave(&mut self, behaviour: Behaviour) {
+        self.behaviour = behaviour;
+    }
+
+    /// Dies: forgets all calls and hears nothing until [`MediaServer::revive`].
+    pub fn crash(&mut self) {
+        self.alive = false;
+        self.tally.forgotten += self.calls() as u64;
+        self.endpoint.forget();
+        self.calls.clear();
+        self.tags.clear();
+        self.timers.clear();
+    }
+
+    /// Comes back, empty.
+    pub fn revive(&mut self) {
+        self.alive = true;
+    }
+
+    /// Whether it hears anything.
+    pub fn alive(&self) -> bool {
+        self.alive
+    }
+
+    /// Where it is.
+    pub fn addr(&self) -> SocketAddr {
+        self.config.addr
+    }
+
+    /// Calls answered and not ended: ports in use, as it sees them.
+    pub fn calls(&self) -> usize {
+        self.calls.values().filter(|call| call.phase == Phase::Answered).count()
+    }
+
+    /// What it has seen since its start.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Whether it has neither calls nor transactions.
+    pub fn idle(&self) -> bool {
+        self.calls.is_empty() && self.endpoint.alive() == 0
+    }
+
+    /// What others did wrong, in words.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// Ends an answered call by its Call-ID with a BYE. `false`: there is none.
+    pub fn hang_up(&mut self, now: Time, call_id: &[u8], out: &mut Out) -> bool {
+        let fits = |call: &Incoming| {
+            call.phase == Phase::Answered && call.dialog.as_ref().is_some_and(|d| d.call_id == call_id)
+        };
+        let Some(number) = self.calls.iter().find(|(_, call)| fits(call)).map(|(number, _)| *number) else {
+            return false;
+        };
+        self.bye(now, number, out);
+        true
+    }
+
+    /// One message that came in.
+    pub fn handle(&mut self, now: Time, bytes: &[u8], flow: Flow, out: &mut Out) {
+        if !self.alive {
+            return;
+        }
+        let mut index = std::mem::take(&mut self.index);
+        match index.parse(bytes) {
+            Ok(()) => self.hear(now, &index.message(bytes), flow, out),
+            Err(why) => self.violation(format!("a malformed message ({}) reached the media server", why.name())),
+        }
+        self.index = index;
+    }
+
+    /// Everything that is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time, out: &mut Out) {
+        let mut expired = Vec::new();
+        self.endpoint.handle_timeout(now, out, &mut expired);
+        for (_, number) in expired {
+            self.end(now, number);
+        }
+        while let Some((at, number)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.pop_first();
+            if self.calls.get(&number).is_some_and(|call| call.due == at) {
+                self.on_due(now, number, out);
+            }
+        }
+    }
+
+    /// The earliest deadline.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let own = self.timers.first().map(|(at, _)| *at);
+        [own, self.endpoint.next_timeout()].into_iter().flatten().min()
+    }
+
+    fn hear(&mut self, now: Time, message: &Message<'_>, flow: Flow, out: &mut Out) {
+        if message.is_request()
+            && let Some(wrong) = wrong(message, flow)
+        {
+            self.violation(format!("{}: {wrong}", String::from_utf8_lossy(message.method().as_bytes())));
+        }
+        match (self.behaviour.mood, message.method(), message.to_tag()) {
+            (Mood::Silent | Mood::Babbling, Method::Options, None) if message.is_request() => return,
+            (Mood::Silent, Method::Invite, None) if message.is_request() => return,
+            _ => {}
+        }
+        match self.endpoint.hear(now, message, flow, out) {
+            Heard::Absorbed => {}
+            Heard::Ack => self.on_ack(now, message),
+            Heard::Request(key) => self.on_request(now, &Asked { key: &key, message, flow }, out),
+            Heard::Response { owner, .. } if message.status().is_some_and(|status| status >= 200) => {
+                self.end(now, owner)
+            }
+            Heard::Response { .. } | Heard::Stray => {}
+        }
+    }
+
+    fn on_request(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
+        if asked.message.to_tag().is_some() {
+            return self.on_in_dialog(now, asked, out);
+        }
+        match (asked.message.method(), self.behaviour.mood) {
+            (Method::Invite, _) => self.on_invite(now, asked, out),
+            (Method::Cancel, _) => self.on_cancel(now, asked, out),
+            (Method::Options, Mood::Refusing(503, after)) => self.reply(now, asked, 503, &retry_after(after), out),
+            (Method::Options, _) => self.reply(now, asked, 200, ALLOW, out),
+            _ => self.reply(now, asked, 405, ALLOW, out),
+        }
+    }
+
+    fn on_invite(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
+        self.tally.invited += 1;
+        let number = self.tally.invited;
+        let tag = format!("{}{:x}", self.config.name, self.chance.bits() >> 16);
+        match self.behaviour.mood {
+            Mood::Sound | Mood::Stalled => self.reply(now, asked, 100, "", out),
+            Mood::Babbling => babble(asked, out),
+            Mood::Silent | Mood::Late | Mood::Refusing(..) => {}
+        }
+        let call = Incoming::new(now, asked, tag.clone(), self.behaviour);
+        let due = call.due;
+        self.tags.insert(tag, number);
+        self.calls.insert(number, call);
+        self.arm(number, due);
+    }
+
+    /// RFC 3261 §9.2: 200 to the CANCEL, 487 to an INVITE without a final.
+    fn on_cancel(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
+        let invite = server_key(asked.message, Method::Invite);
+        let found = self.calls.iter().find(|(_, call)| call.key == invite).map(|(number, call)| (*number, call.phase));
+        self.reply(now, asked, if found.is_some() { 200 } else { 481 }, "", out);
+        if let Some((number, Phase::Trying | Phase::Ringing)) = found {
+            self.final_response(now, number, 487, "", out);
+        }
+    }
+
+    fn on_in_dialog(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
+        let message = asked.message;
+        let number = self.number_of(message);
+        let dialog = self.calls.get_mut(&number).and_then(|call| call.dialog.as_mut()).filter(|d| d.covers(message));
+        let Some(dialog) = dialog else { return self.reply(now, asked, 481, "", out) };
+        if message.cseq().number <= dialog.heard {
+            self.violation(format!("call {number}: CSeq did not grow"));
+            return self.reply(now, asked, 500, "", out);
+        }
+        dialog.heard = message.cseq().number;
+        match message.method() {
+            Method::Invite => {
+                let bytes = self.ok(number, message, asked.flow);
+                self.endpoint.respond(now, asked.key, 200, bytes.clone(), out);
+                self.await_ack(now, number, asked.flow, message.cseq().number, bytes);
+            }
+            Method::Bye => {
+                self.reply(now, asked, 200, "", out);
+                self.end(now, number);
+            }
+            Method::Info | Method::Update | Method::Options => self.reply(now, asked, 200, "", out),
+            _ => self.reply(now, asked, 405, ALLOW, out),
+        }
+    }
+
+    fn on_ack(&mut self, now: Time, message: &Message<'_>) {
+        let number = self.number_of(message);
+        let Some(call) = self.calls.get_mut(&number).filter(|call| call.phase == Phase::Answered) else { return };
+        if call.ok.as_ref().is_some_and(|(_, cseq, _)| *cseq == message.cseq().number) {
+            call.ok = None;
+            let due = call.hang_up.take().map_or(Time::NEVER, |after| now + after);
+            self.arm(number, due);
+        }
+    }
+
+    fn on_due(&mut self, now: Time, number: u64, out: &mut Out) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let answer = call.began + call.behaviour.answer_after;
+        match (call.phase, call.behaviour.mood) {
+            (Phase::Trying, Mood::Sound) if call.behaviour.ring_after.is_some() => {
+                call.phase = Phase::Ringing;
+                let contact = self.contact();
+                self.respond_to_invite(now, number, 180, &contact, out);
+                self.arm(number, answer.max(now));
+            }
+            (Phase::Trying | Phase::Ringing, Mood::Refusing(status, after)) => {
+                self.final_response(now, number, status, &retry_after(after), out);
+            }
+            (Phase::Trying | Phase::Ringing, _) => self.answer(now, number, out),
+            (Phase::Answered, _) if call.ok.is_some() && now < call.give_up => {
+                if let Some((flow, _, bytes)) = &call.ok {
+                    transmit(out, *flow, bytes);
+                }
+                call.interval = (call.interval * 2).min(self.config.timing.t2);
+                let due = (now + call.interval).min(call.give_up);
+                self.arm(number, due);
+            }
+            // No ACK for 64·T1 (RFC 3261 §13.3.1.4), or the moment to hang up.
+            (Phase::Answered, _) => self.bye(now, number, out),
+            (Phase::Over, _) => {
+                if let Some(call) = self.calls.remove(&number) {
+                    self.tags.remove(&call.tag);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Time, number: u64, out: &mut Out) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let (invite, key, flow) = (std::mem::take(&mut call.invite), call.key.clone(), call.flow);
+        call.phase = Phase::Answered;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if scratch.parse(&invite).is_ok() {
+            let message = scratch.message(&invite);
+            let bytes = self.ok(number, &message, flow);
+            self.endpoint.respond(now, &key, 200, bytes.clone(), out);
+            self.await_ack(now, number, flow, message.cseq().number, bytes);
+        }
+        self.scratch = scratch;
+        self.tally.answered += 1;
+        self.tally.peak = self.tally.peak.max(self.calls());
+    }
+
+    fn final_response(&mut self, now: Time, number: u64, status: u16, extra: &str, out: &mut Out) {
+        self.respond_to_invite(now, number, status, extra, out);
+        self.end(now, number);
+    }
+
+    fn respond_to_invite(&mut self, now: Time, number: u64, status: u16, extra: &str, out: &mut Out) {
+        let Some(call) = self.calls.get(&number) else { return };
+        let mut bytes = Vec::new();
+        if self.scratch.parse(&call.invite).is_ok() {
+            let message = self.scratch.message(&call.invite);
+            Response { status, tag: &call.tag, extra, body: b"" }.write(&message, call.flow.remote, &mut bytes);
+            let key = call.key.clone();
+            self.endpoint.respond(now, &key, status, bytes, out);
+        }
+    }
+
+    /// The octets of a 200 with an answer, for an INVITE or re-INVITE.
+    fn ok(&self, number: u64, message: &Message<'_>, flow: Flow) -> Vec<u8> {
+        let tag = self.calls.get(&number).map_or("", |call| call.tag.as_str());
+        let mut extra = self.contact();
+        if let Some(expires) = message.session_expires() {
+            // RFC 4028 §9: the caller refreshes.
+            extra.push_str(&format!("Require: timer\r\nSession-Expires: {expires};refresher=uac\r\n"));
+        }
+        let mut bytes = Vec::new();
+        let body = sdp(self.config.addr, number);
+        Response { status: 200, tag, extra: &extra, body: &body }.write(message, flow.remote, &mut bytes);
+        bytes
+    }
+
+    fn await_ack(&mut self, now: Time, number: u64, flow: Flow, cseq: u32, bytes: Vec<u8>) {
+        let timing = self.config.timing;
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        call.ok = Some((flow, cseq, bytes));
+        call.interval = timing.t1;
+        call.give_up = now + timing.patience();
+        self.arm(number, now + timing.t1);
+    }
+
+    fn bye(&mut self, now: Time, number: u64, out: &mut Out) {
+        let Some(dialog) = self.calls.get_mut(&number).and_then(|call| call.dialog.as_mut()) else { return };
+        match self.endpoint.inside(dialog, "BYE", None, "", b"") {
+            Some((branch, flow, bytes)) => _ = self.endpoint.request(now, number, branch, flow, bytes, out),
+            None => self.violation(format!("call {number}: route set leads nowhere")),
+        }
+        self.end(now, number);
+    }
+
+    /// The port is free at once; the dialog is remembered for what still comes.
+    fn end(&mut self, now: Time, number: u64) {
+        let until = now + self.config.timing.patience();
+        let Some(call) = self.calls.get_mut(&number).filter(|call| call.phase != Phase::Over) else { return };
+        call.phase = Phase::Over;
+        call.ok = None;
+        self.arm(number, until);
+    }
+
+    fn arm(&mut self, number: u64, due: Time) {
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.due = due;
+            if due < Time::NEVER {
+                self.timers.insert((due, number));
+            }
+        }
+    }
+
+    fn reply(&mut self, now: Time, asked: &Asked<'_>, status: u16, extra: &str, out: &mut Out) {
+        let tag = format!("{}r", self.config.name);
+        self.endpoint.reply(now, asked, Response { status, tag: &tag, extra, body: b"" }, out);
+    }
+
+    fn number_of(&self, request: &Message<'_>) -> u64 {
+        let tag = request.to_tag().and_then(|tag| std::str::from_utf8(tag).ok()).unwrap_or_default();
+        self.tags.get(tag).copied().unwrap_or_default()
+    }
+
+    fn contact(&self) -> String {
+        format!("Contact: <sip:{}@{}>\r\n", self.config.name, self.config.addr)
+    }
+
+    fn violation(&mut self, text: String) {
+        if self.violations.len() < VIOLATIONS {
+            self.violations.push(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::agent::caller::{self, Caller};
+    use crate::agent::script::{Outcome, Plan, Report, Step};
+    use crate::base::Transport;
+
+    /// Both ends of a wire without a proxy; octets arrive after 1 ms.
+    struct Pair {
+        now: Time,
+        caller: Caller,
+        server: MediaServer,
+        out: Out,
+        wire: Vec<(Time, Flow, Vec<u8>)>,
+        seen: Vec<String>,
+        /// How many packets that begin so are lost.
+        lose: (&'static str, usize),
+    }
+
+    impl Pair {
+        fn new(mood: Mood) -> Self {
+            let (here, there) = ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+            let timing = Timing::default();
+            let (name, transport) = (String::from("a"), Transport::Udp);
+            let caller = Caller::new(caller::Config { name, addr: here, transport, node: there, timing });
+            let mut server = MediaServer::new(Config { name: String::from("m"), addr: there, timing, seed: 1 });
+            server.behave(Behaviour { mood, ..Behaviour::default() });
+            let (now, out) = (Time::ZERO, Out::new());
+            Self { now, caller, server, out, wire: Vec::new(), seen: Vec::new(), lose: ("", 0) }
+        }
+
+        fn run(&mut self, plan: Plan) -> Report {
+            self.caller.call(self.now, plan, &mut self.out);
+            self.run_until(Time::ZERO + Duration::from_secs(300));
+            let reports = self.caller.take_reports();
+            assert_eq!(reports.len(), 1, "one call, one report");
+            assert!(self.server.idle() && self.caller.next_timeout().is_none(), "nothing is left");
+            reports[0].clone()
+        }
+
+        fn run_until(&mut self, end: Time) {
+            loop {
+                self.collect();
+                let due = [self.caller.next_timeout(), self.server.next_timeout(), self.wire.first().map(|w| w.0)];
+                let Some(next) = due.into_iter().flatten().min().filter(|at| *at <= end) else { return };
+                self.now = next;
+                if self.wire.first().is_some_and(|(at, ..)| *at <= next) {
+                    let (_, flow, bytes) = self.wire.remove(0);
+                    let flow = Flow { local: flow.remote, remote: flow.local, ..flow };
+                    if flow.local == self.server.addr() {
+                        self.server.handle(next, &bytes, flow, &mut self.out);
+                    } else {
+                        self.caller.handle(next, &bytes, flow, &mut self.out);
+                    }
+                } else {
+                    self.caller.handle_timeout(next, &mut self.out);
+                    self.server.handle_timeout(next, &mut self.out);
+                }
+            }
+        }
+
+        fn collect(&mut self) {
+            for transmit in &self.out.transmits {
+                let bytes = self.out.bytes(transmit).to_vec();
+                let line = String::from_utf8_lossy(bytes.split(|b| *b == b'\r').next().unwrap()).into_owned();
+                self.seen.push(line.clone());
+                if self.lose.1 > 0 && line.starts_with(self.lose.0) {
+                    self.lose.1 -= 1;
+                } else {
+                    self.wire.push((self.now + Duration::from_millis(1), transmit.flow, bytes));
+                }
+            }
+            self.out.clear();
+        }
+
+        fn count(&self, start: &str) -> usize {
+            self.seen.iter().filter(|line| line.starts_with(start)).count()
+        }
+    }
+
+    #[test]
+    fn a_call_with_requests_inside_it_completes() {
+        let mut pair = Pair::new(Mood::Sound);
+        let pause = Duration::from_millis(100);
+        let steps = [Step::ReInvite, Step::Info, Step::Update, Step::Options].map(|step| (pause, step)).to_vec();
+        let report = pair.run(Plan { steps, ..Plan::default() });
+        assert_eq!(report.outcome, Outcome::Completed);
+        assert_eq!(report.server, Some(pair.server.addr()));
+        assert_eq!(report.answered, Some(Time::from_micros(202_000)), "200 ms and two ways");
+        assert_eq!((pair.count("INVITE"), pair.count("ACK"), pair.count("BYE")), (2, 2, 1));
+        assert_eq!((pair.count("INFO"), pair.count("UPDATE"), pair.count("OPTIONS")), (1, 1, 1));
+        assert_eq!(pair.server.tally(), Tally { invited: 1, answered: 1, forgotten: 0, peak: 1 });
+        assert!(report.refused.is_empty() && pair.caller.violations().is_empty());
+    }
+
+    #[test]
+    fn a_lost_2xx_and_a_lost_ack_are_repeated() {
+        for (lost, oks, acks) in [("SIP/2.0 200", 2, 1), ("ACK", 2, 2)] {
+            let mut pair = Pair::new(Mood::Sound);
+            pair.lose = (lost, 1);
+            assert_eq!(pair.run(Plan::default()).outcome, Outcome::Completed);
+            assert_eq!((pair.count("SIP/2.0 200") - 1, pair.count("ACK")), (oks, acks), "{lost} lost once");
+        }
+    }
+
+    #[test]
+    fn an_invite_is_repeated_until_a_provisional() {
+        let mut pair = Pair::new(Mood::Sound);
+        pair.lose = ("INVITE", 3);
+        assert_eq!(pair.run(Plan::default()).answered, Some(Time::from_micros(3_500_000 + 202_000)));
+        assert_eq!(pair.count("INVITE"), 4, "at 0, 0.5, 1.5 and 3.5 s");
+    }
+
+    #[test]
+    fn a_cancel_waits_for_a_provisional_and_ends_in_487() {
+        let mut pair = Pair::new(Mood::Stalled);
+        pair.lose = ("SIP/2.0 100", 1);
+        let report = pair.run(Plan { cancel_after: Some(Duration::from_millis(50)), ..Plan::default() });
+        assert_eq!(report.outcome, Outcome::Cancelled);
+        assert_eq!((pair.count("CANCEL"), pair.count("SIP/2.0 487"), pair.count("ACK")), (1, 1, 1));
+        assert_eq!(report.ended, Time::from_micros(504_000), "CANCEL left after the second INVITE's 100");
+    }
+
+    #[test]
+    fn a_refusal_is_acknowledged_with_its_own_to_tag() {
+        let mut pair = Pair::new(Mood::Refusing(486, None));
+        pair.lose = ("ACK", 1);
+        assert_eq!(pair.run(Plan::default()).outcome, Outcome::Failed(486));
+        assert_eq!((pair.count("SIP/2.0 486"), pair.count("ACK")), (2, 2));
+    }
+
+    #[test]
+    fn a_crash_drops_the_call_and_a_silent_server_never_answers() {
+        let mut pair = Pair::new(Mood::Sound);
+        pair.caller.call(Time::ZERO, Plan::default(), &mut pair.out);
+        pair.run_until(Time::from_micros(1_000_000));
+        pair.server.crash();
+        pair.server.revive();
+        pair.run_until(Time::from_micros(60_000_000));
+        assert_eq!(pair.caller.take_reports()[0].outcome, Outcome::Dropped(481));
+        assert_eq!(pair.server.tally().forgotten, 1);
+        assert_eq!(Pair::new(Mood::Silent).run(Plan::default()).outcome, Outcome::Unanswered);
+    }
+
+    #[test]
+    fn the_server_hangs_up_when_the_caller_asks_for_it() {
+        let mut pair = Pair::new(Mood::Sound);
+        let hang_up_after = Some(Duration::from_millis(700));
+        let report = pair.run(Plan { hang_up_after, ..Plan::default() });
+        assert_eq!((report.outcome, report.hung_up, pair.count("BYE")), (Outcome::Completed, true, 1));
+    }
+}

@@ -1,0 +1,139 @@
+//! One call of a caller.
+
+use super::dialog::{self, Dialog};
+use super::heard::ClientId;
+use super::script::{Outcome, Plan, Report};
+use crate::base::{Flow, Time};
+use crate::sip::{Message, Uri};
+
+/// A call and what became of it so far.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub plan: Plan,
+    pub phase: Phase,
+    pub invite: ClientId,
+    pub call_id: String,
+    pub tag: String,
+    pub provisional: bool,
+    pub cancel: Cancel,
+    /// Every 2xx with a To tag of its own makes one; the first is the call, the others are ended at once
+    /// (RFC 3261 §13.2.2.4).
+    pub legs: Vec<Leg>,
+    pub next_step: usize,
+    pub due: Time,
+    pub invited: Time,
+    pub answered: Option<Time>,
+    pub hung_up: bool,
+    pub dropped: Option<u16>,
+    pub refused: Vec<u16>,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No final yet.
+    Inviting,
+    /// Answered.
+    Up,
+    /// BYE sent.
+    Leaving,
+    /// Reported; remembered for 2xx that come late.
+    Done,
+}
+
+/// How far a CANCEL got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// Nobody wants one.
+    No,
+    /// It waits for a provisional (RFC 3261 §9.1).
+    Wanted,
+    /// It is out.
+    Sent,
+}
+
+/// A dialog of the call.
+#[derive(Debug)]
+pub struct Leg {
+    pub dialog: Dialog,
+    /// The ACK of each answered INVITE, by CSeq number: repeated when its 2xx is.
+    pub acks: Vec<(u32, Flow, Vec<u8>)>,
+    /// Its BYE, once sent or received.
+    pub left: bool,
+    pub bye: Option<ClientId>,
+}
+
+impl Outgoing {
+    /// A call whose INVITE was just sent.
+    pub fn new(now: Time, plan: Plan, invite: ClientId, call_id: String, tag: String) -> Self {
+        let due = plan.cancel_after.map_or(Time::NEVER, |after| now + after);
+        Self {
+            plan,
+            phase: Phase::Inviting,
+            invite,
+            call_id,
+            tag,
+            provisional: false,
+            cancel: Cancel::No,
+            legs: Vec::new(),
+            next_step: 0,
+            due,
+            invited: now,
+            answered: None,
+            hung_up: false,
+            dropped: None,
+            refused: Vec::new(),
+        }
+    }
+
+    /// The dialog that a response belongs to.
+    pub fn leg_of(&self, response: &Message<'_>) -> Option<usize> {
+        let tag = response.to_tag()?;
+        self.legs.iter().position(|leg| leg.dialog.remote_tag == tag)
+    }
+
+    /// When the next step, or the BYE, is due.
+    pub fn next_due(&self, now: Time) -> Time {
+        now + self.plan.steps.get(self.next_step).map_or(self.plan.hold, |(after, _)| *after)
+    }
+
+    /// How an answered call ended, now that its BYE is done.
+    pub fn outcome(&self) -> Outcome {
+        match (self.dropped, self.cancel) {
+            (Some(status), _) => Outcome::Dropped(status),
+            (None, Cancel::Sent) => Outcome::Cancelled,
+            (None, _) => Outcome::Completed,
+        }
+    }
+
+    /// The report of a call that is over.
+    pub fn report(&self, now: Time, call: u64, outcome: Outcome) -> Report {
+        let target = self.legs.first().and_then(|leg| dialog::address(&Uri::parse(&leg.dialog.target)?));
+        Report {
+            call,
+            call_id: self.call_id.clone(),
+            outcome,
+            server: target.map(|(_, addr)| addr),
+            invited: self.invited,
+            answered: self.answered,
+            ended: now,
+            hung_up: self.hung_up,
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// What is wrong with a response to one of its requests (RFC 3261 §8.1.3.3, §8.2.6.2).
+    pub fn wrong(&self, response: &Message<'_>) -> Option<&'static str> {
+        if response.next_via().is_some() {
+            Some("more than one Via")
+        } else if response.call_id() != self.call_id.as_bytes() {
+            Some("another Call-ID")
+        } else if response.from_tag() != self.tag.as_bytes() {
+            Some("another From tag")
+        } else if response.status() > Some(100) && response.to_tag().is_none() {
+            Some("no To tag")
+        } else {
+            None
+        }
+    }
+}
