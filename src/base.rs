@@ -245,4 +245,16 @@ pub mod limits {
     pub const HEADER_DEADLINE: Duration = Duration::from_secs(5);
     /// A stream without traffic is closed after this time.
     pub const IDLE_DEADLINE: Duration = Duration::from_secs(600);
+    /// Connections of the admin listener at one time; more wait in the kernel's queue.
+    pub const ADMIN_CONNECTIONS: usize = 64;
+    /// An admin connection, one request and its answer, is over within this time.
+    pub const ADMIN_VISIT: Duration = Duration::from_secs(10);
+    /// The node must have answered an admin request by then; otherwise it is told 503.
+    pub const ADMIN_ANSWER: Duration = Duration::from_secs(5);
+    /// Rows of one `/api/calls` answer.
+    pub const CALL_ROWS: usize = 10_000;
+    /// Log lines waiting for their reader; more are dropped and counted.
+    pub const LOG_LINES: usize = 4_096;
+    /// Octets of one log line; the rest is cut.
+    pub const LOG_LINE: usize = 4_096;
 }
