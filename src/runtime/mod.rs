@@ -7,3 +7,6 @@ pub mod stats;
 pub mod state;
 pub mod socket;
 pub mod route;
+pub mod metrics;
+pub mod log;
+pub mod admin;

@@ -1,0 +1,542 @@
+//! The admin listener: metrics, health and the API of the command line, on an address and a thread of their own.
+//! Nothing here is on the way of a call: a client that hangs holds one of a few places until its time is up, and a
+//! node that does not answer costs a 503 here.
+//!
+//! There is no authentication: the listener belongs on loopback or a management network. Orders from web pages are
+//! refused (they carry an `Origin`).
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::{Query, Request, State};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, ORIGIN};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+use super::metrics::{Edge, Exporter, Sample};
+use crate::base::limits;
+use crate::report::{self, Answer, CallRow, Phase, Reload, ResourceRow, Status};
+
+/// Rows of `/api/calls` when the request names no limit.
+const DEFAULT_ROWS: usize = 100;
+
+/// How many requests may ask the node at one time. They take its locks one shard after the other, so more would only
+/// wait for each other; a node that hangs blocks this many threads and no more.
+const QUESTIONS: usize = 2;
+
+/// The running node, as the admin listener sees it.
+pub trait Observed: Send + Sync + 'static {
+    /// Everything at this instant. May take the node's locks.
+    fn sample(&self) -> Sample;
+    /// Up to `limit` calls. May take the node's locks.
+    fn calls(&self, limit: usize) -> Vec<CallRow>;
+    /// Carries out an order of an operator. May take the node's locks and read files.
+    fn order(&self, order: Order) -> Answer;
+    /// The last reload. Never waits for the node.
+    fn last_reload(&self) -> Option<Reload>;
+    /// Whether the workers turn; if not, what stands still. Never waits for the node.
+    fn turning(&self) -> Result<(), String>;
+    /// Whether new calls are taken. Never waits for the node.
+    fn phase(&self) -> Phase;
+    /// Counters of this listener, among others.
+    fn edge(&self) -> &Edge;
+}
+
+/// What an operator may want of a running node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// No new calls.
+    Drain,
+    /// New calls again.
+    Resume,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// How long and for how many the listener has patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Connections at one time.
+    pub places: usize,
+    /// One connection, from its acceptance to the end of its answer.
+    pub visit: Duration,
+    /// How long the node may take to answer.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { places: limits::ADMIN_CONNECTIONS, visit: limits::ADMIN_VISIT, answer: limits::ADMIN_ANSWER }
+    }
+}
+
+/// Serves until the future is dropped.
+///
+/// # Errors
+///
+/// None after the listener is bound; failing accepts are retried.
+pub async fn serve(listener: TcpListener, node: Arc<dyn Observed>, patience: Patience) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(patience.places));
+    let door = Door { listener, places, node: Arc::clone(&node), visit: patience.visit };
+    axum::serve(door, router(node, patience.answer)).await
+}
+
+struct Admin {
+    node: Arc<dyn Observed>,
+    exporter: Exporter,
+    questions: Arc<Semaphore>,
+    patience: Duration,
+}
+
+type Shared = State<Arc<Admin>>;
+
+fn router(node: Arc<dyn Observed>, patience: Duration) -> Router {
+    let sampled = Arc::clone(&node);
+    let admin = Arc::new(Admin {
+        node,
+        exporter: Exporter::new(move || sampled.sample()),
+        questions: Arc::new(Semaphore::new(QUESTIONS)),
+        patience,
+    });
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/rm/liveness", get(health))
+        .route("/rm/readiness", get(ready))
+        .route("/api/status", get(status))
+        .route("/api/resources", get(resources))
+        .route("/api/calls", get(calls))
+        .route("/api/drain", post(drain))
+        .route("/api/resume", post(resume))
+        .route("/api/reload", post(reload))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), visit))
+        .with_state(admin)
+}
+
+/// Around every request: one request per connection, so that no client keeps a place for itself.
+async fn visit(State(admin): Shared, request: Request, next: Next) -> Response {
+    admin.node.edge().admin_requests.count();
+    let foreign = request.method() != axum::http::Method::GET && request.headers().contains_key(ORIGIN);
+    let mut response = match foreign {
+        true => refused(StatusCode::FORBIDDEN, "orders from web pages are refused"),
+        false => next.run(request).await,
+    };
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn metrics(State(admin): Shared) -> Response {
+    match ask(&admin, |admin| admin.exporter.scrape()).await {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(late) => late,
+    }
+}
+
+/// The process turns: every worker waits for work or has been at its present batch for a short time only. Resources,
+/// draining and load do not matter: a restart would not cure them.
+async fn health(State(admin): Shared) -> Response {
+    match admin.node.turning() {
+        Ok(()) => "ok\n".into_response(),
+        Err(what) => refused(StatusCode::SERVICE_UNAVAILABLE, &what),
+    }
+}
+
+/// New calls are taken here. Resources that are down do not matter: another node would reach them no better, callers
+/// are told so with the group's own code, and requests of live calls must still find this node.
+async fn ready(State(admin): Shared) -> Response {
+    match (admin.node.phase(), admin.node.turning()) {
+        (Phase::Serving, Ok(())) => "serving\n".into_response(),
+        (Phase::Serving, Err(what)) => refused(StatusCode::SERVICE_UNAVAILABLE, &what),
+        (phase, _) => refused(StatusCode::SERVICE_UNAVAILABLE, phase.name()),
+    }
+}
+
+async fn status(State(admin): Shared) -> Response {
+    answer(ask(&admin, |admin| status_of(&admin.node.sample(), admin.node.last_reload())).await)
+}
+
+async fn resources(State(admin): Shared) -> Response {
+    answer(ask(&admin, |admin| rows(&admin.node.sample(), |_| true)).await)
+}
+
+#[derive(serde::Deserialize)]
+struct Wanted {
+    limit: Option<usize>,
+}
+
+async fn calls(State(admin): Shared, Query(wanted): Query<Wanted>) -> Response {
+    let limit = wanted.limit.unwrap_or(DEFAULT_ROWS).min(limits::CALL_ROWS);
+    answer(ask(&admin, move |admin| admin.node.calls(limit)).await)
+}
+
+async fn drain(State(admin): Shared) -> Response {
+    order(&admin, Order::Drain).await
+}
+
+async fn resume(State(admin): Shared) -> Response {
+    order(&admin, Order::Resume).await
+}
+
+async fn reload(State(admin): Shared) -> Response {
+    order(&admin, Order::Reload).await
+}
+
+async fn order(admin: &Arc<Admin>, order: Order) -> Response {
+    match ask(admin, move |admin| admin.node.order(order)).await {
+        Ok(answer) if answer.errors.is_empty() => Json(answer).into_response(),
+        Ok(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
+        Err(late) => late,
+    }
+}
+
+/// Asks the node on a thread that may wait, and gives up on it in time.
+async fn ask<T: Send + 'static>(
+    admin: &Arc<Admin>,
+    question: impl FnOnce(&Admin) -> T + Send + 'static,
+) -> Result<T, Response> {
+    let asked = Arc::clone(admin);
+    let work = async move {
+        let place = Arc::clone(&asked.questions).acquire_owned().await.ok()?;
+        let asking = tokio::task::spawn_blocking(move || {
+            let _until_answered = place;
+            question(&asked)
+        });
+        asking.await.ok()
+    };
+    match tokio::time::timeout(admin.patience, work).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "the question failed")),
+        Err(_elapsed) => {
+            admin.node.edge().admin_timeouts.count();
+            Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer"))
+        }
+    }
+}
+
+fn answer<T: serde::Serialize>(answered: Result<T, Response>) -> Response {
+    answered.map_or_else(|late| late, |rows| Json(rows).into_response())
+}
+
+fn refused(status: StatusCode, why: &str) -> Response {
+    (status, format!("{why}\n")).into_response()
+}
+
+fn status_of(sample: &Sample, reload: Option<Reload>) -> Status {
+    let (calls, ringing) = (sample.gauges.legs as u64, sample.gauges.ringing as u64);
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster: sample.cluster.clone(),
+        node: sample.node.0,
+        epoch: format!("{}.{}", sample.epoch.counter, sample.epoch.node.0),
+        ha_mode: "none".to_owned(),
+        phase: sample.phase,
+        uptime_seconds: sample.now.since(sample.started).as_secs(),
+        calls,
+        ringing,
+        loss_if_failed_now: report::Loss { ringing, answered: calls },
+        groups: report::groups(&sample.resources),
+        trouble: rows(sample, |health| health != "up"),
+        reload,
+    }
+}
+
+fn rows(sample: &Sample, wanted: impl Fn(&str) -> bool) -> Vec<ResourceRow> {
+    let shown = sample.resources.iter().filter(|r| wanted(r.health));
+    shown.map(|r| ResourceRow::new(sample.now, r)).collect()
+}
+
+/// Lets in a bounded number of connections, each for a bounded time.
+struct Door {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    node: Arc<dyn Observed>,
+    visit: Duration,
+}
+
+impl axum::serve::Listener for Door {
+    type Io = Visit;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Visit, SocketAddr) {
+        loop {
+            let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    let deadline = Box::pin(tokio::time::sleep(self.visit));
+                    let node = Arc::clone(&self.node);
+                    return (Visit { stream, deadline, node, cut: false, _place: place }, peer);
+                }
+                // Out of descriptors, most likely: they are somebody else's until calls end.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// One connection. Reading and writing fail once its time is up.
+struct Visit {
+    stream: TcpStream,
+    deadline: Pin<Box<Sleep>>,
+    node: Arc<dyn Observed>,
+    cut: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Visit {
+    fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.cut || self.deadline.as_mut().poll(cx).is_ready() {
+            if !std::mem::replace(&mut self.cut, true) {
+                self.node.edge().admin_cut.count();
+            }
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Visit {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.in_time(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Visit {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.in_time(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.in_time(cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::sync::Mutex;
+
+    use crate::balance::ResourceView;
+    use crate::base::{Epoch, NodeId, ResourceId, Time};
+    use crate::node::Gauges;
+
+    #[derive(Default)]
+    struct Fake {
+        phase: Phase,
+        stuck: Option<String>,
+        /// Held by a test, it makes the node hang.
+        lock: Mutex<()>,
+        orders: Mutex<Vec<Order>>,
+        asked: Mutex<Vec<usize>>,
+        refuse: Vec<String>,
+        edge: Arc<Edge>,
+    }
+
+    impl Observed for Fake {
+        fn sample(&self) -> Sample {
+            let _hangs = self.lock.lock().unwrap();
+            let resource = |aor: &str, health| ResourceView {
+                group: "MCP".into(),
+                aor: aor.into(),
+                id: ResourceId(1),
+                health,
+                in_use: 2,
+                capacity: Some(10),
+                placed: 5,
+                failed: 0,
+                last_probe: None,
+            };
+            Sample {
+                now: Time::from_micros(65_000_000),
+                started: Time::from_micros(5_000_000),
+                node: NodeId(3),
+                epoch: Epoch { counter: 9, node: NodeId(3) },
+                phase: self.phase,
+                gauges: Gauges { legs: 4, ringing: 1, ..Gauges::default() },
+                resources: vec![resource("sip:a", "up"), resource("sip:b", "down")],
+                edge: Arc::clone(&self.edge),
+                ..Sample::default()
+            }
+        }
+
+        fn calls(&self, limit: usize) -> Vec<CallRow> {
+            self.asked.lock().unwrap().push(limit);
+            vec![CallRow { id: "0f".into(), ..CallRow::default() }]
+        }
+
+        fn order(&self, order: Order) -> Answer {
+            self.orders.lock().unwrap().push(order);
+            Answer { done: vec!["done".into()], errors: self.refuse.clone() }
+        }
+
+        fn last_reload(&self) -> Option<Reload> {
+            None
+        }
+
+        fn turning(&self) -> Result<(), String> {
+            self.stuck.clone().map_or(Ok(()), Err)
+        }
+
+        fn phase(&self) -> Phase {
+            self.phase
+        }
+
+        fn edge(&self) -> &Edge {
+            &self.edge
+        }
+    }
+
+    /// Serves `node` on a thread of its own for the rest of the test process.
+    fn start(node: Fake, patience: Patience) -> (SocketAddr, Arc<Fake>) {
+        let node = Arc::new(node);
+        let (served, (bound, address)) = (Arc::clone(&node), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
+                serve(listener, served, patience).await
+            })
+        });
+        (address.recv().unwrap(), node)
+    }
+
+    fn send(address: SocketAddr, head: &str) -> (u16, String) {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(format!("{head}\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.to_ascii_lowercase().contains("connection: close"), "{head}");
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        send(address, &format!("GET {path} HTTP/1.1"))
+    }
+
+    #[test]
+    fn a_serving_node_is_healthy_and_ready_whatever_its_resources() {
+        let (at, node) = start(Fake::default(), Patience::default());
+        for path in ["/healthz", "/rm/liveness"] {
+            assert_eq!(get(at, path), (200, "ok\n".into()));
+        }
+        for path in ["/readyz", "/rm/readiness"] {
+            assert_eq!(get(at, path), (200, "serving\n".into()));
+        }
+        assert_eq!(get(at, "/nowhere").0, 404);
+        assert_eq!(node.edge.admin_requests.get(), 5, "each request counts, found or not");
+    }
+
+    #[test]
+    fn a_draining_node_is_healthy_but_not_ready() {
+        let (at, _) = start(Fake { phase: Phase::Draining, ..Fake::default() }, Patience::default());
+        assert_eq!(get(at, "/healthz").0, 200);
+        assert_eq!(get(at, "/readyz"), (503, "draining\n".into()));
+    }
+
+    #[test]
+    fn a_stuck_worker_is_neither() {
+        let (at, _) = start(Fake { stuck: Some("worker 2".into()), ..Fake::default() }, Patience::default());
+        assert_eq!(get(at, "/healthz"), (503, "worker 2\n".into()));
+        assert_eq!(get(at, "/readyz"), (503, "worker 2\n".into()));
+    }
+
+    #[test]
+    fn rows_come_as_json_and_metrics_as_text() {
+        let (at, node) = start(Fake::default(), Patience::default());
+        let status: Status = serde_json::from_str(&get(at, "/api/status").1).unwrap();
+        assert_eq!((status.node, status.epoch.as_str(), status.uptime_seconds), (3, "9.3", 60));
+        assert_eq!((status.calls, status.ringing), (4, 1));
+        assert_eq!(status.loss_if_failed_now, report::Loss { ringing: 1, answered: 4 });
+        assert_eq!(status.trouble.iter().map(|r| r.aor.as_str()).collect::<Vec<_>>(), ["sip:b"]);
+        let resources: Vec<ResourceRow> = serde_json::from_str(&get(at, "/api/resources").1).unwrap();
+        assert_eq!(resources.len(), 2);
+        let calls: Vec<CallRow> = serde_json::from_str(&get(at, "/api/calls?limit=7").1).unwrap();
+        assert_eq!(calls[0].id, "0f");
+        get(at, "/api/calls");
+        get(at, "/api/calls?limit=999999999");
+        assert_eq!(*node.asked.lock().unwrap(), [7, DEFAULT_ROWS, limits::CALL_ROWS]);
+        assert_eq!(get(at, "/api/calls?limit=many").0, 400);
+        let (status, text) = get(at, "/metrics");
+        assert!(status == 200 && text.lines().any(|l| l == "tandem_calls 4"), "{text}");
+    }
+
+    #[test]
+    fn orders_are_posted_and_not_by_web_pages() {
+        let (at, node) = start(Fake::default(), Patience::default());
+        for path in ["drain", "resume", "reload"] {
+            let (status, body) = send(at, &format!("POST /api/{path} HTTP/1.1"));
+            assert_eq!(status, 200, "{body}");
+            assert_eq!(serde_json::from_str::<Answer>(&body).unwrap().done, ["done"]);
+        }
+        assert_eq!(get(at, "/api/drain").0, 405);
+        assert_eq!(send(at, "POST /api/drain HTTP/1.1\r\nOrigin: http://x").0, 403);
+        assert_eq!(*node.orders.lock().unwrap(), [Order::Drain, Order::Resume, Order::Reload]);
+    }
+
+    #[test]
+    fn a_refused_order_says_why() {
+        let (at, _) = start(Fake { refuse: vec!["line 3".into()], ..Fake::default() }, Patience::default());
+        let (status, body) = send(at, "POST /api/reload HTTP/1.1");
+        assert_eq!(status, 422);
+        assert_eq!(serde_json::from_str::<Answer>(&body).unwrap().errors, ["line 3"]);
+    }
+
+    #[test]
+    fn a_node_that_hangs_costs_a_503_and_health_still_answers() {
+        let patience = Patience { answer: Duration::from_millis(20), ..Patience::default() };
+        let (at, node) = start(Fake::default(), patience);
+        let hangs = node.lock.lock().unwrap();
+        for _ in 0..QUESTIONS + 2 {
+            assert_eq!(get(at, "/api/status"), (503, "the node does not answer\n".into()));
+        }
+        assert_eq!(get(at, "/healthz").0, 200);
+        assert_eq!(node.edge.admin_timeouts.get(), QUESTIONS as u64 + 2);
+        drop(hangs);
+        // Which of the waiting threads finishes first is open, so this may be refused once more.
+        while get(at, "/api/status").0 != 200 {}
+    }
+
+    #[test]
+    fn clients_that_hang_are_cut_and_make_place() {
+        let patience = Patience { places: 2, visit: Duration::from_millis(50), ..Patience::default() };
+        let (at, node) = start(Fake::default(), patience);
+        let hang = |octets: &[u8]| {
+            let mut stream = std::net::TcpStream::connect(at).unwrap();
+            stream.write_all(octets).unwrap();
+            stream
+        };
+        let mut hung = [hang(b""), hang(b"GET /metrics HT"), hang(b"GET /metrics HTTP/1.1\r\nx: ")];
+        assert_eq!(get(at, "/readyz").0, 200, "served although every place was taken");
+        for stream in &mut hung {
+            let mut rest = Vec::new();
+            let _reset_counts_as_closed = stream.read_to_end(&mut rest);
+        }
+        assert_eq!(node.edge.admin_cut.get(), 3);
+    }
+}
