@@ -1,6 +1,75 @@
-//! Arguments and commands.
+//! Arguments, commands and exit codes.
+
+pub mod terminal;
+pub mod http;
+pub mod table;
+pub mod ask;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed; demo: a call was lost
+  2  the command line or the configuration is wrong
+  3  no node answers at the admin address";
+
+/// A SIP-aware Resource Manager proxy: balances calls over media servers and loses none of them.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show on one screen how a running node is.
+    Status {
+        #[command(flatten)]
+        view: ask::View,
+    },
+    /// List the resources of a running node.
+    Resources {
+        #[command(flatten)]
+        view: ask::View,
+    },
+    /// List calls of a running node.
+    Calls {
+        #[command(flatten)]
+        view: ask::View,
+        /// Most rows to show.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Take no new calls (503 with Retry-After); those that live go on.
+    Drain {
+        #[command(flatten)]
+        target: ask::Target,
+    },
+    /// Take new calls again.
+    Resume {
+        #[command(flatten)]
+        target: ask::Target,
+    },
+    /// Read the configuration again; applied whole or refused whole.
+    Reload {
+        #[command(flatten)]
+        target: ask::Target,
+    },
+}
 
 /// Runs the command line; returns the exit code.
-pub fn main() -> std::process::ExitCode {
-    todo!()
+pub fn main() -> ExitCode {
+    let code = match Arguments::parse().command {
+        Command::Status { view } => ask::status(&view),
+        Command::Resources { view } => ask::resources(&view),
+        Command::Calls { view, limit } => ask::calls(&view, limit),
+        Command::Drain { target } => ask::order(&target, "drain"),
+        Command::Resume { target } => ask::order(&target, "resume"),
+        Command::Reload { target } => ask::order(&target, "reload"),
+    };
+    ExitCode::from(code)
 }
