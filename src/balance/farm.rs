@@ -190,15 +190,15 @@ impl Farm {
     fn place(&mut self, now: Time, ask: &Ask<'_>, left: Option<ResourceId>) -> Result<Grant, Refusal> {
         let group = self.groups.iter_mut().find(|g| g.serves(ask.service)).ok_or(Refusal::NoGroup)?;
         let skip = |id| left == Some(id) || ask.tried.contains(&id);
-        let at = scheme::choose(group, &self.members, &self.ledger, now, skip).map_err(|blocked| {
+        let choice = scheme::choose(group, &self.members, &self.ledger, now, skip).map_err(|blocked| {
             let code = group.noresource_response_code;
             match blocked {
                 Blocked::Full => Refusal::Full { code },
                 Blocked::NoMember => Refusal::NoMember { code },
             }
         })?;
-        scheme::took(group, at);
-        let (key, terms) = (group.seats[at].member, Arc::clone(&group.terms));
+        scheme::took(group, choice);
+        let (key, terms) = (group.seats[choice.at].member, Arc::clone(&group.terms));
         let member = &mut self.members[key as usize];
         member.health.chosen(now);
         member.placed += 1;
@@ -490,6 +490,46 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_missed_by_a_retry_is_made_good_with_the_next_call() {
+        let mut farm = farm(SchemeName::RoundRobin, &[None; 3]);
+        let mut grants: Vec<Grant> = (0..3).map(|leg| farm.admit(T0, &ask(leg, &[])).unwrap()).collect();
+        let third = grants.remove(2);
+        let moved = [grants.remove(0), third].map(|grant| {
+            let leg = grant.leg.0;
+            farm.advance(T0, grant, Outcome::Refused(500), &ask(leg, &[])).unwrap()
+        });
+        assert_eq!(moved.each_ref().map(|g| g.resource.0), [2, 1], "1 must not serve itself, nor must 3");
+        assert_eq!(deal(&mut farm, 4), [3, 1, 2, 3], "3 still had its turn");
+        grants.into_iter().chain(moved).for_each(|g| farm.release(T0, g, Outcome::Completed));
+    }
+
+    #[test]
+    fn round_robin_does_not_drift_when_many_calls_move_on_at_once() {
+        let mut farm = farm(SchemeName::RoundRobin, &[None; 5]);
+        let mut dice = Dice(5);
+        let mut counts = [0u64; 5];
+        let mut count = |grant: &Grant| {
+            counts[grant.resource.0 as usize - 1] += 1;
+            counts.iter().max().unwrap() - counts.iter().min().unwrap()
+        };
+        let mut alive: Vec<Grant> = Vec::new();
+        for leg in 0..10_000 {
+            let grant = farm.admit(T0, &ask(leg, &[])).unwrap();
+            assert!(count(&grant) <= 2);
+            alive.push(grant);
+            if alive.len() == 20 {
+                let at = dice.below(20) as usize;
+                farm.release(T0, alive.swap_remove(at), Outcome::Completed);
+                let grant = alive.swap_remove(dice.below(19) as usize);
+                let grant = farm.advance(T0, grant, Outcome::Refused(500), &ask(leg, &[])).unwrap();
+                assert!(count(&grant) <= 2);
+                alive.push(grant);
+            }
+        }
+        alive.into_iter().for_each(|g| farm.release(T0, g, Outcome::Completed));
+    }
+
+    #[test]
     fn a_member_that_was_full_or_away_is_not_flooded() {
         let mut farm = farm(SchemeName::RoundRobin, &[Some(1), None, None]);
         let first = farm.admit(T0, &ask(0, &[])).unwrap();
@@ -590,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn what_remains_keeps_grants_health_and_its_place_in_the_round() {
+    fn what_remains_keeps_grants_health_and_its_turn() {
         let config = |capacity| {
             let resources = (1..4).map(|n| resource(n, capacity)).collect();
             Config { groups: vec![group("g", SchemeName::RoundRobin, resources)] }

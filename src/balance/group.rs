@@ -107,8 +107,8 @@ pub(super) struct Group {
     pub seats: Vec<Seat>,
     /// The seat behind the one chosen last.
     pub next: usize,
-    /// The round that is being dealt; see `scheme`.
-    pub round: u64,
+    /// No member counts fewer turns than this; see `scheme`.
+    pub floor: u64,
 }
 
 /// A member's place in a group.
@@ -116,8 +116,8 @@ pub(super) struct Group {
 pub(super) struct Seat {
     /// Key of the member, and number of its account in the ledger.
     pub member: u32,
-    /// The last round in which it was chosen.
-    pub round: u64,
+    /// How often it was chosen; below the group's floor it counts as the floor.
+    pub turns: u64,
 }
 
 /// A resource at work. It may sit in several groups; its ports, health and hosts are one.
@@ -141,7 +141,7 @@ pub(super) struct Member {
 }
 
 impl Group {
-    /// A group without seats. `before` is what stood under the same name: the round goes on.
+    /// A group without seats. `before` is what stood under the same name: the turns go on.
     pub fn new(config: &GroupConfig, before: Option<&Group>) -> Self {
         Self {
             name: config.name.as_str().into(),
@@ -151,7 +151,7 @@ impl Group {
             terms: Arc::new(config.terms.clone()),
             seats: Vec::with_capacity(config.resources.len()),
             next: 0,
-            round: before.map_or(1, |g| g.round),
+            floor: before.map_or(0, |g| g.floor),
         }
     }
 
@@ -160,8 +160,8 @@ impl Group {
         if self.seats.iter().any(|s| s.member == member) {
             return;
         }
-        let round = before.and_then(|g| g.seats.iter().find(|s| s.member == member)).map_or(0, |s| s.round);
-        self.seats.push(Seat { member, round });
+        let turns = before.and_then(|g| g.seats.iter().find(|s| s.member == member)).map_or(0, |s| s.turns);
+        self.seats.push(Seat { member, turns });
     }
 
     /// Goes on behind the member that was chosen last, as far as it is still there.
@@ -169,6 +169,11 @@ impl Group {
         let (head, tail) = before.seats.split_at(before.next);
         let next = tail.iter().chain(head).find_map(|old| self.seats.iter().position(|s| s.member == old.member));
         self.next = next.unwrap_or(0);
+    }
+
+    /// Turns of the member at `at`.
+    pub fn turns(&self, at: usize) -> u64 {
+        self.seats[at].turns.max(self.floor)
     }
 
     /// Whether it serves a service type; names are the model's, any case.

@@ -75,6 +75,11 @@ pub enum Rank {
     LastResort,
 }
 
+impl Rank {
+    /// How many there are.
+    pub const ALL: usize = 3;
+}
+
 /// Health of one resource.
 ///
 /// * *suspect*: a call or a probe failed. Chosen only when no good member has a port, except for one trial call per

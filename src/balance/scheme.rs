@@ -1,9 +1,9 @@
 //! The choice of a member: `round-robin`, `least-used`, `least-percent`.
 //!
 //! Seats are looked at in a circle, beginning behind the one chosen last, so equal loads are dealt in turn.
-//! Round-robin deals in rounds: in each round a member gets at most one call. A member that is full or already tried
-//! when its turn comes is taken later in the same round if it can be. When none that still has a turn can take the
-//! call, the next round begins and unused turns lapse: nobody who comes back is flooded with what he missed.
+//! Round-robin counts turns: who has had the fewest is next. A member that cannot take its turn because this call has
+//! already tried it is made good with the next call. One that is full, suspect or down falls behind the floor, and
+//! turns below the floor lapse: nobody who comes back is flooded with what he missed.
 
 use slab::Slab;
 
@@ -21,50 +21,62 @@ pub enum Blocked {
     NoMember,
 }
 
-/// The seat of the member that shall take the next call; `skip` names those that may not.
+/// A member chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// Its seat.
+    pub at: usize,
+    /// The fewest turns that a member which can take calls has had by now.
+    floor: u64,
+}
+
+/// The member that shall take the next call; `skip` names those that may not.
 pub fn choose(
     group: &Group,
     members: &Slab<Member>,
     ledger: &Ledger,
     now: Time,
     skip: impl Fn(ResourceId) -> bool,
-) -> Result<usize, Blocked> {
+) -> Result<Choice, Blocked> {
     let mut best: Option<(Rank, Load, usize)> = None;
     let mut blocked = Blocked::NoMember;
+    let mut fewest = [u64::MAX; Rank::ALL];
     for at in (group.next..group.seats.len()).chain(0..group.next) {
         let seat = group.seats[at];
         let member = &members[seat.member as usize];
         let Some(rank) = member.health.rank(now) else { continue };
-        if skip(member.id) {
+        let (in_use, skipped) = (ledger.count(seat.member), skip(member.id));
+        if !member.has_room(in_use) {
+            blocked = if skipped { blocked } else { Blocked::Full };
             continue;
         }
-        let in_use = ledger.count(seat.member);
-        if !member.has_room(in_use) {
-            blocked = Blocked::Full;
+        let turns = group.turns(at);
+        fewest[rank as usize] = fewest[rank as usize].min(turns);
+        if skipped {
             continue;
         }
         let load = match group.scheme {
-            SchemeName::RoundRobin => Load { part: u32::from(seat.round == group.round), whole: 1 },
-            SchemeName::LeastUsed => Load { part: in_use, whole: 1 },
+            SchemeName::RoundRobin => Load::number(turns - group.floor),
+            SchemeName::LeastUsed => Load::number(in_use.into()),
             SchemeName::LeastPercent => Load::share(in_use, member.port_capacity),
         };
         if rank == Rank::Good && load.part == 0 {
-            return Ok(at);
+            return Ok(Choice { at, floor: group.floor });
         }
         if best.as_ref().is_none_or(|(r, l, _)| rank < *r || (rank == *r && load.less(l))) {
             best = Some((rank, load, at));
         }
     }
-    best.map(|(_, _, at)| at).ok_or(blocked)
+    let (rank, _, at) = best.ok_or(blocked)?;
+    let floor = fewest[..=rank as usize].iter().copied().min().unwrap_or(group.floor);
+    Ok(Choice { at, floor })
 }
 
-/// Notes that the member at `at` was chosen.
-pub fn took(group: &mut Group, at: usize) {
-    if group.seats[at].round == group.round {
-        group.round += 1;
-    }
-    group.seats[at].round = group.round;
-    group.next = (at + 1) % group.seats.len();
+/// Notes that a member was chosen.
+pub fn took(group: &mut Group, choice: Choice) {
+    group.seats[choice.at].turns = group.turns(choice.at) + 1;
+    group.floor = choice.floor;
+    group.next = (choice.at + 1) % group.seats.len();
 }
 
 /// A fraction; the smaller one is chosen.
@@ -75,6 +87,10 @@ struct Load {
 }
 
 impl Load {
+    fn number(number: u64) -> Self {
+        Load { part: u32::try_from(number).unwrap_or(u32::MAX), whole: 1 }
+    }
+
     /// Of an unlimited capacity any number is nothing.
     fn share(in_use: u32, capacity: Option<u32>) -> Self {
         capacity.map_or(Load { part: 0, whole: 1 }, |whole| Load { part: in_use, whole })
