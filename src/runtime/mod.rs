@@ -10,3 +10,4 @@ pub mod route;
 pub mod metrics;
 pub mod log;
 pub mod admin;
+pub mod service;

@@ -1,0 +1,495 @@
+//! The life of the process around a node: signals, readiness, reloads, the graceful stop, the watchdog.
+//!
+//! SIGHUP reads the configuration again. SIGTERM and SIGINT stop gracefully: not ready, INVITEs get 503 with
+//! Retry-After, and the process ends once no call lives or `drain-timeout` has passed; a second one ends it at once.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
+
+use super::admin::{self, Observed, Order, Patience};
+use super::log::Log;
+use super::metrics::process::Process;
+use super::metrics::{Edge, Sample};
+use super::stats::IoStats;
+use super::sys;
+use crate::balance::ResourceView;
+use crate::base::{Epoch, NodeId, Time};
+use crate::config::{self, Settings};
+use crate::node::{Command, Gauges, LegView, Stats};
+use crate::report::{Answer, CallRow, Phase, Reload};
+
+/// How often a stopping process looks whether its calls have ended.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long it waits for the node to say how many live; a node that hangs does not keep the process alive.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A node that runs, as its service needs it.
+pub trait Machine: Send + Sync + 'static {
+    /// The epoch of this start.
+    fn epoch(&self) -> Epoch;
+    /// Counters of the node. May take its locks, as the next four may.
+    fn stats(&self) -> Stats;
+    /// What is alive.
+    fn gauges(&self) -> Gauges;
+    /// All resources.
+    fn resources(&self) -> Vec<ResourceView>;
+    /// Up to `limit` legs.
+    fn legs(&self, limit: usize) -> Vec<LegView>;
+    /// Tells the node.
+    fn command(&self, command: Command);
+    /// Counters of its sockets.
+    fn io(&self) -> Arc<IoStats>;
+    /// Puts a new configuration in force, whole or not at all. May resolve names.
+    fn reconfigure(&self, settings: &Settings) -> Result<(), String>;
+    /// Whether every worker turns; if not, what stands still. Takes no lock.
+    fn turning(&self) -> Result<(), String>;
+}
+
+/// One node and all that operators want of it.
+pub struct Service<M> {
+    machine: M,
+    file: PathBuf,
+    log: Log,
+    edge: Arc<Edge>,
+    started: Time,
+    began: f64,
+    cluster: String,
+    node: NodeId,
+    phase: AtomicU8,
+    /// Held while the node is told to drain or resume, so that it hears the same order of orders as `phase`.
+    orders: Mutex<()>,
+    /// Held during a reload.
+    reloading: Mutex<()>,
+    /// In force. Never held for long.
+    settings: Mutex<Settings>,
+    last: Mutex<Option<(Time, Reload)>>,
+}
+
+impl<M: Machine> Service<M> {
+    /// The service of a node that was just started with `settings`, read from `file`.
+    pub fn new(machine: M, file: &Path, settings: Settings, log: Log, edge: Arc<Edge>) -> Self {
+        Self {
+            machine,
+            file: file.to_owned(),
+            log,
+            edge,
+            started: sys::now(),
+            began: unix_time(),
+            cluster: settings.cluster.name.clone(),
+            node: settings.cluster.node,
+            phase: AtomicU8::new(Phase::Serving as u8),
+            orders: Mutex::new(()),
+            reloading: Mutex::new(()),
+            settings: Mutex::new(settings),
+            last: Mutex::new(None),
+        }
+    }
+
+    /// Runs until a signal ends it; `admin` is the listener of operators.
+    ///
+    /// # Errors
+    ///
+    /// If signals or the listener cannot be set up.
+    pub fn run(self, admin: TcpListener) -> io::Result<()> {
+        let service = Arc::new(self);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let ended = runtime.block_on(async {
+            let mut life = Life::new(Arc::clone(&service))?;
+            admin.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(admin)?;
+            let observed: Arc<dyn Observed> = Arc::clone(&service) as _;
+            tokio::spawn(admin::serve(listener, observed, Patience::default()));
+            tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+            life.live().await;
+            Ok(())
+        });
+        // A question to a node that hangs must not keep the process.
+        runtime.shutdown_background();
+        service.log.flush();
+        ended
+    }
+
+    fn reload(&self) -> Answer {
+        let _one_at_a_time = self.reloading.lock();
+        let mut states = vec![NotifyState::Reloading];
+        states.extend(NotifyState::monotonic_usec_now());
+        tell(&states);
+        let old = self.settings.lock().clone();
+        let answer = match self.replace(&old) {
+            Ok((new, changes)) => {
+                *self.settings.lock() = new;
+                self.edge.reloads_applied.count();
+                info!(changes = changes.len(), "configuration applied");
+                changes.iter().for_each(|change| info!("configuration: {change}"));
+                Answer { done: changes, errors: Vec::new() }
+            }
+            Err(errors) => {
+                self.edge.reloads_refused.count();
+                warn!(errors = errors.len(), "configuration refused; the old one stays in force");
+                errors.iter().for_each(|error| warn!("{error}"));
+                Answer { done: Vec::new(), errors }
+            }
+        };
+        let Answer { done, errors } = answer.clone();
+        let applied = errors.is_empty();
+        *self.last.lock() = Some((sys::now(), Reload { applied, age_seconds: 0, changes: done, errors }));
+        tell(&[
+            NotifyState::Ready,
+            NotifyState::Status(if applied { "reloaded" } else { "the last reload was refused" }),
+        ]);
+        answer
+    }
+
+    /// Reads the file and puts it in force; what changed, or every error with its place.
+    fn replace(&self, old: &Settings) -> Result<(Settings, Vec<String>), Vec<String>> {
+        let file = self.file.display();
+        let placed =
+            |errors: Vec<config::ConfigError>| errors.iter().map(|e| format!("{file}:{e}")).collect::<Vec<_>>();
+        let text = fs::read_to_string(&self.file).map_err(|e| vec![format!("{file}: {e}")])?;
+        let (new, warnings) = Settings::parse(&text).map_err(placed)?;
+        let plan = config::plan(old, &new).map_err(placed)?;
+        self.machine.reconfigure(&new).map_err(|e| vec![e])?;
+        self.log.set_level(new.log_level);
+        warnings.iter().for_each(|w| warn!("{file}:{w}"));
+        let changes: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+        Ok((new, if changes.is_empty() { vec!["nothing changed".to_owned()] } else { changes }))
+    }
+
+    /// Drains or resumes, unless the process is about to end.
+    fn turn(&self, to: Phase, command: Command) -> Answer {
+        let _one_at_a_time = self.orders.lock();
+        let moved = self.phase.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+            (now != Phase::Stopping as u8).then_some(to as u8)
+        });
+        if moved.is_err() {
+            return Answer { done: Vec::new(), errors: vec!["the node is stopping".to_owned()] };
+        }
+        self.machine.command(command);
+        let Gauges { legs, ringing, .. } = self.machine.gauges();
+        info!(phase = to.name(), calls = legs, ringing, "operator");
+        Answer { done: vec![format!("{}: {legs} calls and {ringing} ringing go on", to.name())], errors: Vec::new() }
+    }
+}
+
+impl<M: Machine> Observed for Service<M> {
+    fn sample(&self) -> Sample {
+        Sample {
+            now: sys::now(),
+            started: self.started,
+            cluster: self.cluster.clone(),
+            node: self.node,
+            epoch: self.machine.epoch(),
+            phase: self.phase(),
+            stats: self.machine.stats(),
+            gauges: self.machine.gauges(),
+            resources: self.machine.resources(),
+            io: self.machine.io(),
+            edge: Arc::clone(&self.edge),
+            process: Process::read(),
+            began: self.began,
+        }
+    }
+
+    fn calls(&self, limit: usize) -> Vec<CallRow> {
+        let (now, resources) = (sys::now(), self.machine.resources());
+        self.machine.legs(limit).iter().map(|leg| CallRow::new(now, leg, &resources)).collect()
+    }
+
+    fn order(&self, order: Order) -> Answer {
+        match order {
+            Order::Drain => self.turn(Phase::Draining, Command::Drain),
+            Order::Resume => self.turn(Phase::Serving, Command::Resume),
+            Order::Reload => self.reload(),
+        }
+    }
+
+    fn last_reload(&self) -> Option<Reload> {
+        let last = self.last.lock();
+        let (at, reload) = last.as_ref()?;
+        Some(Reload { age_seconds: sys::now().since(*at).as_secs(), ..reload.clone() })
+    }
+
+    fn turning(&self) -> Result<(), String> {
+        self.machine.turning()
+    }
+
+    fn phase(&self) -> Phase {
+        let now = self.phase.load(Ordering::Acquire);
+        let all = [Phase::Serving, Phase::Draining, Phase::Stopping];
+        all.into_iter().find(|p| *p as u8 == now).unwrap_or_default()
+    }
+
+    fn edge(&self) -> &Edge {
+        &self.edge
+    }
+}
+
+/// The signals of one process and what follows from them.
+struct Life<M> {
+    service: Arc<Service<M>>,
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    watchdog: Interval,
+}
+
+impl<M: Machine> Life<M> {
+    fn new(service: Arc<Service<M>>) -> io::Result<Self> {
+        // Twice per deadline, as sd_watchdog_enabled(3) advises; without a watchdog the beat is idle.
+        let mut deadline = 0;
+        let watched = sd_notify::watchdog_enabled(false, &mut deadline) && deadline > 0;
+        let beat = if watched { Duration::from_micros(deadline) / 2 } else { Duration::from_secs(10) };
+        let mut watchdog = interval(beat);
+        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            service,
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            watchdog,
+        })
+    }
+
+    async fn live(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.reload.recv() => self.read_again(),
+                _ = self.watchdog.tick() => self.feed(),
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Kicked by work done: a worker that stands still lets the watchdog bark.
+    fn feed(&self) {
+        match self.service.turning() {
+            Ok(()) => tell(&[NotifyState::Watchdog]),
+            Err(what) => warn!("{what}"),
+        }
+    }
+
+    /// Beside this thread, because names may be resolved: the watchdog must be fed meanwhile.
+    fn read_again(&self) {
+        let service = Arc::clone(&self.service);
+        tokio::task::spawn_blocking(move || service.reload());
+    }
+
+    async fn stop(&mut self) {
+        tell(&[NotifyState::Stopping]);
+        let service = Arc::clone(&self.service);
+        service.phase.store(Phase::Stopping as u8, Ordering::Release);
+        let patience = service.settings.lock().drain_timeout;
+        info!(seconds = patience.as_secs(), "stopping: no new calls");
+        let telling = tokio::task::spawn_blocking(move || {
+            let _one_at_a_time = service.orders.lock();
+            service.machine.command(Command::Drain);
+        });
+        let _told_or_hangs = timeout(LOOK_PATIENCE, telling).await;
+        let deadline = Instant::now() + patience;
+        let mut left = self.alive().await;
+        while left != Some(0) && Instant::now() < deadline {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.watchdog.tick() => self.feed(),
+                () = tokio::time::sleep(LOOK) => left = self.alive().await,
+            }
+        }
+        match left {
+            Some(0) => info!("stopped: no call was left"),
+            Some(left) => warn!(calls = left, "stopped with calls; their signalling waits for the next start"),
+            None => warn!("stopped; the node did not say how many calls were left"),
+        }
+    }
+
+    /// Calls and INVITEs alive; `None` if the node does not say in time.
+    async fn alive(&self) -> Option<usize> {
+        let service = Arc::clone(&self.service);
+        let asking = tokio::task::spawn_blocking(move || service.machine.gauges());
+        let gauges = timeout(LOOK_PATIENCE, asking).await.ok()?.ok()?;
+        let left = gauges.legs + gauges.ringing;
+        tell(&[NotifyState::Status(&format!("stopping, {left} calls left"))]);
+        Some(left)
+    }
+}
+
+/// Tells the service manager, if there is one. That it cannot be told is nothing that a call should feel.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(false, states) {
+        tracing::debug!("service manager: {e}");
+    }
+}
+
+/// Prometheus wants the start of the process in Unix time; nothing else asks the wall clock.
+#[expect(clippy::disallowed_methods, reason = "an instant to show, not to compute with")]
+fn unix_time() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.map_or(0.0, |d| d.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+[proxy]
+sip.transport = ["udp:127.0.0.1:5060"]
+
+[[resource-group]]
+name = "MCP"
+monitor-method = "none"
+
+[[resource-group.resource]]
+aor = "sip:127.0.0.1:5070"
+port-capacity = 10
+"#;
+
+    #[derive(Default)]
+    struct Fake {
+        told: Mutex<Vec<Command>>,
+        configured: Mutex<Vec<Settings>>,
+        refuse: Option<String>,
+    }
+
+    impl Machine for Fake {
+        fn epoch(&self) -> Epoch {
+            Epoch::default()
+        }
+
+        fn stats(&self) -> Stats {
+            Stats::default()
+        }
+
+        fn gauges(&self) -> Gauges {
+            Gauges { legs: 3, ringing: 1, ..Gauges::default() }
+        }
+
+        fn resources(&self) -> Vec<ResourceView> {
+            Vec::new()
+        }
+
+        fn legs(&self, _: usize) -> Vec<LegView> {
+            Vec::new()
+        }
+
+        fn command(&self, command: Command) {
+            self.told.lock().push(command);
+        }
+
+        fn io(&self) -> Arc<IoStats> {
+            Arc::default()
+        }
+
+        fn reconfigure(&self, settings: &Settings) -> Result<(), String> {
+            self.configured.lock().push(settings.clone());
+            self.refuse.clone().map_or(Ok(()), Err)
+        }
+
+        fn turning(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    /// A service whose file is gone when the test ends.
+    struct Rig {
+        service: Service<Fake>,
+        file: PathBuf,
+    }
+
+    impl Rig {
+        fn new(name: &str, refuse: Option<&str>) -> Self {
+            let file = std::env::temp_dir().join(format!("tandem-service-{name}-{}.toml", std::process::id()));
+            let (settings, _) = Settings::parse(TEXT).unwrap();
+            let log = Log::start(io::sink(), Arc::default()).unwrap();
+            let machine = Fake { refuse: refuse.map(str::to_owned), ..Fake::default() };
+            Self { service: Service::new(machine, &file, settings, log, Arc::default()), file }
+        }
+
+        fn reload(&self, text: &str) -> Answer {
+            fs::write(&self.file, text).unwrap();
+            self.service.order(Order::Reload)
+        }
+    }
+
+    impl Drop for Rig {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.file);
+        }
+    }
+
+    #[test]
+    fn orders_change_the_phase_and_reach_the_node() {
+        let rig = Rig::new("orders", None);
+        assert_eq!(rig.service.order(Order::Drain).done, ["draining: 3 calls and 1 ringing go on"]);
+        assert_eq!(rig.service.phase(), Phase::Draining);
+        assert_eq!(rig.service.order(Order::Resume).done, ["serving: 3 calls and 1 ringing go on"]);
+        assert_eq!(rig.service.phase(), Phase::Serving);
+        assert_eq!(*rig.service.machine.told.lock(), [Command::Drain, Command::Resume]);
+    }
+
+    #[test]
+    fn nobody_resumes_a_stopping_node() {
+        let rig = Rig::new("stopping", None);
+        rig.service.phase.store(Phase::Stopping as u8, Ordering::Release);
+        assert_eq!(rig.service.order(Order::Resume).errors, ["the node is stopping"]);
+        assert_eq!(rig.service.phase(), Phase::Stopping);
+        assert!(rig.service.machine.told.lock().is_empty());
+    }
+
+    #[test]
+    fn a_sound_file_comes_into_force() {
+        let rig = Rig::new("sound", None);
+        let answer = rig.reload(&TEXT.replace("port-capacity = 10", "port-capacity = 20"));
+        assert!(answer.errors.is_empty() && answer.done.len() == 1, "{answer:?}");
+        assert!(answer.done[0].contains("20"), "{answer:?}");
+        assert_eq!(rig.service.machine.configured.lock()[0].groups[0].resources[0].port_capacity, Some(20));
+        assert_eq!(rig.service.settings.lock().groups[0].resources[0].port_capacity, Some(20));
+        let last = rig.service.last_reload().unwrap();
+        assert!(last.applied && last.changes == answer.done, "{last:?}");
+        assert_eq!(rig.service.edge.reloads_applied.get(), 1);
+        assert_eq!(rig.reload(&TEXT.replace("= 10", "= 20")).done, ["nothing changed"]);
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_every_error_and_the_old_one_stays() {
+        let rig = Rig::new("wrong", None);
+        let answer = rig.reload(&TEXT.replace("port-capacity = 10", "port-capacity = -1\nport = 3"));
+        assert_eq!(answer.errors.len(), 2, "{answer:?}");
+        assert!(answer.errors[0].starts_with(&format!("{}:11:", rig.file.display())), "{answer:?}");
+        assert!(rig.service.machine.configured.lock().is_empty(), "the node never hears of it");
+        assert_eq!(rig.service.settings.lock().groups[0].resources[0].port_capacity, Some(10));
+        let last = rig.service.last_reload().unwrap();
+        assert!(!last.applied && last.errors == answer.errors, "{last:?}");
+        assert_eq!(rig.service.edge.reloads_refused.get(), 1);
+    }
+
+    #[test]
+    fn what_needs_a_restart_or_fails_in_the_node_is_refused() {
+        let rig = Rig::new("restart", None);
+        let answer = rig.reload(&TEXT.replace("127.0.0.1:5060", "127.0.0.1:5062"));
+        assert!(answer.errors.len() == 1 && answer.errors[0].contains("sip.transport"), "{answer:?}");
+        let rig = Rig::new("node", Some("no such host"));
+        assert_eq!(rig.reload(&TEXT.replace("= 10", "= 20")).errors, ["no such host"]);
+        assert_eq!(rig.service.settings.lock().groups[0].resources[0].port_capacity, Some(10));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_refused_by_its_name() {
+        let rig = Rig::new("gone", None);
+        let errors = rig.service.order(Order::Reload).errors;
+        assert!(errors.len() == 1 && errors[0].starts_with(&rig.file.display().to_string()), "{errors:?}");
+    }
+}
