@@ -206,3 +206,104 @@ fn call_table(rows: &[CallRow]) -> String {
         &rows.iter().map(cells).collect::<Vec<_>>(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::report::{Loss, Reload};
+
+    fn status() -> Status {
+        let resource = |aor: &str, health: &str| ResourceRow {
+            group: "MCP".into(),
+            aor: aor.into(),
+            health: health.into(),
+            capacity: Some(200),
+            placed: 90,
+            failed: 2,
+            last_probe_seconds: Some(0.4),
+            ..ResourceRow::default()
+        };
+        Status {
+            version: "1.2.3".into(),
+            cluster: "west".into(),
+            node: 2,
+            epoch: "7.2".into(),
+            ha_mode: "none".into(),
+            phase: Phase::Draining,
+            uptime_seconds: 90_061,
+            calls: 150,
+            ringing: 3,
+            loss_if_failed_now: Loss { ringing: 3, answered: 150 },
+            groups: vec![GroupRow { name: "MCP".into(), usable: 2, members: 3, in_use: 153, capacity: Some(600) }],
+            trouble: vec![resource("sip:198.51.100.21:5070", "down")],
+            reload: Some(Reload { errors: vec!["t.toml:3:1: no".into()], age_seconds: 5, ..Reload::default() }),
+        }
+    }
+
+    #[test]
+    fn one_screen_tells_what_matters_at_night() {
+        let expected = "\
+node 2 of west: DRAINING (new calls get 503; `tandem resume` ends it)
+up 1d 01:01:01, ha-mode none, epoch 7.2, tandem 1.2.3
+calls 150, ringing 3
+if this node failed now: 3 ringing calls lost, 150 answered calls wait for its return
+
+GROUP  USABLE  PORTS  CAPACITY  USED
+MCP       2/3    153       600   25%
+
+1 not up:
+GROUP  RESOURCE                HEALTH  PORTS  CAPACITY  PLACED  FAILED  LAST PROBE
+MCP    sip:198.51.100.21:5070  down        0       200      90       2   0.4 s ago
+
+last reload 00:00:05 ago: refused, the old configuration is in force
+  t.toml:3:1: no
+";
+        assert_eq!(status_screen(&status()), expected);
+    }
+
+    #[test]
+    fn much_trouble_stays_one_screen() {
+        let mut status = status();
+        status.trouble = vec![status.trouble[0].clone(); 50];
+        let screen = status_screen(&status);
+        assert!(screen.contains("50 not up:") && screen.contains("... and 40 more: tandem resources"), "{screen}");
+        assert!(screen.lines().count() <= 24, "{screen}");
+    }
+
+    /// Answers one request with `reply` and returns its first line.
+    fn node(reply: &'static str) -> (Target, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = listener.local_addr().unwrap().to_string();
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1_024];
+            let read = stream.read(&mut request).unwrap();
+            stream.write_all(reply.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..read]).lines().next().unwrap().to_owned()
+        });
+        (Target { admin }, served)
+    }
+
+    #[test]
+    fn exit_codes_tell_apart_who_is_at_fault() {
+        let (target, asked) = node("HTTP/1.0 200 OK\r\n\r\n{\"done\":[\"draining\"],\"errors\":[]}");
+        assert_eq!(order(&target, "drain"), SUCCESS);
+        assert_eq!(asked.join().unwrap(), "POST /api/drain HTTP/1.0");
+        let (target, _) = node("HTTP/1.0 422 No\r\n\r\n{\"done\":[],\"errors\":[\"line 3\"]}");
+        assert_eq!(order(&target, "reload"), CONFIG);
+        let (target, _) = node("HTTP/1.0 422 No\r\n\r\n{\"done\":[],\"errors\":[\"stopping\"]}");
+        assert_eq!(order(&target, "resume"), FAILURE);
+        let (target, asked) = node("HTTP/1.0 503 Late\r\n\r\nthe node does not answer\n");
+        assert_eq!(calls(&View { target, json: false }, 5), FAILURE);
+        assert_eq!(asked.join().unwrap(), "GET /api/calls?limit=5 HTTP/1.0");
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        assert_eq!(status_of_nobody(nobody), UNREACHABLE);
+    }
+
+    fn status_of_nobody(admin: String) -> u8 {
+        super::status(&View { target: Target { admin }, json: true })
+    }
+}

@@ -5,9 +5,13 @@ pub mod http;
 pub mod table;
 pub mod ask;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use terminal::{CONFIG, SUCCESS, complain, say};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -26,6 +30,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check a configuration file; says every error at once.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
     /// Show on one screen how a running node is.
     Status {
         #[command(flatten)]
@@ -64,6 +73,7 @@ enum Command {
 /// Runs the command line; returns the exit code.
 pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
+        Command::Check { file } => check(&file),
         Command::Status { view } => ask::status(&view),
         Command::Resources { view } => ask::resources(&view),
         Command::Calls { view, limit } => ask::calls(&view, limit),
@@ -72,4 +82,32 @@ pub fn main() -> ExitCode {
         Command::Reload { target } => ask::order(&target, "reload"),
     };
     ExitCode::from(code)
+}
+
+fn check(file: &Path) -> u8 {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) => {
+            complain(&format!("{}: {e}", file.display()));
+            return CONFIG;
+        }
+    };
+    let checked = crate::config::check(&file.display().to_string(), &text);
+    if checked.code == 0 {
+        say(&checked.report);
+        return SUCCESS;
+    }
+    complain(checked.report.trim_end());
+    CONFIG
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
 }
