@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Settings;
+use super::settings::Settings;
 
 /// What `tandem check` prints, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::aor::Aor;
 use super::keys::{GROUP, RESOURCE};
 use super::reader::{Reader, Section, Value, kind, shorten};
-use super::{Group, Resource};
+use super::settings::{Group, Resource};
 use crate::balance::{Monitor, SchemeName, Terms};
 use crate::base::limits;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::finding::{ConfigError, Finding};
-use super::{Group, Resource, Settings};
+use super::settings::{Group, Resource, Settings};
 
 /// A reload that can be applied while calls go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::reader::{Reader, Section, Value, shorten};
-use super::{Cluster, Listen};
+use super::settings::{Cluster, Listen};
 use crate::base::{NodeId, Transport};
 use crate::node::ProxyConfig;
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::finding::{Finding, Place};
 use super::reader::Reader;
-use super::{Group, Listen, Resource, Settings};
+use super::settings::{Group, Listen, Resource, Settings};
 use crate::balance::resource_id;
 use crate::base::Transport;
 
