@@ -78,7 +78,7 @@ impl<'t> Reader<'t> {
         let places: Vec<Place> = errors.iter().map(|e| self.place(e.span().map_or(0, |s| s.start))).collect();
         self.errors.retain(|e| !places.iter().any(|p| p.line == e.place.line));
         for (error, place) in errors.iter().zip(places) {
-            let cause = format!("not TOML: {}", error.message());
+            let cause = format!("not TOML: {}", error.message().trim_end_matches(", expected nothing"));
             self.errors.push(Finding { place, key: String::new(), cause, suggestion: None });
         }
     }
