@@ -5,59 +5,9 @@ use std::net::IpAddr;
 
 use rsip::common::uri::param::Param;
 
+use super::reader::shorten;
 use crate::base::{Host, Transport};
-use shim::{Scheme, Uri};
-
-mod shim {
-    use crate::base::Host;
-    pub enum Scheme {
-        Sip,
-        Sips,
-        Tel,
-        Other,
-    }
-    pub struct Uri<'a> {
-        pub scheme: Scheme,
-        pub user: Option<&'a [u8]>,
-        pub host: Host<'a>,
-        pub port: Option<u16>,
-        pub params: &'a [u8],
-        pub headers: &'a [u8],
-    }
-    impl<'a> Uri<'a> {
-        pub fn parse(text: &'a [u8]) -> Option<Uri<'a>> {
-            let text = std::str::from_utf8(text).ok()?;
-            let (scheme, rest) = text.split_once(':')?;
-            let scheme = match scheme.to_ascii_lowercase().as_str() {
-                "sip" => Scheme::Sip,
-                "sips" => Scheme::Sips,
-                "tel" => Scheme::Tel,
-                _ => Scheme::Other,
-            };
-            let (rest, headers) = rest.split_once('?').unwrap_or((rest, ""));
-            let (hp, params) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
-            let (user, hp) = hp.rsplit_once('@').map_or((None, hp), |(u, h)| (Some(u.as_bytes()), h));
-            let split = if hp.ends_with(']') { None } else { hp.rsplit_once(':') };
-            let (host, port) = match split {
-                Some((h, p)) => (h, Some(p.parse().ok()?)),
-                None => (hp, None),
-            };
-            let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-            let host = match bare {
-                Some(v6) => Host::Ip(v6.parse::<std::net::Ipv6Addr>().ok()?.into()),
-                None => match host.parse::<std::net::Ipv4Addr>() {
-                    Ok(ip) => Host::Ip(ip.into()),
-                    Err(_) => {
-                        let ok = !host.is_empty()
-                            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
-                        ok.then_some(Host::Name(host.as_bytes()))?
-                    }
-                },
-            };
-            Some(Uri { scheme, user, host, port, params: params.as_bytes(), headers: headers.as_bytes() })
-        }
-    }
-}
+use crate::sip::{Scheme, Uri};
 
 /// An AOR that names one server: `sip:host[:port][;transport=udp|tcp]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,26 +29,25 @@ impl Aor {
     /// Reads an AOR.
     pub fn read(text: &str) -> Result<Self, Refused> {
         let form = || Some(String::from("write sip:HOST:PORT, with ;transport=tcp for a stream"));
-        let Some(uri) = Uri::parse(text.as_bytes()) else {
-            let suggestion = if text.contains(':') { form() } else { Some(format!("did you mean \"sip:{text}\"?")) };
-            return Err((String::from("it is not a SIP URI"), suggestion));
+        let uri = match Uri::parse(text.as_bytes()) {
+            Some(uri) if uri.scheme == Scheme::Sip => uri,
+            Some(uri) if uri.scheme == Scheme::Sips => return Err(no_tls(text)),
+            _ if names_port_0(text) => {
+                let cure = "write the port that the server listens on";
+                return Err((String::from("port 0 is no port"), Some(cure.into())));
+            }
+            _ => {
+                let whole = format!("sip:{text}");
+                let meant = Uri::parse(whole.as_bytes()).filter(|uri| uri.user.is_none());
+                let meant = meant.map(|_| format!("did you mean \"{}\"?", shorten(&whole)));
+                return Err((String::from("it is not a SIP URI"), meant.or_else(form)));
+            }
         };
-        match uri.scheme {
-            Scheme::Sip => {}
-            Scheme::Sips => return Err(no_tls(text)),
-            Scheme::Tel | Scheme::Other => return Err((String::from("it is not a SIP URI"), form())),
-        }
         if uri.user.is_some() {
             return Err((String::from("a call keeps the user part that it came with, so this has none"), form()));
         }
         if !uri.headers.is_empty() {
             return Err((String::from("a server's address has no URI headers"), form()));
-        }
-        if uri.port == Some(0) {
-            return Err((
-                String::from("port 0 is no port"),
-                Some(String::from("write the port that the server listens on")),
-            ));
         }
         let aor = Self { transport: transport_of(text, &uri)?, port: uri.port.unwrap_or(5060), ..Self::at(&uri.host)? };
         if !rsip_agrees(text, &uri, &aor) {
@@ -125,11 +74,21 @@ impl Aor {
             Host::Ip(ip) => (ip.to_string(), Some(*ip)),
             Host::Name(name) => {
                 let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-                (String::from(name.strip_suffix('.').unwrap_or(&name)), None)
+                let name = name.strip_suffix('.').unwrap_or(&name);
+                // RFC 3261 §25.1: a toplabel begins with a letter. Resolvers would make an address of "10.1".
+                if !name.rsplit('.').next().is_some_and(|label| label.starts_with(|c: char| c.is_ascii_alphabetic())) {
+                    return Err((format!("\"{}\" is neither an address nor a name", shorten(name)), None));
+                }
+                (String::from(name), None)
             }
         };
         Ok(Self { host, ip, port: 5060, transport: Transport::Udp })
     }
+}
+
+fn names_port_0(text: &str) -> bool {
+    let head = text.split([';', '?']).next().and_then(|head| head.strip_suffix(":0"));
+    head.is_some_and(|head| Uri::parse(head.as_bytes()).is_some_and(|uri| uri.port.is_none()))
 }
 
 /// Only `transport` may stand behind host and port: anything else would change what reaches the server.
@@ -142,14 +101,14 @@ fn transport_of(text: &str, uri: &Uri<'_>) -> Result<Transport, Refused> {
         };
         let shown = String::from_utf8_lossy(if name.eq_ignore_ascii_case(b"transport") { value } else { name });
         if !name.eq_ignore_ascii_case(b"transport") {
-            let cause = format!("the parameter `{}` means nothing here", super::reader::shorten(&shown));
+            let cause = format!("the parameter `{}` means nothing here", shorten(&shown));
             return Err((cause, Some(String::from("only ;transport=udp and ;transport=tcp do"))));
         }
         if value.eq_ignore_ascii_case(b"tls") {
             return Err(no_tls(text));
         }
         let Some(read) = Transport::parse(value) else {
-            let cause = format!("\"{}\" is no transport", super::reader::shorten(&shown));
+            let cause = format!("\"{}\" is no transport", shorten(&shown));
             return Err((cause, Some(String::from("transports are udp and tcp"))));
         };
         if transport.replace(read).is_some() {
@@ -160,7 +119,7 @@ fn transport_of(text: &str, uri: &Uri<'_>) -> Result<Transport, Refused> {
 }
 
 fn no_tls(text: &str) -> Refused {
-    let plain = super::reader::shorten(text).replacen("sips:", "sip:", 1).replacen(";transport=tls", "", 1);
+    let plain = shorten(text).replacen("sips:", "sip:", 1).replacen(";transport=tls", "", 1);
     (String::from("this version does not speak TLS"), Some(format!("use \"{plain}\" on a trusted net")))
 }
 
@@ -185,4 +144,44 @@ fn rsip_agrees(text: &str, uri: &Uri<'_>, aor: &Aor) -> bool {
         && other_host.strip_suffix('.').unwrap_or(&other_host) == host
         && other.port().map(|p| *p.value()) == uri.port
         && transport.is_none_or(|t| t.eq_ignore_ascii_case(aor.transport.param()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rsip_agrees_with(text: &str) -> bool {
+        let uri = Uri::parse(text.as_bytes()).expect("a URI to us");
+        let at = Aor::at(&uri.host).expect("one server");
+        rsip_agrees(text, &uri, &Aor { transport: uri.transport().unwrap_or(Transport::Udp), ..at })
+    }
+
+    #[test]
+    fn two_parsers_agree_on_what_operators_write() {
+        for text in [
+            "sip:198.51.100.21",
+            "sip:198.51.100.21:5070",
+            "sip:198.51.100.21:5070;transport=tcp",
+            "sip:MCP1.Example.COM.;Transport=UDP",
+            "SIP:mcp1:05070",
+            "sip:[2001:db8::1]",
+            "sip:[2001:db8::1]:5070;transport=tcp",
+        ] {
+            assert!(rsip_agrees_with(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_two_parsers_read_differently_is_refused() {
+        // Empty headers: nothing to us, part of the host to rsip.
+        assert!(!rsip_agrees_with("sip:mcp1?"));
+        assert_eq!(Aor::read("sip:mcp1?").unwrap_err().0, "two SIP parsers read it differently");
+        let (text, other) = ("sip:mcp1:5070;transport=tcp", Aor::read("sip:mcp2:5070;transport=tcp").unwrap());
+        let uri = Uri::parse(text.as_bytes()).unwrap();
+        assert!(!rsip_agrees(text, &uri, &other), "another host");
+        let udp = Aor { transport: Transport::Udp, ..Aor::read(text).unwrap() };
+        assert!(!rsip_agrees(text, &uri, &udp), "another transport");
+        let elsewhere = Uri::parse(b"sip:mcp1:5071;transport=tcp").unwrap();
+        assert!(!rsip_agrees(text, &elsewhere, &Aor::read(text).unwrap()), "another port");
+    }
 }

@@ -159,10 +159,10 @@ fn every_key_is_read() {
     let aliases: Vec<String> = v6.aliases.iter().map(ToString::to_string).collect();
     assert_eq!(aliases, ["192.0.2.7:5060", "192.0.2.8:99", "[2001:db8::7]:5060", "[2001:db8::8]:5060"]);
     assert_eq!((v6.port_capacity, name.port_capacity), (None, Some(0)));
-    assert_eq!((name.aor.as_str(), name.canonical.as_str()), (
-        "sip:MCP1.Example.com:5070",
-        "sip:mcp1.example.com:5070;transport=udp"
-    ));
+    assert_eq!(
+        (name.aor.as_str(), name.canonical.as_str()),
+        ("sip:MCP1.Example.com:5070", "sip:mcp1.example.com:5070;transport=udp")
+    );
     assert_eq!((name.host.as_str(), name.port, name.transport), ("mcp1.example.com", 5070, Transport::Udp));
     assert_eq!((name.also_tcp, v6.also_tcp), (true, false));
 }
@@ -205,13 +205,22 @@ fn unknown_keys_are_errors_with_a_suggestion() {
         "5:5: unknown key `port-capasity` in [[resource-group.resource]]; did you mean `port-capacity`?",
     );
     one(&with("[proxy]\nworkers = 2"), "2:1: unknown key `workers` in [proxy]; did you mean `sip.threadpoolsize`?");
-    one(&with("[proxy]\nsip.timer.tt1 = 2"), "2:11: unknown key `sip.timer.tt1` in [proxy]; did you mean `sip.timer.t1`?");
-    one(&with("[proxy.sip]\ntransprot = []"), "2:1: unknown key `sip.transprot` in [proxy]; did you mean `sip.transport`?");
+    one(
+        &with("[proxy]\nsip.timer.tt1 = 2"),
+        "2:11: unknown key `sip.timer.tt1` in [proxy]; did you mean `sip.timer.t1`?",
+    );
+    one(
+        &with("[proxy.sip]\ntransprot = []"),
+        "2:1: unknown key `sip.transprot` in [proxy]; did you mean `sip.transport`?",
+    );
     one(&with("[admin]\nlevel = \"info\""), "2:1: unknown key `level` in [admin]; it belongs in [log]");
     one(&with("[log]\nzebra = 1"), "2:1: unknown key `zebra` in [log]");
     one(&with("[log]\nLEVEL = \"info\""), "2:1: unknown key `LEVEL` in [log]; did you mean `level`?");
     one(&with("[clutser]\nname = \"x\""), "1:2: unknown section `clutser`; did you mean [cluster]?");
-    one(&with("[[resource_group]]\nname = \"x\""), "1:3: unknown section `resource_group`; did you mean [[resource-group]]?");
+    one(
+        &with("[[resource_group]]\nname = \"x\""),
+        "1:3: unknown section `resource_group`; did you mean [[resource-group]]?",
+    );
     one(&with("[zebra]"), "1:2: unknown section `zebra`");
     one(&with("mymemberid = 2"), "1:1: unknown key `mymemberid` outside of any section; it belongs in [cluster]");
     one(&with("zebra = 2"), "1:1: unknown key `zebra` outside of any section");
@@ -243,18 +252,27 @@ fn a_pair_is_refused_in_this_version() {
 
 #[test]
 fn values_of_the_wrong_kind_say_what_is_wanted() {
-    one(&with("[cluster]\nname = 7"), "2:8: `name` in [cluster] must be text, not a whole number; put it in double quotes");
+    one(
+        &with("[cluster]\nname = 7"),
+        "2:8: `name` in [cluster] must be text, not a whole number; put it in double quotes",
+    );
     one(
         &with("[cluster]\nmymemberid = \"2\""),
         "2:14: `mymemberid` in [cluster] must be a whole number, not text; write 2 without quotes",
     );
-    one(&with("[cluster]\nmymemberid = 1.5"), "2:14: `mymemberid` in [cluster] must be a whole number, not a broken number");
+    one(
+        &with("[cluster]\nmymemberid = 1.5"),
+        "2:14: `mymemberid` in [cluster] must be a whole number, not a broken number",
+    );
     one(&with("[cluster]\nmymemberid = 65536"), "2:14: `mymemberid` in [cluster] is 65536; allowed is 1 to 65535");
     one(
         &with("[cluster]\nmymemberid = 99999999999999999999"),
         "2:14: `mymemberid` in [cluster] is 99999999999999999999; allowed is 1 to 65535",
     );
-    one(&with("[cluster]\nname = \"a b\""), "2:8: `name` in [cluster] must be 1 to 64 printable characters without spaces");
+    one(
+        &with("[cluster]\nname = \"a b\""),
+        "2:8: `name` in [cluster] must be 1 to 64 printable characters without spaces",
+    );
     one(&with("[cluster]\nstate-dir = \"\""), "2:13: `state-dir` in [cluster] is not a path");
     one(&with("cluster = 7"), "1:11: `cluster` must be a section; write [cluster] on a line of its own");
     one(&with("[[proxy]]"), "1:1: `proxy` must be a section; write [proxy] on a line of its own");
@@ -266,14 +284,20 @@ fn values_of_the_wrong_kind_say_what_is_wanted() {
         &with("[proxy]\nserver-header = \"a\\r\\nb\""),
         "2:17: `server-header` in [proxy] must be at most 128 printable ASCII characters",
     );
-    one(&with("[log]\nlevel = 7"), concat!(
-        "2:9: `level` in [log] must be text, not a whole number; ",
-        "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
-    ));
-    one(&with("[log]\nlevel = \"loud\""), concat!(
-        "2:9: `level` in [log] cannot be \"loud\"; ",
-        "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
-    ));
+    one(
+        &with("[log]\nlevel = 7"),
+        concat!(
+            "2:9: `level` in [log] must be text, not a whole number; ",
+            "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+        ),
+    );
+    one(
+        &with("[log]\nlevel = \"loud\""),
+        concat!(
+            "2:9: `level` in [log] cannot be \"loud\"; ",
+            "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+        ),
+    );
     one(
         &with("[admin]\nlisten = \"localhost:9090\""),
         "2:10: `listen` in [admin] cannot be \"localhost:9090\"; write \"IP:PORT\", such as \"127.0.0.1:9090\"",
@@ -292,7 +316,10 @@ fn durations_have_units_and_bounds() {
         &format!("2:16: `sip.timer.t1` in [proxy] must be a duration, not a broken number; {FORMS}"),
     );
     one(&with("[proxy]\nsip.timer.t1 = 9"), "2:16: `sip.timer.t1` in [proxy] is 9ms; allowed is 10ms to 10s");
-    one(&with("[proxy]\nsip.timer.c = \"3min\""), "2:15: `sip.timer.c` in [proxy] is 180s; allowed is 180.001s to 3600s");
+    one(
+        &with("[proxy]\nsip.timer.c = \"3min\""),
+        "2:15: `sip.timer.c` in [proxy] is 180s; allowed is 180.001s to 3600s",
+    );
     assert_eq!(read(&with("[proxy]\nsip.timer.c = 180001")).proxy.timer_c, Duration::from_millis(180_001));
     one(
         &with("[proxy]\nsip.timer.t1 = \"5s\""),
@@ -306,7 +333,9 @@ fn durations_have_units_and_bounds() {
 #[test]
 fn listeners_are_addresses_that_can_be_bound_together() {
     const FORM: &str = "write \"udp:IP:PORT\" or \"tcp:IP:PORT\", an IPv6 address in brackets";
-    for bad in ["udp:5060", "sctp:192.0.2.1:5060", "udp:192.0.2.1", "udp:sip.example.com:5060", "udp:2001:db8::1:5060", ""] {
+    for bad in
+        ["udp:5060", "sctp:192.0.2.1:5060", "udp:192.0.2.1", "udp:sip.example.com:5060", "udp:2001:db8::1:5060", ""]
+    {
         let error = format!("2:18: `sip.transport` in [proxy] has the entry \"{bad}\", which is no listener; {FORM}");
         one(&with(&format!("[proxy]\nsip.transport = [\"{bad}\"]")), &error);
     }
@@ -356,18 +385,24 @@ fn the_admin_listener_stands_apart() {
             "give it a port of its own, usually 9090"
         ),
     );
-    assert_eq!(warnings(&with("[admin]\nlisten = \"0.0.0.0:9090\"")), [concat!(
-        "2:10: `listen` in [admin] is 0.0.0.0:9090: whoever reaches this machine can read and command it; ",
-        "use 127.0.0.1 or an address of the management network"
-    )]);
+    assert_eq!(
+        warnings(&with("[admin]\nlisten = \"0.0.0.0:9090\"")),
+        [concat!(
+            "2:10: `listen` in [admin] is 0.0.0.0:9090: whoever reaches this machine can read and command it; ",
+            "use 127.0.0.1 or an address of the management network"
+        )]
+    );
 }
 
 #[test]
 fn groups_must_exist_and_have_names_of_their_own() {
-    one("", concat!(
-        "1:1: there is no [[resource-group]]: calls would have nowhere to go; ",
-        "add a group with at least one [[resource-group.resource]]"
-    ));
+    one(
+        "",
+        concat!(
+            "1:1: there is no [[resource-group]]: calls would have nowhere to go; ",
+            "add a group with at least one [[resource-group.resource]]"
+        ),
+    );
     one(
         "[resource-group]\nname = \"A\"",
         "1:1: `resource-group` must be a list of tables; write [[resource-group]] in double brackets",
@@ -389,9 +424,10 @@ fn groups_must_exist_and_have_names_of_their_own() {
             "write [[resource-group.resource]] in double brackets"
         ),
     );
-    assert_eq!(warnings("[[resource-group]]\nname = \"A\""), [
-        "1:1: this group has no resource: its calls are answered 480"
-    ]);
+    assert_eq!(
+        warnings("[[resource-group]]\nname = \"A\""),
+        ["1:1: this group has no resource: its calls are answered 480"]
+    );
 }
 
 #[test]
@@ -416,7 +452,10 @@ fn keys_of_a_group_are_checked() {
         ),
     );
     assert_eq!(read(&in_group("monitor-interval = 500")).groups[0].monitor.map(|m| m.timeout.as_millis()), Some(500));
-    one(&in_group("monitor-down-after = 0"), "3:22: `monitor-down-after` in [[resource-group]] is 0; allowed is 1 to 100");
+    one(
+        &in_group("monitor-down-after = 0"),
+        "3:22: `monitor-down-after` in [[resource-group]] is 0; allowed is 1 to 100",
+    );
     one(
         &in_group("noresource-response-code = 200"),
         "3:28: `noresource-response-code` in [[resource-group]] is 200; allowed is 400 to 699",
@@ -437,37 +476,55 @@ fn keys_of_a_group_are_checked() {
         &in_group("first-response-timeout = \"1ms\""),
         "3:26: `first-response-timeout` in [[resource-group]] is 1ms; allowed is 50ms to 180s",
     );
-    assert_eq!(warnings(&in_group("first-response-timeout = \"40s\"")), [concat!(
-        "3:26: `first-response-timeout` is 40s, but 64 times T1 ends an attempt after 32s; ",
-        "shorten it, so that the caller is still there"
-    )]);
-    assert_eq!(warnings(&in_group("monitor-method = \"none\"")), [concat!(
-        "3:18: `monitor-method` is \"none\": only calls that fail tell that a resource is dead; ",
-        "write \"option\" to probe with OPTIONS"
-    )]);
+    assert_eq!(
+        warnings(&in_group("first-response-timeout = \"40s\"")),
+        [concat!(
+            "3:26: `first-response-timeout` is 40s, but 64 times T1 ends an attempt after 32s; ",
+            "shorten it, so that the caller is still there"
+        )]
+    );
+    assert_eq!(
+        warnings(&in_group("monitor-method = \"none\"")),
+        [concat!(
+            "3:18: `monitor-method` is \"none\": only calls that fail tell that a resource is dead; ",
+            "write \"option\" to probe with OPTIONS"
+        )]
+    );
 }
 
 #[test]
 fn zero_missing_and_unlimited_are_three_words() {
     const KEY: &str = "`port-capacity` in [[resource-group.resource]]";
     let with = |capacity: &str| resource(&format!("aor = \"sip:198.51.100.21:5070\"\n{capacity}"));
-    one(&with(""), concat!(
-        "3:1: `port-capacity` is missing in [[resource-group.resource]]; ",
-        "write a number of calls, 0 for none, or \"unlimited\""
-    ));
+    one(
+        &with(""),
+        concat!(
+            "3:1: `port-capacity` is missing in [[resource-group.resource]]; ",
+            "write a number of calls, 0 for none, or \"unlimited\""
+        ),
+    );
     assert_eq!(read(&with("port-capacity = 0")).groups[0].resources[0].port_capacity, Some(0));
     assert_eq!(warnings(&with("port-capacity = 0")), ["5:17: sip:198.51.100.21:5070 takes no calls: 0 ports"]);
     assert_eq!(read(&with("port-capacity = \"unlimited\"")).groups[0].resources[0].port_capacity, None);
-    assert_eq!(warnings(&with("port-capacity = \"unlimited\"")), [concat!(
-        "5:17: nothing keeps sip:198.51.100.21:5070 from being overrun: its ports are unlimited; ",
-        "write the number of calls that it can serve"
-    )]);
+    assert_eq!(
+        warnings(&with("port-capacity = \"unlimited\"")),
+        [concat!(
+            "5:17: nothing keeps sip:198.51.100.21:5070 from being overrun: its ports are unlimited; ",
+            "write the number of calls that it can serve"
+        )]
+    );
     one(
         &with("port-capacity = -1"),
         &format!("5:17: {KEY} is -1; write \"unlimited\" if there is no limit, 0 if it takes no calls"),
     );
-    one(&with("port-capacity = \"10\""), &format!("5:17: {KEY} must be a whole number, not text; write 10 without quotes"));
-    one(&with("port-capacity = \"unlimted\""), &format!("5:17: {KEY} cannot be \"unlimted\"; did you mean \"unlimited\"?"));
+    one(
+        &with("port-capacity = \"10\""),
+        &format!("5:17: {KEY} must be a whole number, not text; write 10 without quotes"),
+    );
+    one(
+        &with("port-capacity = \"unlimted\""),
+        &format!("5:17: {KEY} cannot be \"unlimted\"; did you mean \"unlimited\"?"),
+    );
     one(
         &with("port-capacity = \"many\""),
         &format!("5:17: {KEY} cannot be \"many\"; write a number of calls, 0 for none, or \"unlimited\""),
@@ -495,6 +552,9 @@ fn aors_that_name_no_server_are_refused_with_a_reason() {
         ("tel:+15551234", &format!("it is not a SIP URI; {FORM}")),
         ("sip:", &format!("it is not a SIP URI; {FORM}")),
         ("mcp1", "it is not a SIP URI; did you mean \"sip:mcp1\"?"),
+        ("198.51.100.21:5070", "it is not a SIP URI; did you mean \"sip:198.51.100.21:5070\"?"),
+        ("sip:198.51.100", "\"198.51.100\" is neither an address nor a name"),
+        ("sip:1234:5070", "\"1234\" is neither an address nor a name"),
         ("sip:198.51.100.21:99999", &format!("it is not a SIP URI; {FORM}")),
         ("sip:2001:db8::1", &format!("it is not a SIP URI; {FORM}")),
         ("<sip:198.51.100.21>", &format!("it is not a SIP URI; {FORM}")),
@@ -526,15 +586,23 @@ fn every_spelling_of_a_server_has_one_id() {
 
 #[test]
 fn resources_are_listed_once_and_can_be_reached() {
-    let again = format!("{SOUND}[[resource-group.resource]]\nport-capacity = 1\naor = \"sip:198.51.100.21:5070;transport=udp\"");
-    one(&again, concat!(
-        "9:7: sip:198.51.100.21:5070;transport=udp is the resource of line 5 again; ",
-        "list each resource once, in one group"
-    ));
-    assert_eq!(warnings(&again.replace("transport=udp", "transport=tcp")), [concat!(
-        "9:7: host and port are those of line 5: the ports of both are counted apart; ",
-        "write `tcp = true` instead of a second resource"
-    )]);
+    let again = format!(
+        "{SOUND}[[resource-group.resource]]\nport-capacity = 1\naor = \"sip:198.51.100.21:5070;transport=udp\""
+    );
+    one(
+        &again,
+        concat!(
+            "9:7: sip:198.51.100.21:5070;transport=udp is the resource of line 5 again; ",
+            "list each resource once, in one group"
+        ),
+    );
+    assert_eq!(
+        warnings(&again.replace("transport=udp", "transport=tcp")),
+        [concat!(
+            "9:7: host and port are those of line 5: the ports of both are counted apart; ",
+            "write `tcp = true` instead of a second resource"
+        )]
+    );
     one(
         &with("[proxy]\nsip.transport = [\"udp:[::]:5060\"]"),
         concat!(
@@ -584,39 +652,45 @@ aor = "sips:198.51.100.21"
 port-capasity = 10
 [[resource-group.resource]]
 "#;
-    assert_eq!(errors(text), [
-        "2:14: `mymemberid` in [cluster] is 0; allowed is 1 to 65535",
-        "3:1: unknown key `ha-mod` in [cluster]; did you mean `ha-mode`?",
-        "5:38: listener udp:0.0.0.0:5060 is there twice; keep one of them",
-        "6:1: `name` is missing in [[resource-group]]; every group needs a name of its own",
-        concat!(
-            "7:23: `load-balance-scheme` in [[resource-group]] cannot be \"best\"; ",
-            "one of \"round-robin\", \"least-used\", \"least-percent\""
-        ),
-        concat!(
-            "9:7: `aor` in [[resource-group.resource]] is \"sips:198.51.100.21\": this version does not speak TLS; ",
-            "use \"sip:198.51.100.21\" on a trusted net"
-        ),
-        "10:1: unknown key `port-capasity` in [[resource-group.resource]]; did you mean `port-capacity`?",
-        "11:1: `aor` is missing in [[resource-group.resource]]; write sip:HOST:PORT",
-        concat!(
-            "11:1: `port-capacity` is missing in [[resource-group.resource]]; ",
-            "write a number of calls, 0 for none, or \"unlimited\""
-        ),
-    ]);
+    assert_eq!(
+        errors(text),
+        [
+            "2:14: `mymemberid` in [cluster] is 0; allowed is 1 to 65535",
+            "3:1: unknown key `ha-mod` in [cluster]; did you mean `ha-mode`?",
+            "5:38: listener udp:0.0.0.0:5060 is there twice; keep one of them",
+            "6:1: `name` is missing in [[resource-group]]; every group needs a name of its own",
+            concat!(
+                "7:23: `load-balance-scheme` in [[resource-group]] cannot be \"best\"; ",
+                "one of \"round-robin\", \"least-used\", \"least-percent\""
+            ),
+            concat!(
+                "9:7: `aor` in [[resource-group.resource]] is \"sips:198.51.100.21\": this version does not speak TLS; ",
+                "use \"sip:198.51.100.21\" on a trusted net"
+            ),
+            "10:1: unknown key `port-capasity` in [[resource-group.resource]]; did you mean `port-capacity`?",
+            "11:1: `aor` is missing in [[resource-group.resource]]; write sip:HOST:PORT",
+            concat!(
+                "11:1: `port-capacity` is missing in [[resource-group.resource]]; ",
+                "write a number of calls, 0 for none, or \"unlimited\""
+            ),
+        ]
+    );
 }
 
 #[test]
 fn what_is_not_toml_is_told_with_what_could_be_read() {
-    assert_eq!(errors("[log]\nlevel = 7\n[admin]\nlisten = 127.0.0.1:9090\n[proxy]\nworkers = 2\nx y\n"), [
-        concat!(
-            "2:9: `level` in [log] must be text, not a whole number; ",
-            "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\""
-        ),
-        "4:15: not TOML: invalid float",
-        "6:1: unknown key `workers` in [proxy]; did you mean `sip.threadpoolsize`?",
-        "7:3: not TOML: key with no value, expected `=`",
-    ]);
+    assert_eq!(
+        errors("[log]\nlevel = 7\n[admin]\nlisten = 127.0.0.1:9090\n[proxy]\nworkers = 2\nx y\n"),
+        [
+            concat!(
+                "2:9: `level` in [log] must be text, not a whole number; ",
+                "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\""
+            ),
+            "4:15: not TOML: invalid float",
+            "6:1: unknown key `workers` in [proxy]; did you mean `sip.threadpoolsize`?",
+            "7:3: not TOML: key with no value, expected `=`",
+        ]
+    );
     assert_eq!(errors("[log]\nlevel = \"info\"\nlevel = \"warn\""), ["3:1: not TOML: duplicate key"]);
     let long = "#".repeat(Settings::LONGEST + 1);
     assert_eq!(errors(&long), ["1:1: the text is longer than 1048576 octets"]);
@@ -625,10 +699,13 @@ fn what_is_not_toml_is_told_with_what_could_be_read() {
 
 #[test]
 fn columns_count_characters_and_values_are_shown_safely() {
-    one(&with("[log]\nlevel = \"\\u001b[2J\""), concat!(
-        "2:9: `level` in [log] cannot be \"\\u{1b}[2J\"; ",
-        "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\""
-    ));
+    one(
+        &with("[log]\nlevel = \"\\u001b[2J\""),
+        concat!(
+            "2:9: `level` in [log] cannot be \"\\u{1b}[2J\"; ",
+            "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\""
+        ),
+    );
     one(
         "resource-group = [{ name = \"\u{e4}\u{f6}\u{fc}\", nmae = 1 }]",
         "1:35: unknown key `nmae` in [[resource-group]]; did you mean `name`?",
@@ -643,17 +720,23 @@ fn columns_count_characters_and_values_are_shown_safely() {
 fn check_reports_errors_and_warnings_like_a_compiler() {
     let bad = check("tandem.toml", &resource("aor = \"sip:198.51.100.21\"\nport-capasity = 1"));
     assert_eq!(bad.code, 1);
-    assert_eq!(bad.report, concat!(
-        "tandem.toml:5:1: unknown key `port-capasity` in [[resource-group.resource]]; did you mean `port-capacity`?\n",
-        "tandem.toml: not usable: 1 error\n"
-    ));
+    assert_eq!(
+        bad.report,
+        concat!(
+            "tandem.toml:5:1: unknown key `port-capasity` in [[resource-group.resource]]; did you mean `port-capacity`?\n",
+            "tandem.toml: not usable: 1 error\n"
+        )
+    );
     let good = check("t.toml", &in_group("monitor-method = \"none\""));
     assert_eq!(good.code, 0);
-    assert_eq!(good.report, concat!(
-        "t.toml:3:18: warning: `monitor-method` is \"none\": only calls that fail tell that a resource is dead; ",
-        "write \"option\" to probe with OPTIONS\n",
-        "t.toml: sound: 2 listeners, 1 group, 1 resource with 10 ports\n"
-    ));
+    assert_eq!(
+        good.report,
+        concat!(
+            "t.toml:3:18: warning: `monitor-method` is \"none\": only calls that fail tell that a resource is dead; ",
+            "write \"option\" to probe with OPTIONS\n",
+            "t.toml: sound: 2 listeners, 1 group, 1 resource with 10 ports\n"
+        )
+    );
 }
 
 fn planned(old: &str, new: &str) -> Vec<String> {
@@ -685,29 +768,35 @@ fn a_plan_tells_what_changes_in_operators_words() {
         port-capacity = 20
         aliases = ["192.0.2.9"]
     "#;
-    assert_eq!(planned(&old, new), [
-        "`sip.timer.c` from 181s to 300s",
-        "`level` from info to debug",
-        "group NEW is new",
-        "sip:198.51.100.22 moves from group MCP_LRG to NEW",
-        "group NEW: sip:198.51.100.29 is new, port-capacity unlimited",
-        "group MCP_LRG: `monitor-method` from option every 2s within 1s, down after 3, up after 2 to none",
-        "group MCP_LRG: `retry-codes` from 408 480 500 502-504 506-512 514-599 to 503",
-        "sip:198.51.100.21:5070: `port-capacity` from 10 to 20",
-        "sip:198.51.100.21:5070: `aliases` from none to 192.0.2.9:5070",
-    ]);
-    assert_eq!(planned(new, &old.replace("198.51.100.22", "198.51.100.23")), [
-        "`sip.timer.c` from 300s to 181s",
-        "`level` from debug to info",
-        "group MCP_LRG: `monitor-method` from none to option every 2s within 1s, down after 3, up after 2",
-        "group MCP_LRG: `retry-codes` from 503 to 408 480 500 502-504 506-512 514-599",
-        "sip:198.51.100.21:5070: `port-capacity` from 20 to 10",
-        "sip:198.51.100.21:5070: `aliases` from 192.0.2.9:5070 to none",
-        "group MCP_LRG: sip:198.51.100.23 is new, port-capacity 5",
-        "group NEW is removed",
-        "group NEW: sip:198.51.100.22 is removed; it drains",
-        "group NEW: sip:198.51.100.29 is removed; it drains",
-    ]);
+    assert_eq!(
+        planned(&old, new),
+        [
+            "`sip.timer.c` from 181s to 300s",
+            "`level` from info to debug",
+            "group NEW is new",
+            "sip:198.51.100.22 moves from group MCP_LRG to NEW",
+            "group NEW: sip:198.51.100.29 is new, port-capacity unlimited",
+            "group MCP_LRG: `monitor-method` from option every 2s within 1s, down after 3, up after 2 to none",
+            "group MCP_LRG: `retry-codes` from 408 480 500 502-504 506-512 514-599 to 503",
+            "sip:198.51.100.21:5070: `port-capacity` from 10 to 20",
+            "sip:198.51.100.21:5070: `aliases` from none to 192.0.2.9:5070",
+        ]
+    );
+    assert_eq!(
+        planned(new, &old.replace("198.51.100.22", "198.51.100.23")),
+        [
+            "`sip.timer.c` from 300s to 181s",
+            "`level` from debug to info",
+            "group MCP_LRG: `monitor-method` from none to option every 2s within 1s, down after 3, up after 2",
+            "group MCP_LRG: `retry-codes` from 503 to 408 480 500 502-504 506-512 514-599",
+            "sip:198.51.100.21:5070: `port-capacity` from 20 to 10",
+            "sip:198.51.100.21:5070: `aliases` from 192.0.2.9:5070 to none",
+            "group MCP_LRG: sip:198.51.100.23 is new, port-capacity 5",
+            "group NEW is removed",
+            "group NEW: sip:198.51.100.22 is removed; it drains",
+            "group NEW: sip:198.51.100.29 is removed; it drains",
+        ]
+    );
 }
 
 #[test]
@@ -743,34 +832,75 @@ fn a_reload_that_needs_a_restart_is_refused_whole_with_lines() {
     let line = |at: &str, key: &str, from: &str, to: &str| {
         format!("{at}: `{key}` cannot change from {from} to {to} while calls go on; put it back, or restart")
     };
-    assert_eq!(refused, [
-        line("2:8", "cluster.name", "tandem", "east"),
-        line("3:14", "cluster.mymemberid", "1", "2"),
-        line("4:15", "cluster.secret-file", "none", "/s"),
-        line("5:13", "cluster.state-dir", "/var/lib/tandem", "/d"),
-        line("8:17", "proxy.sip.transport", "udp:0.0.0.0:5060 tcp:0.0.0.0:5060", "udp:0.0.0.0:5062"),
-        line("7:22", "proxy.sip.threadpoolsize", "8", "9"),
-        line("11:10", "admin.listen", "127.0.0.1:9090", "127.0.0.1:9091"),
-    ]);
+    assert_eq!(
+        refused,
+        [
+            line("2:8", "cluster.name", "tandem", "east"),
+            line("3:14", "cluster.mymemberid", "1", "2"),
+            line("4:15", "cluster.secret-file", "none", "/s"),
+            line("5:13", "cluster.state-dir", "/var/lib/tandem", "/d"),
+            line("8:17", "proxy.sip.transport", "udp:0.0.0.0:5060 tcp:0.0.0.0:5060", "udp:0.0.0.0:5062"),
+            line("7:22", "proxy.sip.threadpoolsize", "8", "9"),
+            line("11:10", "admin.listen", "127.0.0.1:9090", "127.0.0.1:9091"),
+        ]
+    );
     let refused = plan(&read(&new), &read(&with("\n[cluster]\n[proxy]\nsip.threadpoolsize = 9"))).expect_err("refused");
     let places: Vec<String> = refused.iter().map(|e| format!("{} {}", e.key, e.place)).collect();
-    assert_eq!(places, [
-        "cluster.name 2:1",
-        "cluster.mymemberid 2:1",
-        "cluster.secret-file 2:1",
-        "cluster.state-dir 2:1",
-        "proxy.sip.transport 3:1",
-        "admin.listen 1:1",
-    ]);
+    assert_eq!(
+        places,
+        [
+            "cluster.name 2:1",
+            "cluster.mymemberid 2:1",
+            "cluster.secret-file 2:1",
+            "cluster.state-dir 2:1",
+            "proxy.sip.transport 3:1",
+            "admin.listen 1:1",
+        ]
+    );
 }
 
 /// Pieces of configuration text, so that random texts get past the first character.
 fn piece() -> impl Strategy<Value = String> {
     let words = [
-        "[cluster]", "[proxy]", "[admin]", "[[resource-group]]", "[[resource-group.resource]]", "[resource-group]",
-        "name", "ha-mode", "sip.transport", "sip.timer.t1", "sip", "listen", "aor", "port-capacity", "retry-codes",
-        "resource", "tcp", " = ", "\n", "\n", "\n", "\"", "\"\"\"", "[", "]", "{", "}", ",", ".", "7", "-1", "true",
-        "\"sip:198.51.100.21:5070\"", "\"udp:0.0.0.0:5060\"", "\"unlimited\"", "\"4s\"", "1979-05-27", "#", "\\u0000",
+        "[cluster]",
+        "[proxy]",
+        "[admin]",
+        "[[resource-group]]",
+        "[[resource-group.resource]]",
+        "[resource-group]",
+        "name",
+        "ha-mode",
+        "sip.transport",
+        "sip.timer.t1",
+        "sip",
+        "listen",
+        "aor",
+        "port-capacity",
+        "retry-codes",
+        "resource",
+        "tcp",
+        " = ",
+        "\n",
+        "\n",
+        "\n",
+        "\"",
+        "\"\"\"",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ".",
+        "7",
+        "-1",
+        "true",
+        "\"sip:198.51.100.21:5070\"",
+        "\"udp:0.0.0.0:5060\"",
+        "\"unlimited\"",
+        "\"4s\"",
+        "1979-05-27",
+        "#",
+        "\\u0000",
     ];
     prop_oneof![
         8 => proptest::sample::select(words.to_vec()).prop_map(String::from),

@@ -1,3 +1,5 @@
-//! Messages in, meaning out: parser, framing, editor and replies of `tandem::sip`.
+//! Messages in, meaning out: parser, framing, editor and replies of `tandem::sip`; text in, settings out.
 
+#[cfg(feature = "runtime")]
+mod config;
 mod parse;
