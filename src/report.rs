@@ -96,6 +96,8 @@ pub struct ResourceRow {
     pub id: String,
     /// `up`, `suspect`, `overloaded`, `draining`, `down`.
     pub health: String,
+    /// Why it is not `up`; empty when it is.
+    pub reason: String,
     /// Ports in use.
     pub in_use: u32,
     /// `port-capacity`; `null` when unlimited.
@@ -153,6 +155,7 @@ impl ResourceRow {
             aor: view.aor.clone(),
             id: hex(view.id),
             health: view.health.to_owned(),
+            reason: view.reason.to_owned(),
             in_use: view.in_use,
             capacity: view.capacity,
             placed: view.placed,
@@ -215,6 +218,7 @@ mod tests {
             aor: aor.into(),
             id: crate::balance::resource_id(aor),
             health,
+            reason: "",
             in_use,
             capacity,
             placed: 9,

@@ -110,6 +110,8 @@ pub struct ResourceView {
     pub id: ResourceId,
     /// `up`, `suspect`, `overloaded`, `draining`, `down`.
     pub health: &'static str,
+    /// Why it is not `up`; empty when it is.
+    pub reason: &'static str,
     /// Ports in use: the size of a set of grants.
     pub in_use: u32,
     /// `port-capacity`, `None` = unlimited.

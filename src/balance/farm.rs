@@ -262,6 +262,7 @@ impl Farm {
             aor: member.aor.clone(),
             id: member.id,
             health: if member.draining { "draining" } else { member.health.name(self.seen) },
+            reason: if member.draining { "left the configuration" } else { member.health.reason(self.seen) },
             in_use: self.ledger.count(key),
             capacity: member.port_capacity,
             placed: member.placed,

@@ -215,6 +215,19 @@ impl Health {
         }
     }
 
+    /// Why it is not `up`, in a few words; empty when it is.
+    pub fn reason(&self, now: Time) -> &'static str {
+        match self.state {
+            State::Down { by_calls: true, .. } => "calls failed in a row",
+            State::Down { .. } => "probes failed in a row",
+            _ if now < self.overloaded_until && self.overload_explicit => "503 with Retry-After",
+            _ if now < self.overloaded_until => "503",
+            State::Suspect { .. } if self.call_failures > 0 => "the last call failed",
+            State::Suspect { .. } => "the last probe failed",
+            State::Up => "",
+        }
+    }
+
     fn call_answered(&mut self) -> Option<bool> {
         match self.state {
             State::Up => {
@@ -338,12 +351,14 @@ mod tests {
         let mut h = monitored();
         assert_eq!(h.probed(at(1), Probe::Failed), None);
         assert_eq!((h.name(at(1)), h.rank(at(1))), ("suspect", Some(Rank::Doubtful)));
+        assert_eq!(h.reason(at(1)), "the last probe failed");
         assert_eq!(h.probed(at(2), Probe::Answered), None);
         assert_eq!(h.name(at(2)), "up");
         assert_eq!(h.probed(at(3), Probe::Failed), None);
         assert_eq!(h.probed(at(4), Probe::Failed), None);
         assert_eq!(h.probed(at(5), Probe::Failed), Some(false));
         assert_eq!(h.probed(at(6), Probe::Failed), None, "down is told once");
+        assert_eq!(h.reason(at(6)), "probes failed in a row");
         assert_eq!(h.rank(at(1_000)), None, "time alone does not bring a monitored member back");
         assert_eq!(h.evidence(at(1_000), Evidence::Answered), None, "nor does a call");
         assert_eq!(h.probed(at(1_001), Probe::Answered), None);
@@ -351,6 +366,7 @@ mod tests {
         assert_eq!(h.probed(at(1_003), Probe::Answered), None, "successes count in a row");
         assert_eq!(h.probed(at(1_004), Probe::Answered), Some(true));
         assert_eq!((h.name(at(1_004)), h.rank(at(1_004))), ("up", Some(Rank::Good)));
+        assert_eq!(h.reason(at(1_004)), "");
     }
 
     #[test]
@@ -358,6 +374,7 @@ mod tests {
         let mut h = monitored();
         assert_eq!(h.evidence(at(0), Evidence::Unreachable), None);
         assert_eq!(h.rank(at(0)), Some(Rank::Doubtful));
+        assert_eq!(h.reason(at(0)), "the last call failed");
         assert_eq!(h.probed(at(1), Probe::Answered), None);
         assert_eq!(h.name(at(1)), "suspect", "OPTIONS does not excuse a failed INVITE");
         h.evidence(at(1), Evidence::Answered);
@@ -427,6 +444,7 @@ mod tests {
         let mut h = monitored();
         assert_eq!(h.evidence(at(0), Evidence::Overloaded(Some(Duration::from_secs(7)))), None);
         assert_eq!((h.name(at(6)), h.rank(at(6))), ("overloaded", None));
+        assert_eq!(h.reason(at(6)), "503 with Retry-After");
         assert_eq!(h.probed(at(6), Probe::Answered), None);
         assert_eq!(h.rank(at(6)), None, "the server named the time itself");
         assert_eq!((h.name(at(7)), h.rank(at(7))), ("up", Some(Rank::Good)));

@@ -150,11 +150,32 @@ fn trouble(rows: &[ResourceRow]) -> String {
         return "\nall resources are up\n".to_owned();
     }
     let mut text = format!("\n{} not up:\n", rows.len());
-    text.push_str(&resource_table(&rows[..rows.len().min(TROUBLE)]));
+    text.push_str(&trouble_table(&rows[..rows.len().min(TROUBLE)]));
     if rows.len() > TROUBLE {
         let _infallible = writeln!(text, "... and {} more: tandem resources", rows.len() - TROUBLE);
     }
     text
+}
+
+/// Narrower than [`resource_table`]: it has to fit a terminal of 80 columns.
+fn trouble_table(rows: &[ResourceRow]) -> String {
+    let cells = |r: &ResourceRow| {
+        [printable(&r.aor, NAME), r.health.clone(), r.in_use.to_string(), probed(r), r.reason.clone()]
+    };
+    table(
+        &[
+            ("RESOURCE", Align::Left),
+            ("HEALTH", Align::Left),
+            ("PORTS", Align::Right),
+            ("LAST PROBE", Align::Right),
+            ("REASON", Align::Left),
+        ],
+        &rows.iter().map(cells).collect::<Vec<_>>(),
+    )
+}
+
+fn probed(row: &ResourceRow) -> String {
+    row.last_probe_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.1} s ago"))
 }
 
 fn resource_table(rows: &[ResourceRow]) -> String {
@@ -167,7 +188,8 @@ fn resource_table(rows: &[ResourceRow]) -> String {
             r.capacity.map_or_else(|| "unlimited".to_owned(), |c| c.to_string()),
             r.placed.to_string(),
             r.failed.to_string(),
-            r.last_probe_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.1} s ago")),
+            probed(r),
+            r.reason.clone(),
         ]
     };
     table(
@@ -180,6 +202,7 @@ fn resource_table(rows: &[ResourceRow]) -> String {
             ("PLACED", Align::Right),
             ("FAILED", Align::Right),
             ("LAST PROBE", Align::Right),
+            ("REASON", Align::Left),
         ],
         &rows.iter().map(cells).collect::<Vec<_>>(),
     )
@@ -220,6 +243,7 @@ mod tests {
             group: "MCP".into(),
             aor: aor.into(),
             health: health.into(),
+            reason: "probes failed in a row".into(),
             capacity: Some(200),
             placed: 90,
             failed: 2,
@@ -255,8 +279,8 @@ GROUP  USABLE  PORTS  CAPACITY  USED
 MCP       2/3    153       600   25%
 
 1 not up:
-GROUP  RESOURCE                HEALTH  PORTS  CAPACITY  PLACED  FAILED  LAST PROBE
-MCP    sip:198.51.100.21:5070  down        0       200      90       2   0.4 s ago
+RESOURCE                HEALTH  PORTS  LAST PROBE  REASON
+sip:198.51.100.21:5070  down        0   0.4 s ago  probes failed in a row
 
 last reload 00:00:05 ago: refused, the old configuration is in force
   t.toml:3:1: no

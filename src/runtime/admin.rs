@@ -364,6 +364,7 @@ mod tests {
                 aor: aor.into(),
                 id: ResourceId(1),
                 health,
+                reason: "probes failed in a row",
                 in_use: 2,
                 capacity: Some(10),
                 placed: 5,

@@ -80,6 +80,7 @@ mod tests {
             aor: aor.into(),
             id: crate::balance::resource_id(aor),
             health,
+            reason: "",
             in_use: 4,
             capacity,
             placed: 20,
