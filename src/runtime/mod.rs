@@ -1,4 +1,5 @@
-//! All side effects: sockets, clock, threads, files, HTTP, metrics export.
+//! All side effects: sockets, clock, threads, files, HTTP, metrics export. [`start`] turns settings into a node that
+//! carries calls.
 
 pub mod datagram;
 pub mod sys;
@@ -7,7 +8,17 @@ pub mod stats;
 pub mod state;
 pub mod socket;
 pub mod route;
+pub mod inlet;
+pub mod connection;
+pub mod tcp;
+pub mod resolve;
+pub mod driver;
+pub mod worker;
+pub mod running;
 pub mod metrics;
 pub mod log;
 pub mod admin;
 pub mod service;
+
+pub use running::{Options, ReloadError, Running, StartError, start};
+pub use stats::IoStats;

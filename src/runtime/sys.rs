@@ -83,6 +83,11 @@ impl Interest {
         self.0.revents != 0
     }
 
+    /// Forgets what the last [`poll`] found.
+    pub fn clear(&mut self) {
+        self.0.revents = 0;
+    }
+
     /// Whether the last [`poll`] found a pending error.
     pub fn error(&self) -> bool {
         self.0.revents & libc::POLLERR != 0
@@ -103,7 +108,7 @@ pub fn poll(interests: &mut [Interest], timeout: Option<Duration>) -> io::Result
         Ok(n) => Ok(n as usize),
         Err(e) if e.kind() == io::ErrorKind::Interrupted => {
             // The kernel wrote no results; those of the last call are stale.
-            interests.iter_mut().for_each(|i| i.0.revents = 0);
+            interests.iter_mut().for_each(Interest::clear);
             Ok(0)
         }
         Err(e) => Err(e),

@@ -1,0 +1,388 @@
+//! The driver: what stands between the node and the sockets. Handles inputs from any thread and sends what comes of
+//! them, after the node's locks are released.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+use tokio::runtime::Handle;
+
+use crate::base::{Flow, ListenerId, ResourceId, Time, Transport};
+use crate::node::{Input, Node, Received, Scratch};
+use crate::out::{Event, Out, Transmit};
+use crate::runtime::cells::Locked;
+use crate::runtime::datagram::Packet;
+use crate::runtime::inlet::Inlet;
+use crate::runtime::resolve::Resolver;
+use crate::runtime::socket::UdpListener;
+use crate::runtime::stats::{Closed, IoStats, SendError};
+use crate::runtime::sys::{self, Outbox, SLOTS, Waker};
+use crate::runtime::tcp::Streams;
+
+/// How often what comes of undelivered messages is handled at once, before the rest is left to timers: more than an
+/// INVITE has attempts.
+const ROUNDS: usize = 20;
+
+/// Errors taken off a socket's queue at once.
+const ERRORS: usize = 64;
+
+/// Octets of an ICMP quotation: what an IPv6 error has room for.
+const QUOTATION: usize = 1_280;
+
+/// The node and everything it sends through.
+pub struct Driver {
+    /// The node.
+    pub node: Arc<Node<Locked>>,
+    /// What the edge counts.
+    pub stats: Arc<IoStats>,
+    /// Streams.
+    pub streams: Arc<Streams>,
+    /// Index = listener id; `None`: not a UDP listener.
+    sockets: Vec<Option<UdpSocket>>,
+    resolver: Arc<Resolver>,
+    /// Turns for those who come without one.
+    turns: Mutex<Vec<Turn>>,
+    /// Ends the sleep of the worker that holds the baton.
+    waker: Waker,
+    /// Until when it sleeps; zero while it does not, or wakes up soon in any case.
+    sleeps_until: AtomicU64,
+    stopping: AtomicBool,
+    /// AORs, for the log.
+    names: RwLock<HashMap<ResourceId, String>>,
+}
+
+struct UdpSocket {
+    listener: UdpListener,
+    /// Datagrams lost to a full buffer, as last told by the kernel.
+    dropped: AtomicU64,
+}
+
+/// What one thread needs to handle an input and send what comes of it. Used again and again.
+#[derive(Default)]
+pub struct Turn {
+    scratch: Scratch,
+    out: Out,
+    /// The previous round's output, while its undelivered messages are handled.
+    sent: Out,
+    outbox: Outbox,
+    /// Transmits of `sent` that failed.
+    failed: Vec<usize>,
+    /// Quotations from error queues.
+    refused: Vec<(Flow, Vec<u8>)>,
+}
+
+impl Driver {
+    /// Puts a node on its sockets. Index of `listeners` = listener id.
+    pub fn new(
+        node: Arc<Node<Locked>>,
+        listeners: Vec<Option<UdpListener>>,
+        stats: Arc<IoStats>,
+        runtime: &Handle,
+        waker: Waker,
+    ) -> Arc<Self> {
+        let socket = |listener| UdpSocket { listener, dropped: AtomicU64::new(0) };
+        Arc::new_cyclic(|driver: &Weak<Driver>| {
+            let inlet: Weak<dyn Inlet> = driver.clone();
+            Driver {
+                node,
+                streams: Arc::new(Streams::new(runtime.clone(), Arc::clone(&stats), inlet.clone())),
+                resolver: Arc::new(Resolver::new(runtime.clone(), Arc::clone(&stats), inlet)),
+                stats,
+                sockets: listeners.into_iter().map(|l| l.map(socket)).collect(),
+                turns: Mutex::default(),
+                waker,
+                sleeps_until: AtomicU64::new(0),
+                stopping: AtomicBool::new(false),
+                names: RwLock::default(),
+            }
+        })
+    }
+
+    /// The UDP listeners.
+    pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, &UdpListener)> {
+        let of = |(n, s): (usize, _)| Some((ListenerId(n as u16), Option::as_ref(s).map(|s: &UdpSocket| &s.listener)?));
+        self.sockets.iter().enumerate().filter_map(of)
+    }
+
+    /// Ends what a worker that sleeps in `poll` sleeps for.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Names of resources for the log.
+    pub fn name(&self, names: HashMap<ResourceId, String>) {
+        *self.names.write() = names;
+    }
+
+    /// Workers return as soon as they notice.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.waker.notify();
+        self.streams.stop();
+    }
+
+    /// Whether [`Driver::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Tells everybody until when the holder of the baton is about to sleep, and returns it. From here on whoever arms
+    /// an earlier deadline wakes it.
+    pub fn fall_asleep(&self) -> Option<Time> {
+        let first = self.deadline();
+        self.sleeps_until.store(first.as_micros(), Ordering::SeqCst);
+        // One armed between the two lines above has seen nobody asleep.
+        let until = first.min(self.deadline());
+        (until != Time::NEVER).then_some(until)
+    }
+
+    /// The sleep is over.
+    pub fn wake_up(&self) {
+        self.sleeps_until.store(0, Ordering::SeqCst);
+    }
+
+    /// Handles a batch of datagrams that came at `now`.
+    pub fn batch(&self, now: Time, batch: &[Received<'_>], turn: &mut Turn) {
+        self.guarded(|| self.node.handle_batch(now, batch, &mut turn.scratch, &mut turn.out));
+    }
+
+    /// Fires what is due, then sends everything that `turn` holds.
+    pub fn settle(&self, now: Time, turn: &mut Turn) {
+        if self.deadline() <= now {
+            self.guarded(|| self.node.handle_timeout(now, &mut turn.scratch, &mut turn.out));
+        }
+        self.flush(now, turn);
+    }
+
+    /// Wakes the sleeper if it would miss a deadline. For those who handle something without holding the baton.
+    pub fn nudge(&self) {
+        if self.deadline().as_micros() < self.sleeps_until.load(Ordering::SeqCst) {
+            self.waker.notify();
+        }
+    }
+
+    /// Counts what a socket lost, as the kernel tells it with a datagram.
+    pub fn count_overflow(&self, listener: ListenerId, dropped: u32) {
+        if let Some(socket) = self.socket(listener) {
+            let before = socket.dropped.fetch_max(u64::from(dropped), Ordering::Relaxed);
+            self.stats.receive_overflow.add(u64::from(dropped).saturating_sub(before));
+        }
+    }
+
+    /// Takes the errors off a socket's queue; those that quote a datagram of ours reach the node with the next
+    /// [`Driver::settle`]. Returns how many there were.
+    pub fn take_errors(&self, listener: ListenerId, turn: &mut Turn) -> usize {
+        let Some(socket) = self.socket(listener) else { return 0 };
+        let mut memory = [0; QUOTATION];
+        for taken in 0..ERRORS {
+            let Some(refused) = sys::read_refused(socket.listener.socket.as_fd(), &mut memory) else { return taken };
+            if refused.quoted.is_empty() {
+                continue;
+            }
+            self.stats.icmp_errors.count();
+            let mut local = socket.listener.addr;
+            if let (true, Some(from)) = (local.ip().is_unspecified(), refused.from) {
+                local.set_ip(from);
+            }
+            let flow = Flow { transport: Transport::Udp, listener, local, remote: refused.to, conn: None };
+            turn.refused.push((flow, refused.quoted.to_vec()));
+        }
+        ERRORS
+    }
+
+    fn deadline(&self) -> Time {
+        self.node.next_timeout().map_or(Time::NEVER, |(time, _)| time)
+    }
+
+    fn socket(&self, listener: ListenerId) -> Option<&UdpSocket> {
+        self.sockets.get(usize::from(listener.0))?.as_ref()
+    }
+
+    /// A message that makes the node panic is dropped and counted; what was handled before it is sent all the same.
+    fn guarded(&self, handle: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(handle)).is_err() {
+            self.stats.panics.count();
+            tracing::warn!("a message was dropped because handling it panicked; please report the trace above");
+        }
+    }
+
+    /// Sends everything, and has the node handle what could not be delivered until nothing more comes of it.
+    fn flush(&self, now: Time, turn: &mut Turn) {
+        for _ in 0..ROUNDS {
+            std::mem::swap(&mut turn.out, &mut turn.sent);
+            self.send(turn);
+            self.tell(&turn.sent);
+            if turn.failed.is_empty() && turn.refused.is_empty() {
+                break;
+            }
+            for (flow, quoted) in std::mem::take(&mut turn.refused) {
+                self.undelivered(now, Received { flow, bytes: &quoted }, &mut turn.scratch, &mut turn.out);
+            }
+            for n in std::mem::take(&mut turn.failed) {
+                let transmit = &turn.sent.transmits[n];
+                let received = Received { flow: transmit.flow, bytes: turn.sent.bytes(transmit) };
+                self.undelivered(now, received, &mut turn.scratch, &mut turn.out);
+            }
+            turn.sent.clear();
+        }
+        turn.sent.clear();
+        turn.out.clear();
+    }
+
+    fn undelivered(&self, now: Time, received: Received<'_>, scratch: &mut Scratch, out: &mut Out) {
+        self.guarded(|| self.node.handle(now, Input::Undelivered(received), scratch, out));
+    }
+
+    /// Sends the transmits of `turn.sent` in order, neighbours on one socket in one call.
+    fn send(&self, turn: &mut Turn) {
+        let sent = std::mem::take(&mut turn.sent);
+        let mut next = 0;
+        while let Some(transmit) = sent.transmits.get(next) {
+            let length = match (transmit.flow.transport, sent.name(transmit)) {
+                (Transport::Udp, None) => {
+                    let on_same = |t: &&Transmit| {
+                        t.flow.transport == Transport::Udp
+                            && t.flow.listener == transmit.flow.listener
+                            && t.name.is_none()
+                    };
+                    sent.transmits[next..].iter().take(SLOTS).take_while(on_same).count()
+                }
+                _ => 1,
+            };
+            match (transmit.flow.transport, sent.name(transmit)) {
+                (_, Some(name)) => self.send_by_name(&sent, next, name, turn),
+                (Transport::Udp, None) => self.send_datagrams(&sent, next, length, turn),
+                (Transport::Tcp, None) => {
+                    if self.streams.send(transmit.flow, sent.bytes(transmit)).is_err() {
+                        turn.failed.push(next);
+                    }
+                }
+            }
+            next += length;
+        }
+        for id in &sent.close {
+            self.streams.close(*id, Closed::Local);
+        }
+        turn.sent = sent;
+    }
+
+    fn send_by_name(&self, sent: &Out, n: usize, name: &[u8], turn: &mut Turn) {
+        let transmit = &sent.transmits[n];
+        if let Some(remote) = self.resolver.known(name, transmit.flow.local.ip()) {
+            let flow = Flow { remote, ..transmit.flow };
+            match flow.transport {
+                Transport::Udp => {
+                    if self.send_one(flow, sent.bytes(transmit), turn).is_err() {
+                        turn.failed.push(n);
+                    }
+                }
+                Transport::Tcp => {
+                    if self.streams.send(flow, sent.bytes(transmit)).is_err() {
+                        turn.failed.push(n);
+                    }
+                }
+            }
+        } else if self.resolver.submit(transmit.flow, name, sent.bytes(transmit)).is_err() {
+            turn.failed.push(n);
+        }
+    }
+
+    fn send_datagrams(&self, sent: &Out, start: usize, length: usize, turn: &mut Turn) {
+        let transmits = &sent.transmits[start..start + length];
+        let Some(socket) = self.socket(transmits[0].flow.listener) else {
+            self.stats.send_errors[SendError::NoSocket as usize].add(length as u64);
+            return turn.failed.extend(start..start + length);
+        };
+        let packets: SmallVec<[Packet<'_>; SLOTS]> =
+            transmits.iter().map(|t| socket.packet(&t.flow, sent.bytes(t))).collect();
+        let mut done = 0;
+        let mut retried = false;
+        while done < length {
+            match turn.outbox.send(socket.listener.socket.as_fd(), &packets[done..]) {
+                Ok(n) => {
+                    self.stats.datagrams_out.add(n as u64);
+                    let octets: usize = packets[done..done + n].iter().map(|p| p.bytes.len()).sum();
+                    self.stats.octets_out.add(octets as u64);
+                    done += n.max(1);
+                    retried = false;
+                }
+                // The error may be a pending one that an earlier datagram caused: then the queue says so.
+                Err(_) if !retried && self.take_errors(transmits[0].flow.listener, turn) > 0 => retried = true,
+                Err(e) => {
+                    let cause = SendError::of(&e);
+                    self.stats.send_error(cause);
+                    if !cause.transient() {
+                        turn.failed.push(start + done);
+                    }
+                    done += 1;
+                    retried = false;
+                }
+            }
+        }
+    }
+
+    fn send_one(&self, flow: Flow, message: &[u8], turn: &mut Turn) -> Result<(), ()> {
+        let mut single = Out::new();
+        single.send(flow, |arena| {
+            arena.extend_from_slice(message);
+            true
+        });
+        let failed = std::mem::take(&mut turn.failed);
+        self.send_datagrams(&single, 0, 1, turn);
+        let own = std::mem::replace(&mut turn.failed, failed);
+        if own.is_empty() { Ok(()) } else { Err(()) }
+    }
+
+    /// Events for the log. Calls are counted by the node.
+    fn tell(&self, out: &Out) {
+        for event in &out.events {
+            if let Event::Health { resource, usable } = *event {
+                let names = self.names.read();
+                let name = names.get(&resource).map_or("a removed resource", String::as_str);
+                if usable {
+                    tracing::info!("{name} is up and takes calls");
+                } else {
+                    tracing::warn!("{name} is down and takes no new calls");
+                }
+            }
+        }
+    }
+
+    fn with_turn(&self, act: impl FnOnce(Time, &mut Turn)) {
+        let mut turn = self.turns.lock().pop().unwrap_or_default();
+        let now = sys::now();
+        act(now, &mut turn);
+        self.flush(now, &mut turn);
+        self.turns.lock().push(turn);
+        self.nudge();
+    }
+}
+
+impl Inlet for Driver {
+    fn input(&self, input: Input<'_>) {
+        self.with_turn(|now, turn| self.guarded(|| self.node.handle(now, input, &mut turn.scratch, &mut turn.out)));
+    }
+
+    fn deliver(&self, flow: Flow, bytes: &[u8]) {
+        self.with_turn(|_, turn| {
+            turn.out.send(flow, |arena| {
+                arena.extend_from_slice(bytes);
+                true
+            });
+        });
+    }
+}
+
+impl UdpSocket {
+    fn packet<'a>(&self, flow: &Flow, bytes: &'a [u8]) -> Packet<'a> {
+        // A socket bound to one address sends from it anyway.
+        let from: Option<IpAddr> = self.listener.addr.ip().is_unspecified().then_some(flow.local.ip());
+        Packet { bytes, to: flow.remote, from: from.filter(|ip| !ip.is_unspecified()) }
+    }
+}

@@ -1,0 +1,14 @@
+//! Where transports put what they received.
+#![forbid(unsafe_code)]
+
+use crate::base::Flow;
+use crate::node::Input;
+
+/// The driver, as streams and the resolver see it.
+pub trait Inlet: Send + Sync {
+    /// Has the node handle one input and sends what comes of it. Never panics, never waits for the network.
+    fn input(&self, input: Input<'_>);
+    /// Sends one message, now that its next hop has an address. What cannot be sent comes back as
+    /// [`Input::Undelivered`].
+    fn deliver(&self, flow: Flow, bytes: &[u8]);
+}

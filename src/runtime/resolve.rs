@@ -1,0 +1,120 @@
+//! Next hops that are names (RFC 3263 §4.2: A and AAAA): looked up off the call path, remembered for a moment.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::base::{Flow, Time};
+use crate::node::{Input, Received};
+use crate::runtime::connection::NotTaken;
+use crate::runtime::inlet::Inlet;
+use crate::runtime::stats::IoStats;
+use crate::runtime::sys;
+
+/// Messages that wait for a name at the same time.
+const WAITING: usize = 256;
+
+/// Names that are remembered.
+const REMEMBERED: usize = 1_024;
+
+/// How long a name is remembered: requests of one dialog come in a burst, and the system's resolver tells no TTL.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Turns names into addresses.
+pub struct Resolver {
+    known: Mutex<HashMap<Box<[u8]>, Found>>,
+    waiting: Arc<Semaphore>,
+    runtime: Handle,
+    stats: Arc<IoStats>,
+    inlet: Weak<dyn Inlet>,
+}
+
+struct Found {
+    addr: SocketAddr,
+    until: Time,
+}
+
+impl Resolver {
+    /// A resolver that knows nothing yet. Messages whose name was found go to `inlet`.
+    pub fn new(runtime: Handle, stats: Arc<IoStats>, inlet: Weak<dyn Inlet>) -> Self {
+        Self { known: Mutex::default(), waiting: Arc::new(Semaphore::new(WAITING)), runtime, stats, inlet }
+    }
+
+    /// The address of `host:port` or `host`, in the family of `local`, if it was found a moment ago.
+    pub fn known(&self, name: &[u8], local: IpAddr) -> Option<SocketAddr> {
+        let known = self.known.lock();
+        let found = known.get(name)?;
+        (found.until > sys::now() && found.addr.is_ipv4() == local.is_ipv4()).then_some(found.addr)
+    }
+
+    /// Looks the name up, then has the message delivered, or reported as undelivered.
+    pub fn submit(self: &Arc<Self>, flow: Flow, name: &[u8], message: &[u8]) -> Result<(), NotTaken> {
+        let target = split(name).zip(Arc::clone(&self.waiting).try_acquire_owned().ok());
+        let Some(((host, port), permit)) = target else {
+            self.stats.names_failed.count();
+            return Err(NotTaken);
+        };
+        let (resolver, host) = (Arc::clone(self), host.to_owned());
+        let (name, message): (Box<[u8]>, Box<[u8]>) = (name.into(), message.into());
+        self.runtime.spawn(async move {
+            let found = net::lookup_host((host, port)).await.ok();
+            drop(permit);
+            let fits = |addr: &SocketAddr| addr.is_ipv4() == flow.local.is_ipv4();
+            let addr = found.and_then(|mut addrs| addrs.find(fits));
+            let Some(inlet) = resolver.inlet.upgrade() else { return };
+            match addr {
+                Some(remote) => {
+                    resolver.stats.names_resolved.count();
+                    resolver.remember(name, remote);
+                    inlet.deliver(Flow { remote, ..flow }, &message);
+                }
+                None => {
+                    resolver.stats.names_failed.count();
+                    inlet.input(Input::Undelivered(Received { flow, bytes: &message }));
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn remember(&self, name: Box<[u8]>, addr: SocketAddr) {
+        let now = sys::now();
+        let mut known = self.known.lock();
+        if known.len() >= REMEMBERED {
+            known.retain(|_, found| found.until > now);
+        }
+        if known.len() < REMEMBERED {
+            known.insert(name, Found { addr, until: now + FRESH });
+        }
+    }
+}
+
+/// Host and port of `host:port` or `host`; 5060 without one (RFC 3263 §4.2).
+fn split(name: &[u8]) -> Option<(&str, u16)> {
+    let name = std::str::from_utf8(name).ok()?;
+    match name.rsplit_once(':') {
+        Some((host, port)) => Some((host, port.parse().ok()?)),
+        None => Some((name, 5060)),
+    }
+    .filter(|(host, _)| !host.is_empty() && host.len() <= 255)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_port_5060_unless_it_says_otherwise() {
+        assert_eq!(split(b"mcp.example.com"), Some(("mcp.example.com", 5060)));
+        assert_eq!(split(b"mcp.example.com:5080"), Some(("mcp.example.com", 5080)));
+        assert_eq!(split(b"mcp.example.com:70000"), None);
+        assert_eq!(split(b":5060"), None);
+    }
+}

@@ -1,0 +1,349 @@
+//! The composition root: from settings to threads that carry calls, and back.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::{Handle, Runtime};
+
+use crate::balance;
+use crate::base::{Epoch, ListenerId, ResourceId, Time};
+use crate::config::{ConfigError, Listen, Plan, Settings, plan};
+use crate::identity::Identities;
+use crate::node::{self, Capacity, Command, Input, Node};
+use crate::runtime::cells::Locked;
+use crate::runtime::driver::Driver;
+use crate::runtime::inlet::Inlet;
+use crate::runtime::route::{self, RouteError};
+use crate::runtime::socket::{self, BindError, Bound};
+use crate::runtime::state::{self, StateError};
+use crate::runtime::stats::IoStats;
+use crate::runtime::sys::{self, Waker};
+use crate::runtime::worker::{Baton, Pulse, Worker};
+use crate::token::{KeyError, Keys};
+
+/// What settings do not say.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads for streams, HTTP and signals.
+    pub service_threads: usize,
+    /// How much the node may hold.
+    pub capacity: Capacity,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { service_threads: 2, capacity: Capacity::default() }
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A file in `state-dir`, or the secret file.
+    State(StateError),
+    /// The secrets cannot be used together.
+    Secrets(KeyError),
+    /// A listener.
+    Bind(BindError),
+    /// A resource.
+    Route(RouteError),
+    /// Threads, descriptors.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::State(e) => e.fmt(f),
+            StartError::Bind(e) => e.fmt(f),
+            StartError::Route(e) => e.fmt(f),
+            StartError::Secrets(KeyError::SameId) => {
+                f.write_str("the two secrets of cluster.secret-file have the same key id; replace one of them")
+            }
+            StartError::Secrets(_) => f.write_str("cluster.secret-file must hold one secret, or two while they rotate"),
+            StartError::System(e) => {
+                write!(
+                    f,
+                    "the system gives no threads or descriptors: {e}; raise LimitNOFILE= and TasksMax= in the unit file"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Why a reload was refused. What ran goes on.
+#[derive(Debug)]
+pub enum ReloadError {
+    /// These lines need a restart.
+    Restart(Vec<ConfigError>),
+    /// A resource cannot be reached.
+    Route(RouteError),
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReloadError::Route(e) => e.fmt(f),
+            ReloadError::Restart(errors) => {
+                errors.iter().enumerate().try_for_each(|(n, e)| write!(f, "{}{e}", if n > 0 { "\n" } else { "" }))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {}
+
+/// A node that carries calls. Dropping it stops it at once.
+pub struct Running {
+    /// The node.
+    pub node: Arc<Node<Locked>>,
+    /// What the edge counts.
+    pub io: Arc<IoStats>,
+    /// What is bound, index = listener id; ports are the true ones.
+    pub listeners: Vec<Listen>,
+    /// When it started.
+    pub started: Time,
+    /// The epoch of this start.
+    pub epoch: Epoch,
+    driver: Arc<Driver>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    pulses: Vec<Arc<Pulse>>,
+    runtime: Option<Runtime>,
+    current: Mutex<Current>,
+    capacity: Capacity,
+    incarnation: u64,
+    seed: u64,
+    keys: Keys,
+}
+
+struct Current {
+    settings: Settings,
+    identities: Identities,
+}
+
+/// Binds, resolves, starts every thread. When it returns, calls are carried.
+pub fn start(settings: Settings, options: Options) -> Result<Running, StartError> {
+    let dir = &settings.cluster.state_dir;
+    state::make_dir(dir).map_err(StartError::State)?;
+    let secrets = state::secrets(settings.cluster.secret_file.as_deref(), dir).map_err(StartError::State)?;
+    let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
+    let keys = Keys::new(&settings.cluster.name, &secrets).map_err(StartError::Secrets)?;
+    let random = || state::random::<8>().map(u64::from_ne_bytes).map_err(StartError::State);
+    let (incarnation, seed) = (random()?, random()?);
+
+    let bound: Vec<Bound> =
+        settings.listeners.iter().map(Bound::new).collect::<Result<_, _>>().map_err(StartError::Bind)?;
+    let listeners = socket::addresses(&bound);
+    let farm = route::groups(&settings.groups, &listeners).map_err(StartError::Route)?;
+    let identities = socket::identities(&listeners, &sys::local_addresses().map_err(StartError::System)?);
+    // Last, so that a start that fails does not use an epoch up.
+    let counter = state::next_epoch(dir).map_err(StartError::State)?;
+    let epoch = Epoch { counter, node: settings.cluster.node };
+
+    let hosts = resource_hosts(&farm);
+    let names = resource_names(&farm);
+    let config = node::Config {
+        node: settings.cluster.node,
+        epoch,
+        incarnation,
+        seed,
+        keys: keys.clone(),
+        identities: identities.clone(),
+        farm,
+        proxy: settings.proxy.clone(),
+        capacity: options.capacity,
+    };
+    let started = sys::now();
+    let node = Arc::new(Node::<Locked>::new(started, config));
+    let io = Arc::new(IoStats::default());
+    let runtime = service_threads(options.service_threads).map_err(StartError::System)?;
+    let (udp, tcp) = split(bound);
+    let waker = Waker::new().map_err(StartError::System)?;
+    let driver = Driver::new(Arc::clone(&node), udp, Arc::clone(&io), runtime.handle(), waker);
+    driver.streams.exempt(hosts);
+    driver.name(names);
+
+    let mut running = Running {
+        node,
+        io,
+        listeners,
+        started,
+        epoch,
+        workers: Mutex::default(),
+        pulses: Vec::new(),
+        runtime: Some(runtime),
+        capacity: options.capacity,
+        incarnation,
+        seed,
+        keys,
+        current: Mutex::new(Current { settings, identities }),
+        driver,
+    };
+    running.accept(tcp).map_err(StartError::System)?;
+    running.work().map_err(StartError::System)?;
+    Ok(running)
+}
+
+impl Running {
+    /// The threads for everything that is not per datagram.
+    pub fn services(&self) -> &Handle {
+        self.runtime.as_ref().expect("it is there until drop").handle()
+    }
+
+    /// Time as the node sees it.
+    pub fn now(&self) -> Time {
+        sys::now()
+    }
+
+    /// The settings that are in force.
+    pub fn settings(&self) -> Settings {
+        self.current.lock().settings.clone()
+    }
+
+    /// No new calls from now on; those that live go on.
+    pub fn drain(&self) {
+        self.driver.input(Input::Command(Command::Drain));
+    }
+
+    /// New calls are welcome again.
+    pub fn resume(&self) {
+        self.driver.input(Input::Command(Command::Resume));
+    }
+
+    /// Whether every worker waits, or took its present work in hand less than `limit` ago.
+    pub fn is_turning(&self, limit: Duration) -> bool {
+        let now = sys::now();
+        self.pulses.iter().all(|pulse| pulse.beats(now, limit))
+    }
+
+    /// Puts new settings in force while calls go on, whole or not at all. Blocks while names are resolved.
+    pub fn reload(&self, settings: Settings) -> Result<Plan, ReloadError> {
+        let mut current = self.current.lock();
+        let plan = plan(&current.settings, &settings).map_err(ReloadError::Restart)?;
+        let farm = route::groups(&settings.groups, &self.listeners).map_err(ReloadError::Route)?;
+        // An address that has left the interfaces lingers: dialogs carry it.
+        let local = sys::local_addresses().unwrap_or_default();
+        let identities = current.identities.succeed(socket::identities(&self.listeners, &local));
+        self.driver.streams.exempt(resource_hosts(&farm));
+        self.driver.name(resource_names(&farm));
+        let config = node::Config {
+            node: settings.cluster.node,
+            epoch: self.epoch,
+            incarnation: self.incarnation,
+            seed: self.seed,
+            keys: self.keys.clone(),
+            identities: identities.clone(),
+            farm,
+            proxy: settings.proxy.clone(),
+            capacity: self.capacity,
+        };
+        self.node.reconfigure(sys::now(), config);
+        self.driver.nudge();
+        *current = Current { settings, identities };
+        Ok(plan)
+    }
+
+    /// Takes no new calls, waits until those that live have ended or `limit` has passed, and stops. Returns how many
+    /// calls were left.
+    pub fn shutdown(&self, limit: Duration) -> usize {
+        self.drain();
+        let end = sys::now() + limit;
+        let alive = || {
+            let gauges = self.node.gauges();
+            gauges.legs + gauges.ringing
+        };
+        while alive() > 0 && sys::now() < end {
+            std::thread::sleep(Duration::from_millis(20).min(end.since(sys::now())));
+        }
+        let left = alive();
+        self.stop();
+        left
+    }
+
+    fn stop(&self) {
+        self.driver.stop();
+        for worker in self.workers.lock().drain(..) {
+            // A worker that panicked has said so.
+            let _ = worker.join();
+        }
+    }
+
+    fn accept(&self, listeners: Vec<(ListenerId, std::net::TcpListener)>) -> io::Result<()> {
+        let _entered = self.services().enter();
+        for (id, socket) in listeners {
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            self.services().spawn(Arc::clone(&self.driver.streams).accept(id, socket));
+        }
+        Ok(())
+    }
+
+    fn work(&mut self) -> io::Result<()> {
+        let count = self.settings().workers.max(1);
+        let baton = Arc::new(Mutex::new(Baton::new(&self.driver)));
+        for n in 0..count {
+            let pulse = Arc::new(Pulse::default());
+            self.pulses.push(Arc::clone(&pulse));
+            let (driver, baton) = (Arc::clone(&self.driver), Arc::clone(&baton));
+            let work = move || Worker::new(driver, baton, pulse).run();
+            let thread = std::thread::Builder::new().name(format!("worker {n}")).spawn(work)?;
+            self.workers.lock().push(thread);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(runtime) = self.runtime.take() {
+            // A name that is being looked up may take its time.
+            runtime.shutdown_timeout(Duration::from_millis(500));
+        }
+    }
+}
+
+fn service_threads(count: usize) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(count.max(1))
+        .max_blocking_threads(32)
+        .thread_name("service")
+        .enable_all()
+        .build()
+}
+
+type Split = (Vec<Option<socket::UdpListener>>, Vec<(ListenerId, std::net::TcpListener)>);
+
+fn split(bound: Vec<Bound>) -> Split {
+    let mut split: Split = Default::default();
+    for (n, bound) in bound.into_iter().enumerate() {
+        match bound {
+            Bound::Udp(udp) => split.0.push(Some(udp)),
+            Bound::Tcp { socket, .. } => {
+                split.0.push(None);
+                split.1.push((ListenerId(n as u16), socket));
+            }
+        }
+    }
+    split
+}
+
+fn resources(farm: &balance::Config) -> impl Iterator<Item = &balance::ResourceConfig> {
+    farm.groups.iter().flat_map(|g| &g.resources)
+}
+
+fn resource_hosts(farm: &balance::Config) -> Vec<IpAddr> {
+    resources(farm).flat_map(|r| r.aliases.iter().chain([&r.route.flow.remote])).map(|a| a.ip()).collect()
+}
+
+fn resource_names(farm: &balance::Config) -> HashMap<ResourceId, String> {
+    resources(farm).map(|r| (r.id, r.aor.clone())).collect()
+}

@@ -1,0 +1,452 @@
+//! SIP over TCP (RFC 3261 §18): accepting, opening on demand, finding the connection that a message takes, limits.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Handle;
+use tokio::time;
+
+use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
+use crate::node::{Input, Received};
+use crate::runtime::connection::{Connection, NotTaken};
+use crate::runtime::inlet::Inlet;
+use crate::runtime::stats::{Closed, IoStats};
+
+/// A connection must be established within this time.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How long a listener rests when there are no descriptors for what it would accept.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Connections that are looked at to find one that makes room: keeps accepting cheap in a flood.
+const CANDIDATES: usize = 64;
+
+/// Every SIP stream of the node.
+///
+/// A response leaves on the connection that its request came in on, while that lives (RFC 3261 §18.2.2). Anything else
+/// leaves on a connection that this node opened to the same address from the same address. Connections that others
+/// opened are never reused for requests: RFC 5923 §1 permits the alias for authenticated TLS only.
+pub struct Streams {
+    table: Mutex<Table>,
+    next: AtomicU64,
+    runtime: Handle,
+    stats: Arc<IoStats>,
+    inlet: Weak<dyn Inlet>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// In the order in which they began.
+    all: BTreeMap<ConnId, Arc<Connection>>,
+    /// Those that this node opened, by (local host, remote address).
+    opened: HashMap<(IpAddr, SocketAddr), ConnId>,
+    /// Those that others opened, by their host.
+    sources: HashMap<IpAddr, BTreeSet<ConnId>>,
+    /// Hosts without a limit per source: resources.
+    exempt: HashSet<IpAddr>,
+    /// Where the search for one that makes room goes on.
+    cursor: u64,
+    stopped: bool,
+}
+
+impl Streams {
+    /// No streams yet. What comes in on them goes to `inlet`.
+    pub fn new(runtime: Handle, stats: Arc<IoStats>, inlet: Weak<dyn Inlet>) -> Self {
+        Self { table: Mutex::default(), next: AtomicU64::new(1), runtime, stats, inlet }
+    }
+
+    /// Hosts that [`limits::CONNECTIONS_PER_SOURCE`] does not bind.
+    pub fn exempt(&self, hosts: impl IntoIterator<Item = IpAddr>) {
+        self.table.lock().exempt = hosts.into_iter().collect();
+    }
+
+    /// Sends a message over the connection of its flow, or over one to its remote address, which is opened if need be.
+    pub fn send(self: &Arc<Self>, flow: Flow, message: &[u8]) -> Result<(), NotTaken> {
+        let connection = self.connection(flow)?;
+        connection.send(message)?;
+        self.stats.stream_messages_out.count();
+        Ok(())
+    }
+
+    /// Closes a connection when what is queued on it has left.
+    pub fn close(&self, id: ConnId, reason: Closed) {
+        if let Some(connection) = self.table.lock().all.get(&id) {
+            connection.end(reason);
+        }
+    }
+
+    /// Closes every connection and opens no more.
+    pub fn stop(&self) {
+        let mut table = self.table.lock();
+        table.stopped = true;
+        table.all.values().for_each(|c| c.end(Closed::Local));
+    }
+
+    fn connection(self: &Arc<Self>, flow: Flow) -> Result<Arc<Connection>, NotTaken> {
+        let mut table = self.table.lock();
+        if let Some(living) = flow.conn.and_then(|id| table.all.get(&id)).filter(|c| c.takes()) {
+            return Ok(Arc::clone(living));
+        }
+        let key = (flow.local.ip(), flow.remote);
+        if let Some(opened) = table.opened.get(&key).and_then(|id| table.all.get(id)).filter(|c| c.takes()) {
+            return Ok(Arc::clone(opened));
+        }
+        if table.stopped || !table.make_room() {
+            return Err(NotTaken);
+        }
+        let connection = Connection::new(self.next_id(), flow, false);
+        table.opened.insert(key, connection.id);
+        table.all.insert(connection.id, Arc::clone(&connection));
+        drop(table);
+        self.runtime.spawn(Arc::clone(self).open(Arc::clone(&connection)));
+        Ok(connection)
+    }
+
+    async fn open(self: Arc<Self>, connection: Arc<Connection>) {
+        match time::timeout(CONNECT_DEADLINE, connect(connection.flow)).await {
+            Ok(Ok(stream)) => {
+                self.stats.streams_opened.count();
+                self.serve(connection, stream).await;
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.stats.streams_unreachable.count();
+                self.forget(&connection);
+            }
+        }
+    }
+
+    async fn serve(&self, connection: Arc<Connection>, stream: TcpStream) {
+        let Some(inlet) = self.inlet.upgrade() else { return };
+        let reason = connection.run(stream, &*inlet, &self.stats).await;
+        self.stats.closed(reason);
+        tracing::debug!(?reason, remote = %connection.flow.remote, "stream closed");
+        self.forget(&connection);
+    }
+
+    /// Takes a connection out of the table and tells the node what never left.
+    fn forget(&self, connection: &Connection) {
+        self.table.lock().remove(connection);
+        let Some(inlet) = self.inlet.upgrade() else { return };
+        for message in connection.unsent() {
+            inlet.input(Input::Undelivered(Received { flow: connection.flow, bytes: &message }));
+        }
+    }
+
+    /// Accepts streams on a listener until the runtime ends.
+    pub async fn accept(self: Arc<Self>, listener: ListenerId, socket: TcpListener) {
+        let mut spare = File::open("/dev/null").ok();
+        let mut starved = false;
+        loop {
+            match socket.accept().await {
+                Ok((stream, remote)) => {
+                    starved = false;
+                    self.admit(listener, stream, remote);
+                }
+                Err(e) if of_the_peer(&e) => {}
+                Err(e) => {
+                    self.stats.accept_errors.count();
+                    if !std::mem::replace(&mut starved, true) {
+                        tracing::warn!(
+                            "cannot accept streams: {e}; raise LimitNOFILE= in the unit file, or find who holds so many"
+                        );
+                    }
+                    // The spare descriptor lets one be accepted only to be closed, so that its client knows at once.
+                    drop(spare.take());
+                    if let Ok(Ok((stream, _))) = time::timeout(ACCEPT_REST, socket.accept()).await {
+                        self.stats.streams_accepted.count();
+                        self.stats.closed(Closed::Refused);
+                        drop(stream);
+                    }
+                    spare = File::open("/dev/null").ok();
+                    if spare.is_none() {
+                        time::sleep(ACCEPT_REST).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, listener: ListenerId, stream: TcpStream, remote: SocketAddr) {
+        self.stats.streams_accepted.count();
+        let Ok(local) = stream.local_addr() else { return self.stats.closed(Closed::Error) };
+        let _ = stream.set_nodelay(true);
+        let flow = Flow { transport: Transport::Tcp, listener, local, remote, conn: None };
+        let connection = Connection::new(self.next_id(), flow, true);
+        let mut table = self.table.lock();
+        if table.stopped || !table.make_room_from(remote.ip()) || !table.make_room() {
+            return self.stats.closed(Closed::Refused);
+        }
+        table.sources.entry(remote.ip()).or_default().insert(connection.id);
+        table.all.insert(connection.id, Arc::clone(&connection));
+        drop(table);
+        let streams = Arc::clone(self);
+        self.runtime.spawn(async move { streams.serve(connection, stream).await });
+    }
+
+    fn next_id(&self) -> ConnId {
+        ConnId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Table {
+    /// Whether there is room for one more connection, if need be after one has been told to end.
+    fn make_room(&mut self) -> bool {
+        if self.all.len() < limits::CONNECTIONS {
+            return true;
+        }
+        let cursor = ConnId(self.cursor);
+        let sample = || self.all.range(cursor..).chain(self.all.range(..cursor)).map(|(_, c)| c).take(CANDIDATES);
+        let next = sample().last().map_or(0, |c| c.id.0 + 1);
+        let chosen = least_wanted(sample()).map(Arc::clone);
+        self.cursor = next;
+        self.evict(chosen)
+    }
+
+    /// Likewise for one more from this host.
+    fn make_room_from(&mut self, host: IpAddr) -> bool {
+        let Some(ids) = self.sources.get(&host) else { return true };
+        if ids.len() < limits::CONNECTIONS_PER_SOURCE || self.exempt.contains(&host) {
+            return true;
+        }
+        let chosen = least_wanted(ids.iter().filter_map(|id| self.all.get(id)).take(CANDIDATES)).map(Arc::clone);
+        self.evict(chosen)
+    }
+
+    fn evict(&mut self, chosen: Option<Arc<Connection>>) -> bool {
+        let Some(connection) = chosen else { return false };
+        connection.end(Closed::Evicted);
+        self.remove(&connection);
+        true
+    }
+
+    fn remove(&mut self, connection: &Connection) {
+        self.all.remove(&connection.id);
+        if connection.accepted {
+            let host = connection.flow.remote.ip();
+            if let Some(ids) = self.sources.get_mut(&host) {
+                ids.remove(&connection.id);
+                if ids.is_empty() {
+                    self.sources.remove(&host);
+                }
+            }
+        } else {
+            let key = (connection.flow.local.ip(), connection.flow.remote);
+            if self.opened.get(&key) == Some(&connection.id) {
+                self.opened.remove(&key);
+            }
+        }
+    }
+}
+
+fn least_wanted<'a>(candidates: impl Iterator<Item = &'a Arc<Connection>>) -> Option<&'a Arc<Connection>> {
+    candidates.filter_map(|c| Some((c.dispensable()?, c))).min_by_key(|(rank, _)| *rank).map(|(_, c)| c)
+}
+
+async fn connect(flow: Flow) -> io::Result<TcpStream> {
+    let socket = if flow.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // From the host that our Via names; the port is the kernel's choice.
+    socket.bind(SocketAddr::new(flow.local.ip(), 0))?;
+    let stream = socket.connect(flow.remote).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Errors of `accept` that concern one connection; the next one may well be accepted.
+fn of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ECONNABORTED | libc::ECONNRESET | libc::EINTR | libc::EPROTO | libc::ENETDOWN | libc::EHOSTUNREACH)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+    const OPTIONS: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n";
+
+    /// What the node would have been told.
+    #[derive(Debug, PartialEq)]
+    enum Told {
+        Message(Flow, Vec<u8>),
+        Bad(Vec<u8>),
+        Undelivered(Flow, Vec<u8>),
+    }
+
+    struct Ear(Mutex<mpsc::Sender<Told>>);
+
+    impl Inlet for Ear {
+        fn input(&self, input: Input<'_>) {
+            let told = match input {
+                Input::Message(r) => Told::Message(r.flow, r.bytes.to_vec()),
+                Input::BadStream(r, _) => Told::Bad(r.bytes.to_vec()),
+                Input::Undelivered(r) => Told::Undelivered(r.flow, r.bytes.to_vec()),
+                Input::Command(_) => return,
+            };
+            self.0.lock().send(told).unwrap();
+        }
+
+        fn deliver(&self, _: Flow, _: &[u8]) {}
+    }
+
+    struct World {
+        streams: Arc<Streams>,
+        addr: SocketAddr,
+        told: mpsc::Receiver<Told>,
+        stats: Arc<IoStats>,
+        _ear: Arc<dyn Inlet>,
+        _runtime: tokio::runtime::Runtime,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let (ear, told) = mpsc::channel();
+            let ear: Arc<dyn Inlet> = Arc::new(Ear(Mutex::new(ear)));
+            let stats = Arc::new(IoStats::default());
+            let streams = Arc::new(Streams::new(runtime.handle().clone(), stats.clone(), Arc::downgrade(&ear)));
+            let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+            let addr = socket.local_addr().unwrap();
+            runtime.spawn(Arc::clone(&streams).accept(ListenerId(3), socket));
+            World { streams, addr, told, stats, _ear: ear, _runtime: runtime }
+        }
+
+        fn connect(&self) -> std::net::TcpStream {
+            let stream = std::net::TcpStream::connect(self.addr).unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            stream
+        }
+
+        fn flow(&self, remote: SocketAddr) -> Flow {
+            Flow { transport: Transport::Tcp, listener: ListenerId(3), local: self.addr, remote, conn: None }
+        }
+
+        fn told(&self) -> Told {
+            self.told.recv_timeout(LIMIT).unwrap()
+        }
+
+        fn message(&self) -> (Flow, Vec<u8>) {
+            match self.told() {
+                Told::Message(flow, bytes) => (flow, bytes),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn read_exactly(stream: &mut std::net::TcpStream, expected: &[u8]) {
+        let mut memory = vec![0; expected.len()];
+        stream.read_exact(&mut memory).unwrap();
+        assert_eq!(memory, expected);
+    }
+
+    #[test]
+    fn messages_come_whole_however_they_are_cut_and_answers_take_their_connection() {
+        let world = World::new();
+        let mut peer = world.connect();
+        for octet in OPTIONS {
+            peer.write_all(&[*octet]).unwrap();
+        }
+        peer.write_all(&[OPTIONS, OPTIONS, b"\r\n\r\n"].concat()).unwrap();
+        let (flow, bytes) = world.message();
+        assert_eq!((flow.remote, flow.local), (peer.local_addr().unwrap(), world.addr));
+        assert_eq!((flow.listener, bytes.as_slice()), (ListenerId(3), OPTIONS));
+        assert_eq!([world.message(), world.message()], [(flow, OPTIONS.to_vec()), (flow, OPTIONS.to_vec())]);
+        read_exactly(&mut peer, b"\r\n");
+        world.streams.send(flow, b"answer").unwrap();
+        read_exactly(&mut peer, b"answer");
+        assert_eq!((world.stats.streams_accepted.get(), world.stats.streams_opened.get()), (1, 0));
+    }
+
+    #[test]
+    fn lost_framing_is_answered_and_closed() {
+        let world = World::new();
+        let mut peer = world.connect();
+        let bad = b"INVITE sip:a@b SIP/2.0\r\nContent-Length: -1\r\n\r\n";
+        peer.write_all(bad).unwrap();
+        assert_eq!(world.told(), Told::Bad(bad.to_vec()));
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"");
+        drop(peer);
+        let mut next = world.connect();
+        next.write_all(OPTIONS).unwrap();
+        assert_eq!(world.message().1, OPTIONS);
+        assert_eq!(world.stats.streams_closed[Closed::Framing as usize].get(), 1);
+    }
+
+    #[test]
+    fn a_request_opens_one_connection_and_takes_it_again() {
+        let world = World::new();
+        let server = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+        let flow = world.flow(server.local_addr().unwrap());
+        world.streams.send(flow, b"first,").unwrap();
+        world.streams.send(flow, b"second").unwrap();
+        let (mut stream, source) = server.accept().unwrap();
+        assert_eq!(source.ip(), world.addr.ip(), "it leaves from the host that our Via names");
+        read_exactly(&mut stream, b"first,second");
+        stream.write_all(OPTIONS).unwrap();
+        let (back, _) = world.message();
+        assert_eq!((back.local, back.remote), (world.addr, flow.remote));
+        assert!(back.conn.is_some());
+        // The connection it named is gone: a new one is opened to the same place.
+        drop(stream);
+        world.streams.close(back.conn.unwrap(), Closed::Local);
+        world.streams.send(back, b"third").unwrap();
+        let (mut stream, _) = server.accept().unwrap();
+        read_exactly(&mut stream, b"third");
+    }
+
+    #[test]
+    fn what_cannot_be_delivered_comes_back() {
+        let world = World::new();
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        world.streams.send(world.flow(gone), b"one").unwrap();
+        match world.told() {
+            Told::Undelivered(flow, bytes) => assert_eq!((flow.remote, bytes.as_slice()), (gone, &b"one"[..])),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(world.stats.streams_unreachable.get(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_loses_its_connection() {
+        let world = World::new();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let flow = world.flow(server.local_addr().unwrap());
+        let message = vec![b'x'; 60_000];
+        let sent = (0..10_000).take_while(|_| world.streams.send(flow, &message).is_ok()).count();
+        assert!(sent >= limits::OUTBOUND / message.len() && sent < 10_000, "{sent}");
+        assert!(matches!(world.told(), Told::Undelivered(..)));
+        let (_stream, _) = server.accept().unwrap();
+        assert_eq!(world.stats.streams_closed[Closed::Full as usize].get(), 1);
+    }
+
+    #[test]
+    fn a_source_with_too_many_connections_loses_its_oldest_stranger() {
+        let world = World::new();
+        let mut known = world.connect();
+        known.write_all(OPTIONS).unwrap();
+        world.message();
+        let mut strangers: Vec<_> = (1..limits::CONNECTIONS_PER_SOURCE).map(|_| world.connect()).collect();
+        let mut last = world.connect();
+        last.write_all(OPTIONS).unwrap();
+        let (flow, _) = world.message();
+        assert_eq!(strangers[0].read(&mut [0; 1]).unwrap(), 0, "the oldest one that never sent a message is closed");
+        known.write_all(OPTIONS).unwrap();
+        assert_eq!(world.message().0.remote, known.local_addr().unwrap());
+        assert_eq!(flow.remote, last.local_addr().unwrap());
+        assert_eq!(world.streams.table.lock().all.len(), limits::CONNECTIONS_PER_SOURCE);
+    }
+}
