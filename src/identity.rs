@@ -53,9 +53,10 @@ impl Identities {
         Self { table }
     }
 
-    /// The entries of `self` that `next` lacks are appended to it, so that dialogs which carry them stay recognised.
+    /// The table of a new configuration: the entries of `self` keep their ids, so that what is under way and dialogs
+    /// that carry them stay recognised; new ones follow.
     pub fn succeed(&self, next: Identities) -> Identities {
-        Identities::new(next.table.into_iter().chain(self.table.iter().cloned()))
+        Identities::new(self.table.iter().cloned().chain(next.table))
     }
 
     /// All entries, in the order of their ids.
@@ -71,6 +72,11 @@ impl Identities {
     /// The identity of a local address, as IP_PKTINFO or a stream tells it.
     pub fn by_local(&self, transport: Transport, local: SocketAddr) -> Option<IdentityId> {
         self.find(|i| i.transport == transport && i.addr.port() == local.port() && same_ip(i.addr.ip(), local.ip()))
+    }
+
+    /// The first identity of a listener.
+    pub fn by_listener(&self, listener: ListenerId) -> Option<IdentityId> {
+        self.find(|i| i.listener == listener)
     }
 
     /// The identity that a URI or sent-by names. Without a transport any will do: UDP first (RFC 3263 §4.1).
@@ -134,7 +140,7 @@ mod tests {
     fn a_lost_identity_lingers() {
         let next = Identities::new([Identity::new(Transport::Udp, "192.0.2.9:5060".parse().unwrap(), ListenerId(0))]);
         let both = table().succeed(next);
-        assert_eq!(both.get(IdentityId(0)).text(), "192.0.2.9:5060");
+        assert_eq!(both.get(IdentityId(3)).text(), "192.0.2.9:5060");
         assert!(both.by_local(Transport::Udp, "192.0.2.1:5060".parse().unwrap()).is_some());
     }
 }

@@ -116,6 +116,15 @@ impl Out {
         true
     }
 
+    /// The last transmit's next hop is a DNS name.
+    pub fn name_last(&mut self, name: &[u8]) {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(name);
+        if let Some(transmit) = self.transmits.last_mut() {
+            transmit.name = Some(start..self.arena.len() as u32);
+        }
+    }
+
     /// The octets of a transmit.
     pub fn bytes(&self, transmit: &Transmit) -> &[u8] {
         &self.arena[transmit.bytes.start as usize..transmit.bytes.end as usize]

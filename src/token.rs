@@ -108,6 +108,13 @@ impl Key {
     }
 }
 
+/// 128 bits of a keyed hash of `parts`: a name for something that lives in this process only.
+pub fn fingerprint(key: &[u8; 32], parts: &[&[u8]]) -> u128 {
+    let hash = keyed(key, parts);
+    let (words, _) = hash.as_bytes().as_chunks::<16>();
+    u128::from_le_bytes(words[0])
+}
+
 /// Whether two MACs are equal, in time that does not depend on where they differ.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0

@@ -1,1 +1,312 @@
-//! empty
+//! RFC 3261 §16, a file per sub-section. Knows calls, not roles or modes: who serves is written in the [`View`].
+#![forbid(unsafe_code)]
+
+pub mod stats;
+pub mod reject;
+pub mod route_token;
+pub mod forward;
+pub mod validate;
+pub mod target_set;
+pub mod context;
+pub mod own;
+pub mod initial;
+pub mod in_dialog;
+pub mod response_context;
+pub mod stray;
+pub mod cancel;
+pub mod timers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::balance::{Desk, Outcome};
+use crate::base::{Epoch, Flow, NodeId, ResourceId, Time};
+use crate::identity::Identities;
+use crate::out::Out;
+use crate::session::Legs;
+use crate::session::change::Change;
+use crate::sip::{Edits, Index, Message, Method};
+use crate::token::Keys;
+use crate::transaction::Transactions;
+use crate::transaction::kept::Pool;
+use crate::transaction::timer::{Queue, Timing};
+
+use context::Context;
+use reject::Reject;
+use stats::Stats;
+use timers::Coarse;
+
+/// How calls are handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// T1, default 500 ms (RFC 3261 §17.1.1.1).
+    pub t1: Duration,
+    /// T2, default 4 s.
+    pub t2: Duration,
+    /// T4, default 5 s.
+    pub t4: Duration,
+    /// Timer C, default 181 s: more than three minutes (RFC 3261 §16.6 item 11).
+    pub timer_c: Duration,
+    /// A leg without any message for this long is ended: default 2 h.
+    pub inactivity: Duration,
+    /// `Server` header value of responses of our own; empty: none.
+    pub server: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            t4: Duration::from_secs(5),
+            timer_c: Duration::from_secs(181),
+            inactivity: Duration::from_secs(7_200),
+            server: String::from("Tandem"),
+        }
+    }
+}
+
+/// What the hub tells the shards; immutable, replaced as a whole.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Whether new calls are taken.
+    pub serving: bool,
+    /// This node.
+    pub node: NodeId,
+    /// The present epoch.
+    pub epoch: Epoch,
+    /// Our addresses.
+    pub identities: Identities,
+    /// Keys of branches and tokens.
+    pub keys: Keys,
+    /// How calls are handled.
+    pub config: Config,
+    /// When this node began to serve in its epoch.
+    pub since: Time,
+}
+
+/// Decides when a message leaves whose record somebody else must have first.
+pub trait Gate {
+    /// `out.transmits[from..]` depend on `change`. An open gate lets them go at once.
+    fn record(&mut self, now: Time, change: &Change<'_>, out: &mut Out, from: usize);
+}
+
+/// What one call into the proxy may use of the world.
+pub struct Io<'a> {
+    /// The time of this batch.
+    pub now: Time,
+    /// Where outputs go.
+    pub out: &'a mut Out,
+    /// The farm.
+    pub desk: &'a dyn Desk,
+    /// Holds recorded sends.
+    pub gate: &'a mut dyn Gate,
+}
+
+impl Io<'_> {
+    /// Sends what `write` appends to the arena.
+    pub fn send(&mut self, flow: Flow, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        self.out.send(flow, write)
+    }
+
+    /// What `transmit` puts out leaves only when `change` is safe.
+    pub fn send_recorded(&mut self, change: &Change<'_>, transmit: impl FnOnce(&mut Self)) {
+        let from = self.out.transmits.len();
+        transmit(self);
+        self.gate.record(self.now, change, self.out, from);
+    }
+}
+
+/// All that happens per call, for the calls of one shard.
+#[derive(Debug)]
+pub struct Proxy {
+    view: Arc<View>,
+    transactions: Transactions,
+    contexts: Slab<Context>,
+    legs: Legs,
+    pool: Pool,
+    coarse: Queue<Coarse>,
+    scratch: Option<Box<Scratch>>,
+    /// Index of a kept request that is written again.
+    spare: Option<Box<Index>>,
+    /// Index of a held response.
+    spare_response: Option<Box<Index>>,
+    serial: u32,
+    seed: u64,
+    /// Plain counters since the start.
+    pub stats: Stats,
+}
+
+/// Reused by every message, so that none allocates.
+#[derive(Debug, Default)]
+struct Scratch {
+    edits: Edits,
+    /// Index of a message that was just written.
+    written: Index,
+    /// A message that is only written to derive another one from it.
+    octets: Vec<u8>,
+}
+
+impl Proxy {
+    /// A shard with room for `transactions` and `legs`.
+    pub fn new(view: Arc<View>, transactions: usize, legs: usize, seed: u64) -> Self {
+        let timing = Timing { t1: view.config.t1, t2: view.config.t2, t4: view.config.t4 };
+        Self {
+            view,
+            transactions: Transactions::new(timing, transactions, seed),
+            contexts: Slab::with_capacity(transactions),
+            legs: Legs::new(legs, seed),
+            pool: Pool::default(),
+            coarse: Queue::with_capacity(transactions),
+            scratch: None,
+            spare: None,
+            spare_response: None,
+            serial: 0,
+            seed,
+            stats: Stats::default(),
+        }
+    }
+
+    /// A new view; calls go on.
+    pub fn set_view(&mut self, view: Arc<View>) {
+        self.transactions.timing = Timing { t1: view.config.t1, t2: view.config.t2, t4: view.config.t4 };
+        self.view = view;
+    }
+
+    /// One sound message.
+    pub fn handle(&mut self, io: &mut Io<'_>, message: &Message<'_>, flow: Flow) {
+        if message.is_request() {
+            self.stats.requests += 1;
+            self.request(io, message, flow);
+        } else {
+            self.stats.responses += 1;
+            self.response(io, message, flow);
+        }
+    }
+
+    /// Octets of ours could not be delivered: a transport error of the transaction they belong to (§16.9).
+    pub fn undelivered(&mut self, io: &mut Io<'_>, message: &Message<'_>) {
+        if !message.is_request() {
+            // §17.2.4: a response that cannot be sent is repeated when its request is.
+            self.stats.response_undelivered += 1;
+            return;
+        }
+        let Some(branch) = message.via().branch else { return };
+        if let Some(id) = self.transactions.find_client(branch, message.method() == Method::Cancel) {
+            self.stats.transport_errors += 1;
+            self.client_failed(io, id, Outcome::Unreachable);
+        }
+    }
+
+    /// Nothing is asked of `resource` any more: its unanswered attempts are cancelled and tried elsewhere.
+    pub fn resource_down(&mut self, io: &mut Io<'_>, resource: ResourceId) {
+        for id in 0..self.contexts.capacity() as u32 {
+            if self.contexts.contains(id as usize) {
+                self.abandon(io, id, |attempt| attempt.resource == resource, Outcome::TimedOut);
+            }
+        }
+    }
+
+    fn request(&mut self, io: &mut Io<'_>, request: &Message<'_>, flow: Flow) {
+        let method = request.method();
+        let key = self.transactions.key(request, method);
+        if let Some(id) = self.transactions.find_server(key) {
+            if method != Method::Ack {
+                return self.retransmitted_request(io, id);
+            }
+            if self.ack_of_transaction(io, id) {
+                return;
+            }
+        }
+        let handled = match method {
+            Method::Cancel => self.cancel(io, request, flow, key),
+            _ => self.new_request(io, request, flow, key),
+        };
+        if let Err(reject) = handled {
+            self.stats.reject(reject.reason());
+            self.answer_statelessly(io, request, flow, reject);
+        }
+    }
+
+    /// §16.3 to §16.6 for a request without a transaction.
+    fn new_request(
+        &mut self,
+        io: &mut Io<'_>,
+        request: &Message<'_>,
+        flow: Flow,
+        key: u128,
+    ) -> Result<(), Reject> {
+        let place = self.preprocess(request);
+        if request.to_tag().is_some() {
+            self.validate(request)?;
+            return self.in_dialog(io, request, flow, key, &place);
+        }
+        match request.method() {
+            Method::Ack => Err(Reject::StrayAck),
+            Method::Invite => {
+                self.validate(request)?;
+                self.check_loop(request)?;
+                self.initial(io, request, flow, key, &place)
+            }
+            Method::Options => self.options(io, request, flow),
+            method => {
+                self.validate(request)?;
+                Err(reject::not_served(method))
+            }
+        }
+    }
+
+    /// A retransmission ends here (§17.2): the last response again, or nothing.
+    fn retransmitted_request(&mut self, io: &mut Io<'_>, id: u32) {
+        self.stats.retransmissions_absorbed += 1;
+        let server = self.transactions.server(id);
+        let repeats = match &server.machine {
+            crate::transaction::ServerMachine::Invite(m) => m.repeats_to_invite(),
+            crate::transaction::ServerMachine::Other(_) => true,
+        };
+        if !repeats {
+            return;
+        }
+        match &server.last {
+            Some(last) => {
+                io.send(server.upstream, |bytes| {
+                    bytes.extend_from_slice(last);
+                    true
+                });
+            }
+            None => self.repeat_trying(io, id),
+        }
+    }
+
+    /// Whether indexes, slabs and counts agree. Run after a failed assertion, and by the simulator after every step.
+    pub fn check(&self) -> bool {
+        self.transactions.check() && self.legs.check() && self.contexts.iter().all(|(_, c)| c.check())
+    }
+
+    /// The sessions and legs of this shard.
+    pub fn legs(&self) -> &Legs {
+        &self.legs
+    }
+
+    /// INVITEs without a final answer.
+    pub fn ringing(&self) -> impl Iterator<Item = &Context> {
+        self.contexts.iter().map(|(_, c)| c).filter(|c| c.is_ringing())
+    }
+
+    /// The transactions of this shard.
+    pub fn transactions(&self) -> &Transactions {
+        &self.transactions
+    }
+
+    /// Response contexts alive.
+    pub fn contexts(&self) -> usize {
+        self.contexts.len()
+    }
+
+    /// Coarse deadlines queued, also of what is gone.
+    pub fn coarse_timers(&self) -> usize {
+        self.coarse.len()
+    }
+}

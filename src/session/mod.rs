@@ -1,1 +1,257 @@
-//! empty
+//! Answered legs and the sessions that group them. A leg is one call pinned to one resource and holds one port; a
+//! session is the model's unit of profile, tenant and limits, and may span several Call-IDs.
+#![forbid(unsafe_code)]
+
+pub mod change;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hashbrown::HashTable;
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::balance::Grant;
+use crate::base::{LegId, ResourceId, SessionId, Time, table_hash};
+
+/// An answered call on one resource.
+#[derive(Debug)]
+pub struct Leg {
+    /// Its id, as in its Route token.
+    pub id: LegId,
+    /// The session it belongs to.
+    pub session: SessionId,
+    /// Where it lives.
+    pub resource: ResourceId,
+    /// Its port. Taken out when it ends.
+    pub grant: Option<Grant>,
+    /// Its Call-ID, for operators.
+    pub call_id: SmallVec<[u8; 48]>,
+    /// When its INVITE came in.
+    pub invited: Time,
+    /// When it was answered.
+    pub answered: Time,
+    /// When it was last heard of.
+    pub heard: Time,
+    /// The deadline that is queued.
+    pub queued: Time,
+    /// When its session interval ends (RFC 4028); `Time::NEVER` without one.
+    pub session_expires: Time,
+}
+
+impl Leg {
+    /// When the leg ends unless it is heard of, and whether the session interval is the reason.
+    pub fn deadline(&self, inactivity: Duration) -> (Time, bool) {
+        let inactive = self.heard + inactivity;
+        if self.session_expires <= inactive { (self.session_expires, true) } else { (inactive, false) }
+    }
+}
+
+/// The legs and sessions of one shard. Slot numbers are stable while a leg lives.
+#[derive(Debug)]
+pub struct Legs {
+    legs: Slab<Leg>,
+    by_id: HashTable<u32>,
+    sessions: HashTable<Session>,
+    ended: HashTable<LegId>,
+    /// In the order in which they are forgotten.
+    forget: VecDeque<(Time, LegId)>,
+    limit: usize,
+    seed: u64,
+}
+
+/// What is known of a session: how many legs and attempts belong to it.
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    members: u32,
+}
+
+impl Legs {
+    /// Room for `limit` legs, set aside at once so that no insertion waits for a rehash.
+    pub fn new(limit: usize, seed: u64) -> Self {
+        Self {
+            legs: Slab::with_capacity(limit),
+            by_id: HashTable::with_capacity(limit),
+            sessions: HashTable::with_capacity(limit),
+            ended: HashTable::new(),
+            forget: VecDeque::new(),
+            limit,
+            seed,
+        }
+    }
+
+    /// Whether another leg fits.
+    pub fn has_room(&self) -> bool {
+        self.legs.len() < self.limit
+    }
+
+    /// Adds a leg and joins its session. A leg with this id must not be there.
+    pub fn insert(&mut self, leg: Leg) -> u32 {
+        let (id, session) = (leg.id, leg.session);
+        debug_assert!(self.find(id).is_none(), "a leg is counted once");
+        let slot = self.legs.insert(leg) as u32;
+        let (legs, seed) = (&self.legs, self.seed);
+        self.by_id.insert_unique(hash(seed, id.0), slot, |s| hash(seed, legs[*s as usize].id.0));
+        self.join(session);
+        slot
+    }
+
+    /// The leg with this id.
+    pub fn find(&self, id: LegId) -> Option<u32> {
+        self.by_id.find(hash(self.seed, id.0), |s| self.legs[*s as usize].id == id).copied()
+    }
+
+    /// The leg in a slot, if it is this one.
+    pub fn get_mut(&mut self, slot: u32, id: LegId) -> Option<&mut Leg> {
+        self.legs.get_mut(slot as usize).filter(|leg| leg.id == id)
+    }
+
+    /// The leg with this id.
+    pub fn find_mut(&mut self, id: LegId) -> Option<&mut Leg> {
+        let slot = self.find(id)?;
+        self.legs.get_mut(slot as usize)
+    }
+
+    /// Takes a leg out, leaves its session, and remembers the id until `forget` so that no late message revives it.
+    pub fn remove(&mut self, id: LegId, forget: Time) -> Option<Leg> {
+        let legs = &self.legs;
+        let entry = self.by_id.find_entry(hash(self.seed, id.0), |s| legs[*s as usize].id == id).ok()?;
+        let leg = self.legs.remove(entry.remove().0 as usize);
+        self.leave(leg.session);
+        let seed = self.seed;
+        self.ended.insert_unique(hash(seed, id.0), id, |id| hash(seed, id.0));
+        self.forget.push_back((forget, id));
+        Some(leg)
+    }
+
+    /// Whether this leg has ended a short while ago.
+    pub fn has_ended(&self, id: LegId) -> bool {
+        self.ended.find(hash(self.seed, id.0), |e| *e == id).is_some()
+    }
+
+    /// Forgets the ended legs whose time has come.
+    pub fn forget(&mut self, now: Time) {
+        while let Some(&(due, id)) = self.forget.front().filter(|(due, _)| *due <= now) {
+            debug_assert!(due <= now);
+            self.forget.pop_front();
+            if let Ok(entry) = self.ended.find_entry(hash(self.seed, id.0), |e| *e == id) {
+                entry.remove();
+            }
+        }
+    }
+
+    /// When `forget` has work.
+    pub fn next_forget(&self) -> Option<Time> {
+        self.forget.front().map(|(due, _)| *due)
+    }
+
+    /// A leg or an attempt joins a session; the first one founds it.
+    pub fn join(&mut self, id: SessionId) {
+        let seed = self.seed;
+        match self.sessions.find_mut(hash(seed, id.0), |s| s.id == id) {
+            Some(session) => session.members += 1,
+            None => {
+                self.sessions.insert_unique(hash(seed, id.0), Session { id, members: 1 }, |s| hash(seed, s.id.0));
+            }
+        }
+    }
+
+    /// A leg or an attempt leaves; the last one ends the session.
+    pub fn leave(&mut self, id: SessionId) {
+        if let Ok(mut entry) = self.sessions.find_entry(hash(self.seed, id.0), |s| s.id == id) {
+            entry.get_mut().members -= 1;
+            if entry.get().members == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    /// All legs, in slot order.
+    pub fn iter(&self) -> impl Iterator<Item = &Leg> {
+        self.legs.iter().map(|(_, leg)| leg)
+    }
+
+    /// Legs alive.
+    pub fn len(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Whether no leg is alive.
+    pub fn is_empty(&self) -> bool {
+        self.legs.is_empty()
+    }
+
+    /// Sessions alive.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Ended legs still remembered.
+    pub fn remembered(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// Whether indexes and slabs agree.
+    pub fn check(&self) -> bool {
+        self.by_id.len() == self.legs.len()
+            && self.ended.len() == self.forget.len()
+            && self.legs.iter().all(|(slot, leg)| self.find(leg.id) == Some(slot as u32) && leg.grant.is_some())
+    }
+}
+
+fn hash(seed: u64, id: u64) -> u64 {
+    table_hash(seed, &id.to_le_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leg(id: u64, session: u64) -> Leg {
+        Leg {
+            id: LegId(id),
+            session: SessionId(session),
+            resource: ResourceId(1),
+            grant: None,
+            call_id: SmallVec::new(),
+            invited: Time::ZERO,
+            answered: Time::ZERO,
+            heard: Time::ZERO,
+            session_expires: Time::NEVER,
+            queued: Time::NEVER,
+        }
+    }
+
+    #[test]
+    fn a_session_lives_as_long_as_its_last_leg() {
+        let mut legs = Legs::new(4, 1);
+        legs.insert(leg(1, 7));
+        legs.insert(leg(2, 7));
+        assert_eq!((legs.len(), legs.sessions()), (2, 1));
+        assert!(legs.remove(LegId(1), Time::from_micros(10)).is_some());
+        assert_eq!(legs.sessions(), 1);
+        assert!(legs.remove(LegId(2), Time::from_micros(20)).is_some());
+        assert_eq!((legs.len(), legs.sessions(), legs.remembered()), (0, 0, 2));
+    }
+
+    #[test]
+    fn an_ended_leg_is_remembered_until_its_time() {
+        let mut legs = Legs::new(4, 1);
+        legs.insert(leg(1, 1));
+        legs.remove(LegId(1), Time::from_micros(10));
+        assert!(legs.has_ended(LegId(1)));
+        legs.forget(Time::from_micros(9));
+        assert!(legs.has_ended(LegId(1)));
+        legs.forget(Time::from_micros(10));
+        assert!(!legs.has_ended(LegId(1)) && legs.next_forget().is_none());
+    }
+
+    #[test]
+    fn the_nearer_deadline_gives_the_reason() {
+        let mut leg = leg(1, 1);
+        assert_eq!(leg.deadline(Duration::from_secs(60)), (Time::from_micros(60_000_000), false));
+        leg.session_expires = Time::from_micros(5);
+        assert_eq!(leg.deadline(Duration::from_secs(60)), (Time::from_micros(5), true));
+    }
+}

@@ -1,0 +1,272 @@
+//! §16.6: the octets of a forwarded request are a pure function of the request as received and its [`Hop`].
+//! Retransmission, the next candidate, CANCEL and the ACK to a non-2xx all use it, and so would a survivor.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::balance::Route;
+use crate::base::{Flow, LegId, ResourceId, Transport};
+use crate::identity::{Identity, IdentityId};
+use crate::sip::edit::Text;
+use crate::sip::reply::stamp_source;
+use crate::sip::{Edits, Index, Message, Name};
+use crate::transaction::branch::Branch;
+
+use super::View;
+use super::route_token::{LETTERS, PARAM, RouteToken, Side};
+
+/// All that a forwarded request depends on besides the request itself.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// The literal branch of our Via.
+    pub branch: Branch,
+    /// Where it goes.
+    pub flow: Flow,
+    /// The identity in our Via: the address that it leaves from.
+    pub out: IdentityId,
+    /// Where the request truly came from.
+    pub source: SocketAddr,
+    /// How it is routed.
+    pub kind: HopKind,
+}
+
+/// How a request is routed.
+#[derive(Clone, Debug)]
+pub enum HopKind {
+    /// A new call: to a resource, recording our route.
+    Initial {
+        /// The resource's address.
+        route: Arc<Route>,
+        /// The identity that faces the caller.
+        facing: IdentityId,
+        /// The leg that the attempt would become.
+        leg: LegId,
+        /// The resource.
+        resource: ResourceId,
+        /// The key of the Route tokens.
+        key: u8,
+        /// Preloaded Route values that name us.
+        pops: u8,
+    },
+    /// Inside a dialog: by the route set in the message.
+    InDialog {
+        /// Route values of ours on top.
+        pops: u8,
+        /// The Request-URI was ours (the previous hop is a strict router): the last Route value takes its place (§16.4).
+        take_last: bool,
+        /// The next Route value is a strict router: it takes the Request-URI's place (§16.6 item 6).
+        strict_next: bool,
+    },
+}
+
+/// Writes the request that leaves.
+pub fn write(request: &Message<'_>, hop: &Hop, view: &View, edits: &mut Edits, bytes: &mut Vec<u8>) {
+    edits.clear();
+    let out = view.identities.get(hop.out);
+    let head = request.start_end();
+    via(&mut edits.insert(head), out, &hop.branch);
+    match &hop.kind {
+        HopKind::Initial { route, facing, leg, resource, key, pops } => {
+            let token = RouteToken { side: Side::Resource, leg: *leg, resource: *resource, key: *key };
+            record_route(&mut edits.insert(head), request.call_id(), view, hop.out, *facing, &token);
+            if let Some(uri) = request.uri() {
+                edits.replace(request.span(uri.authority)).push(route.authority.as_bytes());
+            }
+            edits.remove_values(request, Name::Route, *pops as usize);
+        }
+        HopKind::InDialog { pops, take_last, strict_next } => {
+            route_set(request, edits, *pops as usize, *take_last, *strict_next);
+        }
+    }
+    stamp_source(edits, request, hop.source);
+    max_forwards(request, edits);
+    edits.write(request, bytes);
+}
+
+/// Writes a CANCEL (§9.1) or the ACK to a non-2xx (§17.1.1.3) that follows the INVITE of `hop`. `to`: the To value of
+/// the response that is acknowledged.
+pub fn write_follow_up(
+    invite: &Message<'_>,
+    hop: &Hop,
+    view: &View,
+    method: &str,
+    to: Option<&[u8]>,
+    scratch: FollowUp<'_>,
+    bytes: &mut Vec<u8>,
+) -> bool {
+    scratch.octets.clear();
+    write(invite, hop, view, scratch.edits, scratch.octets);
+    if scratch.index.parse(scratch.octets).is_err() {
+        return false;
+    }
+    let sent = scratch.index.message(scratch.octets);
+    let mut line = |parts: &[&[u8]]| parts.iter().for_each(|p| bytes.extend_from_slice(p));
+    line(&[method.as_bytes(), b" ", sent.request_uri(), b" SIP/2.0\r\nVia: ", sent.via().value, b"\r\n"]);
+    for route in sent.all(Name::Route) {
+        line(&[b"Route: ", route.value, b"\r\n"]);
+    }
+    line(&[b"Max-Forwards: 70\r\nFrom: ", sent.from().value, b"\r\nTo: ", to.unwrap_or(sent.to().value), b"\r\n"]);
+    line(&[b"Call-ID: ", sent.call_id(), b"\r\nCSeq: "]);
+    decimal(sent.cseq().number, bytes);
+    bytes.extend_from_slice(b" ");
+    bytes.extend_from_slice(method.as_bytes());
+    bytes.extend_from_slice(b"\r\nContent-Length: 0\r\n\r\n");
+    true
+}
+
+/// Reused memory of [`write_follow_up`].
+pub struct FollowUp<'a> {
+    /// Edits of the INVITE.
+    pub edits: &'a mut Edits,
+    /// Index of the INVITE as sent.
+    pub index: &'a mut Index,
+    /// The INVITE as sent.
+    pub octets: &'a mut Vec<u8>,
+}
+
+/// Writes the response that goes on: without our Via, with our Route token turned to the side of the caller (§16.7
+/// steps 3 and 8). A pure function of the response.
+pub fn write_response(response: &Message<'_>, view: &View, edits: &mut Edits, bytes: &mut Vec<u8>) {
+    edits.clear();
+    edits.remove_values(response, Name::Via, 1);
+    if let Some((token, text, identity)) = own_record_route(response, view) {
+        let mut turned = Letters::default();
+        RouteToken { side: Side::Caller, ..token }.seal(
+            &view.keys,
+            response.call_id(),
+            view.identities.get(identity).text(),
+            &mut turned,
+        );
+        edits.replace(response.span(text)).push(&turned.0);
+    }
+    edits.write(response, bytes);
+}
+
+/// Our own Record-Route value in a response, if there is exactly one of this leg: a double one keeps its sides.
+pub(super) fn own_record_route<'a>(response: &Message<'a>, view: &View) -> Option<(RouteToken, &'a [u8], IdentityId)> {
+    let mut found: Option<(RouteToken, &'a [u8], IdentityId)> = None;
+    response.header(Name::RecordRoute)?;
+    for value in response.record_routes() {
+        let Some(uri) = value.and_then(|v| v.parsed()) else { continue };
+        let Some(text) = uri.param(PARAM.as_bytes()) else { continue };
+        let Some(identity) = super::validate::own_identity(&view.identities, &uri) else { continue };
+        let sealed_for = view.identities.get(identity).text();
+        let Some(token) = RouteToken::open(&view.keys, response.call_id(), sealed_for, text) else { continue };
+        match found {
+            Some((first, ..)) if first.leg == token.leg => return None,
+            Some(_) => {}
+            None => found = Some((token, text, identity)),
+        }
+    }
+    found.filter(|(token, ..)| token.side == Side::Resource)
+}
+
+fn via(text: &mut Text<'_>, out: &Identity, branch: &Branch) {
+    text.push(b"Via: SIP/2.0/").push(out.transport.via().as_bytes()).push(b" ").push(out.text().as_bytes());
+    text.push(b";branch=").push(branch.as_bytes()).push(b"\r\n");
+}
+
+/// §16.6 item 4; two values when the sides differ in transport or listener, outgoing side on top (RFC 5658 §5).
+fn record_route(
+    text: &mut Text<'_>,
+    call_id: &[u8],
+    view: &View,
+    out: IdentityId,
+    facing: IdentityId,
+    token: &RouteToken,
+) {
+    text.push(b"Record-Route: <");
+    own_uri(text, call_id, view, out, token);
+    if facing != out {
+        text.push(b">,<");
+        own_uri(text, call_id, view, facing, &RouteToken { side: Side::Caller, ..*token });
+    }
+    text.push(b">\r\n");
+}
+
+fn own_uri(text: &mut Text<'_>, call_id: &[u8], view: &View, identity: IdentityId, token: &RouteToken) {
+    let identity = view.identities.get(identity);
+    let mut letters = Letters::default();
+    token.seal(&view.keys, call_id, identity.text(), &mut letters);
+    text.push(b"sip:").push(identity.text().as_bytes());
+    if identity.transport != Transport::Udp {
+        text.push(b";transport=").push(identity.transport.param().as_bytes());
+    }
+    text.push(b";lr;").push(PARAM.as_bytes()).push(b"=").push(&letters.0);
+}
+
+/// The text of one token, on the stack.
+struct Letters([u8; LETTERS], usize);
+
+impl Default for Letters {
+    fn default() -> Self {
+        Letters([0; LETTERS], 0)
+    }
+}
+
+impl Extend<u8> for Letters {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, letters: I) {
+        for letter in letters {
+            self.0[self.1] = letter;
+            self.1 += 1;
+        }
+    }
+}
+
+/// §16.4 and §16.6 item 6 on the Route values and the Request-URI.
+fn route_set(request: &Message<'_>, edits: &mut Edits, pops: usize, take_last: bool, strict_next: bool) {
+    if !take_last && !strict_next {
+        return edits.remove_values(request, Name::Route, pops);
+    }
+    // A strict router on either side moves URIs between the Request-URI and the Route list: the list is written anew.
+    let mut values: smallvec::SmallVec<[&[u8]; 8]> = request.routes().flatten().map(|v| v.value).collect();
+    let mut uri = request.request_uri();
+    if take_last && let Some(last) = values.pop() {
+        uri = crate::sip::NameAddr::parse(last).map_or(uri, |v| v.uri);
+    }
+    values.drain(..pops.min(values.len()));
+    let old_uri = uri;
+    if strict_next && !values.is_empty() {
+        let next = values.remove(0);
+        uri = crate::sip::NameAddr::parse(next).map_or(uri, |v| v.uri);
+    }
+    for route in request.all(Name::Route) {
+        edits.remove(route.line);
+    }
+    edits.replace(request.span(request.request_uri())).push(uri);
+    let mut text = edits.insert(request.start_end());
+    for value in &values {
+        text.push(b"Route: ").push(value).push(b"\r\n");
+    }
+    if strict_next {
+        text.push(b"Route: <").push(old_uri).push(b">\r\n");
+    }
+}
+
+/// §16.6 item 3.
+fn max_forwards(request: &Message<'_>, edits: &mut Edits) {
+    match request.header(Name::MaxForwards) {
+        Some(header) => {
+            let left = request.max_forwards().unwrap_or(70).saturating_sub(1);
+            edits.replace(request.span(header.value)).number(u64::from(left));
+        }
+        None => {
+            edits.insert(request.start_end()).push(b"Max-Forwards: 70\r\n");
+        }
+    }
+}
+
+fn decimal(number: u32, bytes: &mut Vec<u8>) {
+    let mut digits = [0; 10];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    bytes.extend_from_slice(&digits[at..]);
+}

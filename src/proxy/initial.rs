@@ -1,0 +1,314 @@
+//! A new call: admission, the first attempt and every further one (§16.5, §16.6).
+
+use crate::balance::{Ask, Grant, Outcome, Refusal};
+use crate::base::{Flow, LegId, SessionId, Time, limits};
+use crate::identity::IdentityId;
+use crate::out::Event;
+use crate::session::change::{AttemptRecord, Change};
+use crate::sip::reply::{Reply, reason_phrase};
+use crate::sip::{Message, Method};
+use crate::transaction::branch::{self, Bound};
+use crate::transaction::invite_client::InviteClient;
+use crate::transaction::invite_server::InviteServer;
+use crate::transaction::{ClientMachine, NewClient, ServerMachine};
+
+use super::context::{Attempt, AttemptState, Cancel, Context, Role};
+use super::forward::{self, Hop, HopKind};
+use super::reject::Reject;
+use super::target_set::service;
+use super::validate::Place;
+use super::{Io, Proxy};
+
+/// The owner of a server transaction that only repeats a refusal.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+impl Proxy {
+    /// An INVITE without To tag: a call for us, whatever host its Request-URI names.
+    pub(super) fn initial(
+        &mut self,
+        io: &mut Io<'_>,
+        request: &Message<'_>,
+        flow: Flow,
+        key: u128,
+        place: &Place,
+    ) -> Result<(), Reject> {
+        if !self.has_room() || !self.legs.has_room() {
+            return Err(Reject::Full);
+        }
+        let Some(upstream) = self.reply_flow(request, flow) else { return Ok(()) };
+        if !self.view.serving {
+            self.refuse(io, request, flow, upstream, key, &Reject::Draining);
+            return Ok(());
+        }
+        let service = service(request);
+        let leg = self.leg_id(request, 0);
+        let grant = match io.desk.admit(io.now, &Ask { leg, service, tried: &[] }) {
+            Ok(grant) => grant,
+            Err(refusal) => {
+                self.refuse(io, request, flow, upstream, key, &Reject::NoResource(refusal));
+                return Ok(());
+            }
+        };
+        self.stats.calls_offered += 1;
+        let session = SessionId(self.view.keys.call_key(request.call_id()).0);
+        self.legs.join(session);
+        let role = Role::Initial { session, pops: place.pops, service };
+        let id = self.open_context(io.now, request, flow, upstream, role);
+        let machine = ServerMachine::Invite(InviteServer::start(flow.transport.reliable()));
+        let server = self.transactions.open_server(key, machine, upstream, id);
+        self.contexts[id as usize].server = Some(server);
+        self.place(io, id, request, grant);
+        Ok(())
+    }
+
+    /// Whether another request can be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.transactions.has_room() && self.contexts.len() < self.contexts.capacity()
+    }
+
+    /// A refusal that depends on the state of this node: repeated literally to every retransmission (§17.2.1), so that
+    /// a caller who was refused is not served a moment later.
+    fn refuse(
+        &mut self,
+        io: &mut Io<'_>,
+        request: &Message<'_>,
+        source: Flow,
+        upstream: Flow,
+        key: u128,
+        reject: &Reject,
+    ) {
+        self.stats.reject(reject.reason());
+        let start = io.out.arena.len();
+        if !io.send(upstream, |bytes| self.write_reject(request, source, reject, bytes)) {
+            return;
+        }
+        self.stats.responses_generated += 1;
+        let mut machine = InviteServer::start(source.transport.reliable());
+        let status = reject.status().unwrap_or(480);
+        machine.on_send(io.now, &self.transactions.timing, status);
+        self.stats.invite_final(status);
+        let server = self.transactions.open_server(key, ServerMachine::Invite(machine), upstream, NOBODY);
+        self.transactions.server_mut(server).last = Some(self.pool.keep(&io.out.arena[start..]));
+        let session = SessionId(self.view.keys.call_key(request.call_id()).0);
+        io.out.events.push(Event::Failed { session, status });
+    }
+
+    /// A context whose request is kept.
+    pub(super) fn open_context(
+        &mut self,
+        now: Time,
+        request: &Message<'_>,
+        source: Flow,
+        upstream: Flow,
+        role: Role,
+    ) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        let context = Context {
+            serial: self.serial,
+            server: None,
+            clients: 0,
+            request: Some(self.pool.keep(request.bytes())),
+            source,
+            upstream,
+            role,
+            attempts: smallvec::SmallVec::new(),
+            answered: false,
+            cancelled: false,
+            rang: false,
+            held: None,
+            received: now,
+            queued: Time::NEVER,
+        };
+        self.contexts.insert(context) as u32
+    }
+
+    /// Sends the INVITE to the resource of `grant`; the first one together with our 100 (§16.2, §17.2.1).
+    pub(super) fn place(&mut self, io: &mut Io<'_>, id: u32, request: &Message<'_>, grant: Grant) {
+        let context = &self.contexts[id as usize];
+        let index = context.attempts.len() as u8;
+        let (session, upstream, source) = match context.role {
+            Role::Initial { session, .. } => (session, context.upstream, context.source),
+            Role::InDialog { .. } => return,
+        };
+        let hop = self.hop(id, request, &grant, index);
+        let start = io.out.arena.len();
+        let (hop, length) = self.write_placed(io, request, hop, &grant);
+        let timer_c = io.now + self.view.config.timer_c;
+        let (leg, resource) = (grant.leg, grant.resource);
+        let record = AttemptRecord {
+            leg,
+            session,
+            resource,
+            target: hop.flow,
+            upstream,
+            branch: hop.branch.as_bytes(),
+            invite: request.bytes(),
+            index,
+            timer_c,
+        };
+        io.send_recorded(&Change::Attempt(record), |io| {
+            let bytes = start as u32..(start + length) as u32;
+            io.out.transmits.push(crate::out::Transmit { flow: hop.flow, bytes, name: None });
+            if index == 0 {
+                trying(io, request, source, upstream);
+            }
+        });
+        io.out.events.push(Event::Placed { leg, session, resource, attempt: index });
+        self.stats.attempts += 1;
+        self.stats.requests_forwarded += 1;
+        self.stats.retries += u64::from(index > 0);
+        let machine = InviteClient::start(io.now, &self.transactions.timing, hop.flow.transport.reliable());
+        let client = self.transactions.open_client(NewClient {
+            machine: ClientMachine::Invite(machine),
+            branch: hop.branch,
+            cancel: false,
+            flow: hop.flow,
+            owner: id,
+            attempt: index,
+        });
+        let due = io.now + grant.terms.first_response_timeout;
+        let context = &mut self.contexts[id as usize];
+        context.clients += 1;
+        context.attempts.push(Attempt {
+            hop,
+            leg,
+            resource,
+            grant: Some(grant),
+            client: Some(client),
+            state: AttemptState::Sent,
+            cancel: Cancel::No,
+            due,
+        });
+        self.arm_context(id);
+    }
+
+    /// Writes the INVITE; over a stream if it does not fit a datagram and the target offers one (§18.1.1).
+    fn write_placed(&mut self, io: &mut Io<'_>, request: &Message<'_>, mut hop: Hop, grant: &Grant) -> (Hop, usize) {
+        let start = io.out.arena.len();
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        forward::write(request, &hop, &self.view, &mut scratch.edits, &mut io.out.arena);
+        let length = io.out.arena.len() - start;
+        if !hop.flow.transport.reliable()
+            && length > limits::DATAGRAM_REQUEST
+            && let Some(stream) = grant.route.stream
+            && let Some(out) = self.view.identities.by_local(stream.transport, stream.local)
+        {
+            hop.flow = stream;
+            hop.out = out;
+            io.out.arena.truncate(start);
+            forward::write(request, &hop, &self.view, &mut scratch.edits, &mut io.out.arena);
+        }
+        self.scratch = Some(scratch);
+        (hop, io.out.arena.len() - start)
+    }
+
+    fn hop(&self, id: u32, request: &Message<'_>, grant: &Grant, index: u8) -> Hop {
+        let context = &self.contexts[id as usize];
+        let pops = match context.role {
+            Role::Initial { pops, .. } => pops,
+            Role::InDialog { .. } => 0,
+        };
+        let view = &self.view;
+        let fields = branch::Attempt {
+            node: view.node.0,
+            epoch: view.epoch.counter,
+            index,
+            resource: grant.resource,
+            spiral: self.spiral(request),
+        };
+        let facing = self.facing(context.source);
+        let flow = grant.route.flow;
+        Hop {
+            branch: branch::attempt(&view.keys, &fields, &Bound::new(request, &request.via())),
+            flow,
+            out: view.identities.by_local(flow.transport, flow.local).unwrap_or(facing),
+            source: context.source.remote,
+            kind: HopKind::Initial {
+                route: grant.route.clone(),
+                facing,
+                leg: grant.leg,
+                resource: grant.resource,
+                key: view.keys.id(),
+                pops,
+            },
+        }
+    }
+
+    /// The identity that a request came to; that of its listener if the address is new to us.
+    fn facing(&self, source: Flow) -> IdentityId {
+        let identities = &self.view.identities;
+        identities
+            .by_local(source.transport, source.local)
+            .or_else(|| identities.by_listener(source.listener))
+            .unwrap_or_default()
+    }
+
+    /// The same on every node: a function of the INVITE and the number of the attempt.
+    fn leg_id(&self, request: &Message<'_>, index: u8) -> LegId {
+        let branch = request.via().branch.unwrap_or_default();
+        LegId(self.view.keys.id64(&[request.call_id(), request.from_tag(), branch, &[index]]))
+    }
+
+    /// Tries the next member. `failed`: the grant of the attempt that is over, which moves on in one step.
+    pub(super) fn next_candidate(&mut self, io: &mut Io<'_>, id: u32, failed: Option<(Grant, Outcome)>) {
+        self.with_request(id, |proxy, request| {
+            let context = &proxy.contexts[id as usize];
+            let Role::Initial { service, .. } = context.role else { return };
+            let tried = context.tried();
+            let leg = proxy.leg_id(request, tried.len() as u8);
+            let ask = Ask { leg, service, tried: &tried };
+            let room = tried.len() < limits::ATTEMPTS && proxy.transactions.has_room();
+            let next = match failed {
+                Some((grant, outcome)) if room => io.desk.advance(io.now, grant, outcome, &ask),
+                None if room => io.desk.admit(io.now, &ask),
+                Some((grant, outcome)) => {
+                    io.desk.release(io.now, grant, outcome);
+                    Err(Refusal::NoMember { code: 480 })
+                }
+                None => Err(Refusal::NoMember { code: 480 }),
+            };
+            match next {
+                Ok(grant) => proxy.place(io, id, request, grant),
+                Err(refusal) if !proxy.contexts[id as usize].is_pursued() => proxy.exhausted(io, id, request, refusal),
+                Err(_) => {}
+            }
+        });
+    }
+
+    /// Our 100 again, for a retransmitted INVITE that nobody has answered yet.
+    pub(super) fn repeat_trying(&mut self, io: &mut Io<'_>, server: u32) {
+        let owner = self.transactions.server(server).owner;
+        if !self.contexts.contains(owner as usize) {
+            return;
+        }
+        self.with_request(owner, |proxy, request| {
+            let context = &proxy.contexts[owner as usize];
+            if request.method() == Method::Invite {
+                trying(io, request, context.source, context.upstream);
+            }
+        });
+    }
+
+    /// Lends the kept request of a context.
+    pub(super) fn with_request(&mut self, id: u32, f: impl FnOnce(&mut Self, &Message<'_>)) {
+        let Some(kept) = self.contexts[id as usize].request.take() else { return };
+        let mut index = self.spare.take().unwrap_or_default();
+        if index.parse(&kept).is_ok() {
+            f(self, &index.message(&kept));
+        }
+        self.spare = Some(index);
+        match self.contexts.get_mut(id as usize) {
+            Some(context) => context.request = Some(kept),
+            None => self.pool.give_back(kept),
+        }
+    }
+}
+
+/// 100 Trying (§8.2.6.1).
+pub(super) fn trying(io: &mut Io<'_>, request: &Message<'_>, source: Flow, upstream: Flow) {
+    let reply = Reply { status: 100, reason: reason_phrase(100), to_tag: None, extra: &[] };
+    io.send(upstream, |bytes| {
+        reply.write(request, source.remote, bytes);
+        true
+    });
+}

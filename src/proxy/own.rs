@@ -1,0 +1,81 @@
+//! What is asked of Tandem itself, and where responses of any kind go.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::base::{Flow, Host, Transport};
+use crate::sip::reply::{Reply, reason_phrase};
+use crate::sip::{Message, Via};
+
+use super::reject::{ALLOW, Reject};
+use super::{Io, Proxy};
+
+impl Proxy {
+    /// OPTIONS outside a dialog: the answer tells whether new calls are taken (§11.2).
+    pub(super) fn options(&mut self, io: &mut Io<'_>, request: &Message<'_>, flow: Flow) -> Result<(), Reject> {
+        match self.validate(request) {
+            // §16.3 item 3: the final recipient may answer.
+            Ok(()) | Err(Reject::TooManyHops) => {}
+            Err(reject) => return Err(reject),
+        }
+        if !self.view.serving {
+            return Err(Reject::Draining);
+        }
+        let Some(upstream) = self.reply_flow(request, flow) else { return Ok(()) };
+        let tag = self.own_tag(request);
+        let extra = [
+            ("Allow", ALLOW.as_bytes()),
+            ("Accept", b"application/sdp".as_slice()),
+            ("Server", self.view.config.server.as_bytes()),
+        ];
+        let shown = if self.view.config.server.is_empty() { 2 } else { 3 };
+        let reply = Reply { status: 200, reason: reason_phrase(200), to_tag: Some(&tag), extra: &extra[..shown] };
+        io.send(upstream, |bytes| {
+            reply.write(request, flow.remote, bytes);
+            true
+        });
+        self.stats.responses_generated += 1;
+        Ok(())
+    }
+
+    /// Where the responses to a request go: §18.2.2 and RFC 3581 §4. `None` when nothing may be sent there.
+    pub(super) fn reply_flow(&mut self, request: &Message<'_>, source: Flow) -> Option<Flow> {
+        let via = request.via();
+        let remote = match source.transport {
+            Transport::Udp if via.rport.is_some() => source.remote,
+            _ => SocketAddr::new(source.remote.ip(), via.port.unwrap_or(5060)),
+        };
+        if !sendable(remote) {
+            self.stats.unsendable += 1;
+            return None;
+        }
+        Some(Flow { remote, ..source })
+    }
+}
+
+/// Where a response goes whose request is not remembered: what the Via says (§18.2.2).
+pub(super) fn via_target(via: &Via<'_>) -> Option<(Transport, SocketAddr)> {
+    let transport = Transport::parse(via.transport)?;
+    let received = via.received.and_then(ip_literal);
+    let ip = match (received, via.host) {
+        (Some(ip), _) => ip,
+        (None, Host::Ip(ip)) => ip,
+        (None, Host::Name(_)) => return None,
+    };
+    let port = match (transport, via.rport.flatten()) {
+        (Transport::Udp, Some(port)) => port,
+        _ => via.port.unwrap_or(5060),
+    };
+    Some((transport, SocketAddr::new(ip, port))).filter(|(_, remote)| sendable(*remote))
+}
+
+/// Nothing is ever sent to port 0, a broadcast, multicast or unspecified address.
+pub(super) fn sendable(remote: SocketAddr) -> bool {
+    let ip = remote.ip().to_canonical();
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    remote.port() != 0 && !ip.is_multicast() && !ip.is_unspecified() && !broadcast
+}
+
+fn ip_literal(text: &[u8]) -> Option<IpAddr> {
+    let text = text.strip_prefix(b"[").and_then(|t| t.strip_suffix(b"]")).unwrap_or(text);
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

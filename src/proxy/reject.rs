@@ -1,0 +1,268 @@
+//! Errors to SIP status: the one place.
+
+use smallvec::SmallVec;
+
+use crate::base::Flow;
+use crate::balance::Refusal;
+use crate::sip::reply::{Reply, reason_phrase};
+use crate::sip::{Malformed, Message, Method};
+
+use super::{Io, Proxy};
+
+/// What `Allow` says.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, SUBSCRIBE, NOTIFY, MESSAGE";
+
+/// Seconds in Retry-After of a 503 of our own.
+pub const RETRY_AFTER: &str = "5";
+
+/// Why a sound request goes nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// The Request-URI is no SIP URI (§16.3 item 2).
+    Scheme,
+    /// The Request-URI cannot be understood.
+    BadUri,
+    /// Max-Forwards is 0 (§16.3 item 3).
+    TooManyHops,
+    /// Our own attempt branch stands in Via with the same target (§16.3 item 4).
+    Loop,
+    /// Max-Breadth is 0 (RFC 5393 §5.3.3).
+    Breadth,
+    /// Proxy-Require names what we do not know (§16.3 item 5): the value of Unsupported.
+    Extension(SmallVec<[u8; 64]>),
+    /// The method is known and not served outside a dialog.
+    NotAllowed,
+    /// The method is not known.
+    NotImplemented,
+    /// A To tag, but no Route or transaction of ours (§12.2.2 as a proxy sees it).
+    NoDialog,
+    /// A CANCEL without its INVITE (§9.2).
+    NothingToCancel,
+    /// A Route names us without a token, inside a dialog.
+    NoToken,
+    /// The token is forged, or of another cluster or dialog.
+    ForgedToken,
+    /// The next hop or the source is not an address of the leg's resource.
+    Stranger,
+    /// The next hop is ourselves with nothing left to consume.
+    NowhereToGo,
+    /// No resource can take the call.
+    NoResource(Refusal),
+    /// This node takes no new calls.
+    Draining,
+    /// A table is full.
+    Full,
+    /// An ACK that belongs to nothing.
+    StrayAck,
+}
+
+/// The reasons, for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// See [`Reject::Scheme`].
+    Scheme,
+    /// See [`Reject::BadUri`].
+    BadUri,
+    /// See [`Reject::TooManyHops`].
+    TooManyHops,
+    /// See [`Reject::Loop`].
+    Loop,
+    /// See [`Reject::Breadth`].
+    Breadth,
+    /// See [`Reject::Extension`].
+    Extension,
+    /// See [`Reject::NotAllowed`].
+    NotAllowed,
+    /// See [`Reject::NotImplemented`].
+    NotImplemented,
+    /// See [`Reject::NoDialog`].
+    NoDialog,
+    /// See [`Reject::NothingToCancel`].
+    NothingToCancel,
+    /// See [`Reject::NoToken`].
+    NoToken,
+    /// See [`Reject::ForgedToken`].
+    ForgedToken,
+    /// See [`Reject::Stranger`].
+    Stranger,
+    /// See [`Reject::NowhereToGo`].
+    NowhereToGo,
+    /// See [`Reject::NoResource`] with [`Refusal::NoGroup`].
+    NoGroup,
+    /// See [`Reject::NoResource`] with [`Refusal::Full`].
+    GroupFull,
+    /// See [`Reject::NoResource`] with [`Refusal::NoMember`].
+    GroupDown,
+    /// See [`Reject::Draining`].
+    Draining,
+    /// See [`Reject::Full`].
+    NodeFull,
+    /// See [`Reject::StrayAck`].
+    StrayAck,
+}
+
+impl Reason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Reason; 20] = [
+        Reason::Scheme,
+        Reason::BadUri,
+        Reason::TooManyHops,
+        Reason::Loop,
+        Reason::Breadth,
+        Reason::Extension,
+        Reason::NotAllowed,
+        Reason::NotImplemented,
+        Reason::NoDialog,
+        Reason::NothingToCancel,
+        Reason::NoToken,
+        Reason::ForgedToken,
+        Reason::Stranger,
+        Reason::NowhereToGo,
+        Reason::NoGroup,
+        Reason::GroupFull,
+        Reason::GroupDown,
+        Reason::Draining,
+        Reason::NodeFull,
+        Reason::StrayAck,
+    ];
+
+    /// Its label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Scheme => "scheme",
+            Reason::BadUri => "bad_uri",
+            Reason::TooManyHops => "too_many_hops",
+            Reason::Loop => "loop",
+            Reason::Breadth => "breadth",
+            Reason::Extension => "extension",
+            Reason::NotAllowed => "not_allowed",
+            Reason::NotImplemented => "not_implemented",
+            Reason::NoDialog => "no_dialog",
+            Reason::NothingToCancel => "nothing_to_cancel",
+            Reason::NoToken => "no_token",
+            Reason::ForgedToken => "forged_token",
+            Reason::Stranger => "stranger",
+            Reason::NowhereToGo => "nowhere_to_go",
+            Reason::NoGroup => "no_group",
+            Reason::GroupFull => "group_full",
+            Reason::GroupDown => "group_down",
+            Reason::Draining => "draining",
+            Reason::NodeFull => "node_full",
+            Reason::StrayAck => "stray_ack",
+        }
+    }
+}
+
+impl Reject {
+    /// The status that the sender is told; `None`: nothing (an ACK is never answered).
+    pub fn status(&self) -> Option<u16> {
+        Some(match self {
+            Reject::Scheme => 416,
+            Reject::BadUri => 400,
+            Reject::TooManyHops => 483,
+            Reject::Loop => 482,
+            Reject::Breadth => 440,
+            Reject::Extension(_) => 420,
+            Reject::NotAllowed => 405,
+            Reject::NotImplemented => 501,
+            Reject::NoDialog | Reject::NothingToCancel | Reject::NowhereToGo => 481,
+            Reject::NoToken | Reject::ForgedToken | Reject::Stranger => 403,
+            Reject::NoResource(Refusal::NoGroup) => 404,
+            Reject::NoResource(Refusal::Full { code } | Refusal::NoMember { code }) => *code,
+            Reject::Draining | Reject::Full => 503,
+            Reject::StrayAck => return None,
+        })
+    }
+
+    /// The reason, for counting.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Reject::Scheme => Reason::Scheme,
+            Reject::BadUri => Reason::BadUri,
+            Reject::TooManyHops => Reason::TooManyHops,
+            Reject::Loop => Reason::Loop,
+            Reject::Breadth => Reason::Breadth,
+            Reject::Extension(_) => Reason::Extension,
+            Reject::NotAllowed => Reason::NotAllowed,
+            Reject::NotImplemented => Reason::NotImplemented,
+            Reject::NoDialog => Reason::NoDialog,
+            Reject::NothingToCancel => Reason::NothingToCancel,
+            Reject::NoToken => Reason::NoToken,
+            Reject::ForgedToken => Reason::ForgedToken,
+            Reject::Stranger => Reason::Stranger,
+            Reject::NowhereToGo => Reason::NowhereToGo,
+            Reject::NoResource(Refusal::NoGroup) => Reason::NoGroup,
+            Reject::NoResource(Refusal::Full { .. }) => Reason::GroupFull,
+            Reject::NoResource(Refusal::NoMember { .. }) => Reason::GroupDown,
+            Reject::Draining => Reason::Draining,
+            Reject::Full => Reason::NodeFull,
+            Reject::StrayAck => Reason::StrayAck,
+        }
+    }
+
+    /// The header fields that explain it.
+    fn extra(&self) -> SmallVec<[(&'static str, &[u8]); 2]> {
+        match self {
+            Reject::Extension(tags) => smallvec::smallvec![("Unsupported", tags.as_slice())],
+            Reject::NotAllowed | Reject::NotImplemented => smallvec::smallvec![("Allow", ALLOW.as_bytes())],
+            Reject::Draining | Reject::Full => smallvec::smallvec![("Retry-After", RETRY_AFTER.as_bytes())],
+            _ => SmallVec::new(),
+        }
+    }
+}
+
+/// A method that nothing serves outside a dialog.
+pub fn not_served(method: Method<'_>) -> Reject {
+    match method {
+        Method::Other(_) => Reject::NotImplemented,
+        _ => Reject::NotAllowed,
+    }
+}
+
+/// The status for a message that could not be read.
+pub fn malformed_status(malformed: Malformed) -> u16 {
+    match malformed {
+        Malformed::Version => 505,
+        Malformed::TooLarge | Malformed::TooManyHeaders | Malformed::TooManyVias => 513,
+        Malformed::UriTooLong => 414,
+        _ => 400,
+    }
+}
+
+impl Proxy {
+    /// Writes a response of our own into `bytes`.
+    pub(super) fn write_reject(&self, request: &Message<'_>, source: Flow, reject: &Reject, bytes: &mut Vec<u8>) -> bool {
+        let Some(status) = reject.status() else { return false };
+        let mut extra = reject.extra();
+        if !self.view.config.server.is_empty() {
+            extra.push(("Server", self.view.config.server.as_bytes()));
+        }
+        let tag = self.own_tag(request);
+        let reply = Reply { status, reason: reason_phrase(status), to_tag: Some(&tag), extra: &extra };
+        reply.write(request, source.remote, bytes);
+        true
+    }
+
+    /// A refusal that follows from the message alone needs no transaction (§16.11): a retransmission gets the same.
+    pub(super) fn answer_statelessly(&mut self, io: &mut Io<'_>, request: &Message<'_>, source: Flow, reject: Reject) {
+        if request.method() == Method::Ack {
+            return;
+        }
+        let Some(upstream) = self.reply_flow(request, source) else { return };
+        if io.send(upstream, |bytes| self.write_reject(request, source, &reject, bytes)) {
+            self.stats.responses_generated += 1;
+        }
+    }
+
+    /// A To tag of our own: the same for every retransmission of a request.
+    pub(super) fn own_tag(&self, request: &Message<'_>) -> [u8; 16] {
+        let branch = request.via().branch.unwrap_or_default();
+        let seed = crate::base::table_hash(self.seed, request.call_id());
+        let hash = crate::base::table_hash(seed, branch) ^ u64::from(request.cseq().number).rotate_left(32);
+        let mut tag = [0; 16];
+        for (n, digit) in tag.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(hash >> (60 - 4 * n)) as usize & 15];
+        }
+        tag
+    }
+}

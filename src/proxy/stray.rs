@@ -1,0 +1,114 @@
+//! Responses without a transaction, and ACKs that meet one. A stray response goes on only if its branch is
+//! authentically ours and no live transaction of this run could own it (RFC 6026 §7.3): a proxy is no anonymising relay.
+
+use crate::base::{Flow, Host};
+use crate::identity::IdentityId;
+use crate::sip::{Message, Method};
+use crate::transaction::ServerMachine;
+use crate::transaction::branch::{Attempt, Recognised, recognise};
+
+use super::forward::{own_record_route, write_response};
+use super::own::via_target;
+use super::{Io, Proxy};
+
+impl Proxy {
+    /// A response that no client transaction claims.
+    pub(super) fn stray(&mut self, io: &mut Io<'_>, response: &Message<'_>, from: Flow) {
+        let relayed = self.stray_identity(response).is_some_and(|identity| {
+            let sent_by = self.view.identities.get(identity).text();
+            match recognise(&self.view.keys, sent_by, response) {
+                Some(Recognised::Pure) => self.relay(io, response, identity),
+                Some(Recognised::Attempt(attempt)) => self.stray_attempt(io, response, from, identity, &attempt),
+                None => false,
+            }
+        });
+        if relayed {
+            self.stats.stray_relayed += 1;
+        } else {
+            self.stats.stray_dropped += 1;
+        }
+    }
+
+    /// A response to an INVITE of an earlier run of this node: what may still become a call passes, a refusal is
+    /// acknowledged and dropped, for the caller has been answered or has given up.
+    fn stray_attempt(
+        &mut self,
+        io: &mut Io<'_>,
+        response: &Message<'_>,
+        from: Flow,
+        identity: IdentityId,
+        attempt: &Attempt,
+    ) -> bool {
+        let earlier = attempt.node == self.view.node.0 && attempt.epoch < self.view.epoch.counter;
+        let window = self.view.config.timer_c + self.transactions.timing.t1x64();
+        if !earlier || io.now.since(self.view.since) > window {
+            return false;
+        }
+        match response.status() {
+            Some(101..200) => self.relay(io, response, identity),
+            Some(200..300) => {
+                if let Some((token, ..)) = own_record_route(response, &self.view) {
+                    self.rebuild(io, token.leg, token.resource, response.call_id(), io.now);
+                }
+                self.relay(io, response, identity)
+            }
+            Some(300..) if response.cseq().method == Method::Invite => {
+                io.send(from, |bytes| write_bare_ack(response, bytes));
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn stray_identity(&self, response: &Message<'_>) -> Option<IdentityId> {
+        let via = response.via();
+        let Host::Ip(ip) = via.host else { return None };
+        let transport = crate::base::Transport::parse(via.transport)?;
+        self.view.identities.recognise(Some(transport), ip, via.port.unwrap_or(5060))
+    }
+
+    /// On to the next Via (§16.7 step 9).
+    fn relay(&mut self, io: &mut Io<'_>, response: &Message<'_>, identity: IdentityId) -> bool {
+        let Some((transport, remote)) = response.next_via().and_then(|via| via_target(&via)) else { return false };
+        let Some(out) = self.view.identities.sibling(identity, transport) else { return false };
+        let from = self.view.identities.get(out);
+        let flow = Flow { transport, listener: from.listener, local: from.addr, remote, conn: None };
+        let mut scratch = self.scratch.take().unwrap_or_default();
+        let view = &self.view;
+        io.send(flow, |bytes| {
+            write_response(response, view, &mut scratch.edits, bytes);
+            true
+        });
+        self.scratch = Some(scratch);
+        true
+    }
+
+    /// An ACK with the branch of an INVITE: the end of a non-2xx (§17.2.1). `false`: it belongs to a 2xx and goes on.
+    pub(super) fn ack_of_transaction(&mut self, io: &mut Io<'_>, id: u32) -> bool {
+        let (now, timing) = (io.now, self.transactions.timing);
+        let server = self.transactions.server_mut(id);
+        let ServerMachine::Invite(machine) = &mut server.machine else { return true };
+        if machine.state == crate::transaction::invite_server::State::Accepted {
+            // RFC 2543 clients use the INVITE's branch for the ACK to a 2xx too.
+            return false;
+        }
+        if machine.on_ack(now, &timing) {
+            if let Some(last) = server.last.take() {
+                self.pool.give_back(last);
+            }
+            // Timer I is nearer than timer H, which is queued.
+            self.transactions.arm_server(id);
+        }
+        true
+    }
+}
+
+/// An ACK made from the response alone, when the INVITE is not remembered: the resource matches it by branch (§17.2.3).
+fn write_bare_ack(response: &Message<'_>, bytes: &mut Vec<u8>) -> bool {
+    use std::io::Write;
+    let uri = response.contacts().flatten().next().map_or(response.to().uri, |c| c.uri);
+    let mut line = |parts: &[&[u8]]| parts.iter().for_each(|p| bytes.extend_from_slice(p));
+    line(&[b"ACK ", uri, b" SIP/2.0\r\nVia: ", response.via().value, b"\r\nMax-Forwards: 70\r\nFrom: "]);
+    line(&[response.from().value, b"\r\nTo: ", response.to().value, b"\r\nCall-ID: ", response.call_id()]);
+    write!(bytes, "\r\nCSeq: {} ACK\r\nContent-Length: 0\r\n\r\n", response.cseq().number).is_ok()
+}

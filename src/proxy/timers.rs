@@ -1,0 +1,177 @@
+//! §16.8 Timer C, the wait for the first response, leases of legs; and what transaction timers want (§17).
+
+use crate::balance::Outcome;
+use crate::base::{LegId, Time};
+use crate::out::EndReason;
+use crate::session::change::Change;
+use crate::transaction::{ClientMachine, Due};
+use crate::transaction::timer::Fired;
+
+use super::context::{AttemptState, Role};
+use super::initial::NOBODY;
+use super::{Io, Proxy};
+
+/// A coarse deadline: of a response context or of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Coarse {
+    /// Slot and serial of a context.
+    Context(u32, u32),
+    /// A leg.
+    Leg(LegId),
+}
+
+impl Proxy {
+    /// Everything that is due.
+    pub fn handle_timeout(&mut self, io: &mut Io<'_>) {
+        while let Some(due) = self.transactions.pop_due(io.now) {
+            match due {
+                Due::Server(id, fired) => self.server_due(io, id, fired),
+                Due::Client(id, fired) => self.client_due(io, id, fired),
+            }
+        }
+        while let Some(due) = self.coarse.pop_due(io.now) {
+            match due {
+                Coarse::Context(id, serial) => self.context_due(io, id, serial),
+                Coarse::Leg(id) => self.leg_due(io, id),
+            }
+        }
+        self.legs.forget(io.now);
+    }
+
+    /// The earliest transaction deadline, and the earliest coarse one.
+    pub fn next_timeout(&self) -> (Time, Time) {
+        let coarse = self.coarse.next().unwrap_or(Time::NEVER).min(self.legs.next_forget().unwrap_or(Time::NEVER));
+        (self.transactions.next_timeout().unwrap_or(Time::NEVER), coarse)
+    }
+
+    fn server_due(&mut self, io: &mut Io<'_>, id: u32, fired: Fired) {
+        if fired == Fired::Repeat {
+            let server = self.transactions.server(id);
+            if let Some(last) = &server.last {
+                self.stats.retransmissions_sent += 1;
+                io.send(server.upstream, |bytes| {
+                    bytes.extend_from_slice(last);
+                    true
+                });
+            }
+            return;
+        }
+        self.stats.unacknowledged_finals += u64::from(fired == Fired::NoAck);
+        let server = self.transactions.close_server(id);
+        if let Some(last) = server.last {
+            self.pool.give_back(last);
+        }
+        if server.owner != NOBODY {
+            self.contexts[server.owner as usize].server = None;
+            self.reap(io, server.owner);
+        }
+    }
+
+    fn client_due(&mut self, io: &mut Io<'_>, id: u32, fired: Fired) {
+        match fired {
+            Fired::Repeat => self.repeat(io, id),
+            Fired::TimedOut => {
+                self.stats.transaction_timeouts += 1;
+                self.client_failed(io, id, Outcome::TimedOut);
+            }
+            Fired::Terminated | Fired::NoAck | Fired::Nothing => self.client_over(io, id),
+        }
+    }
+
+    fn client_over(&mut self, io: &mut Io<'_>, id: u32) {
+        let client = self.transactions.client(id);
+        let silent = matches!(&client.machine,
+            ClientMachine::Invite(m) if m.state == crate::transaction::invite_client::State::Proceeding);
+        if silent {
+            // §9.1: no final within 64·T1 of the CANCEL; it counts as cancelled.
+            return self.client_failed(io, id, Outcome::Cancelled);
+        }
+        let client = self.transactions.close_client(id);
+        let context = &mut self.contexts[client.owner as usize];
+        context.clients -= 1;
+        if !client.cancel {
+            context.attempts[client.attempt as usize].client = None;
+        }
+        self.reap(io, client.owner);
+    }
+
+    /// Timers A and E: the same octets again.
+    fn repeat(&mut self, io: &mut Io<'_>, id: u32) {
+        self.stats.retransmissions_sent += 1;
+        let client = self.transactions.client(id);
+        let (owner, n, cancel) = (client.owner, client.attempt as usize, client.cancel);
+        if cancel {
+            return self.follow_up(io, owner, n, "CANCEL", None);
+        }
+        self.with_request(owner, |proxy, request| {
+            let hop = proxy.contexts[owner as usize].attempts[n].hop.clone();
+            let name = proxy.unresolved(request, &hop);
+            proxy.send_hop(io.out, request, &hop, name);
+        });
+    }
+
+    fn context_due(&mut self, io: &mut Io<'_>, id: u32, serial: u32) {
+        let Some(context) = self.contexts.get_mut(id as usize).filter(|c| c.serial == serial) else { return };
+        context.queued = Time::NEVER;
+        if !context.answered {
+            let now = io.now;
+            for attempt in context.attempts.iter().filter(|a| a.due <= now) {
+                match attempt.state {
+                    AttemptState::Sent => self.stats.first_response_timeouts += 1,
+                    AttemptState::Proceeding => self.stats.timer_c_expired += 1,
+                    AttemptState::Superseded | AttemptState::Done => {}
+                }
+            }
+            match context.role {
+                Role::Initial { .. } => self.abandon(io, id, |attempt| attempt.due <= now, Outcome::TimedOut),
+                Role::InDialog { .. } => self.re_invite_due(io, id),
+            }
+        }
+        self.arm_context(id);
+    }
+
+    /// Timer C of a re-INVITE: cancel it and tell its sender (§16.8).
+    fn re_invite_due(&mut self, io: &mut Io<'_>, id: u32) {
+        let context = &mut self.contexts[id as usize];
+        context.attempts.iter_mut().filter(|a| a.due <= io.now).for_each(|a| a.due = Time::NEVER);
+        for n in 0..context.attempts.len() {
+            self.cancel_attempt(io, id, n);
+        }
+        self.with_request(id, |proxy, request| proxy.own_final(io, id, request, 408));
+    }
+
+    fn leg_due(&mut self, io: &mut Io<'_>, id: LegId) {
+        let inactivity = self.view.config.inactivity;
+        let Some(leg) = self.legs.find_mut(id) else { return };
+        leg.queued = Time::NEVER;
+        let (due, expired) = leg.deadline(inactivity);
+        if due > io.now {
+            return self.arm_leg(id);
+        }
+        let from = io.out.transmits.len();
+        io.gate.record(io.now, &Change::Ended { leg: id }, io.out, from);
+        self.end_leg(io, id, if expired { EndReason::SessionExpired } else { EndReason::Inactive });
+    }
+
+    /// Queues the next deadline of a context if it is nearer than the one queued.
+    pub(super) fn arm_context(&mut self, id: u32) {
+        let Some(context) = self.contexts.get_mut(id as usize) else { return };
+        let due = if context.answered { Time::NEVER } else { context.due() };
+        if due < context.queued {
+            context.queued = due;
+            self.coarse.push(due, Coarse::Context(id, context.serial));
+        }
+    }
+
+    /// Queues a leg's deadline. An entry that turns out too early queues the right one.
+    pub(super) fn arm_leg(&mut self, id: LegId) {
+        let inactivity = self.view.config.inactivity;
+        if let Some(leg) = self.legs.find_mut(id) {
+            let due = leg.deadline(inactivity).0;
+            if due < leg.queued {
+                leg.queued = due;
+                self.coarse.push(due, Coarse::Leg(id));
+            }
+        }
+    }
+}

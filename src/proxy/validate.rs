@@ -1,0 +1,152 @@
+//! §16.3 request validation and §16.4 route information preprocessing.
+
+use smallvec::SmallVec;
+
+use crate::base::{Host, table_hash};
+use crate::identity::{Identities, IdentityId};
+use crate::sip::{Message, Name, Scheme, Uri};
+use crate::transaction::branch::peek_attempt;
+
+use super::Proxy;
+use super::reject::Reject;
+use super::route_token::{PARAM, RouteToken};
+
+/// What §16.4 finds on top of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Route values of ours to take off.
+    pub pops: u8,
+    /// The Request-URI is our Record-Route URI: the previous hop is a strict router.
+    pub take_last: bool,
+    /// The identity that the last consumed value names: the request goes on from there.
+    pub identity: Option<IdentityId>,
+    /// The token of the first consumed value.
+    pub token: Token,
+}
+
+/// The token of a consumed Route value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Token {
+    /// There is none.
+    #[default]
+    Absent,
+    /// There is one that we did not seal for this dialog and identity.
+    Forged,
+    /// Ours.
+    Good(RouteToken),
+}
+
+/// The identity of ours that a URI names.
+pub(super) fn own_identity(identities: &Identities, uri: &Uri<'_>) -> Option<IdentityId> {
+    match uri.host {
+        Host::Ip(ip) => identities.recognise(uri.transport(), ip, uri.port_or_default()),
+        Host::Name(_) => None,
+    }
+}
+
+impl Proxy {
+    /// §16.3 without the loop check.
+    pub(super) fn validate(&self, request: &Message<'_>) -> Result<(), Reject> {
+        // Item 2: URI scheme. No secure transport is served, so sips is one that we cannot honour (§19.1, §26.2.2).
+        match request.uri() {
+            Some(uri) if uri.scheme == Scheme::Sip => {
+                if !uri.headers.is_empty() {
+                    // §19.1.1: header components never stand in a Request-URI.
+                    return Err(Reject::BadUri);
+                }
+            }
+            Some(_) => return Err(Reject::Scheme),
+            None => return Err(Reject::Scheme),
+        }
+        // Item 3: Max-Forwards.
+        if request.max_forwards() == Some(0) {
+            return Err(Reject::TooManyHops);
+        }
+        // RFC 5393 §5.3.3.
+        if request.max_breadth() == Some(0) {
+            return Err(Reject::Breadth);
+        }
+        // Item 5: Proxy-Require. We support no extension that a proxy would have to.
+        if request.header(Name::ProxyRequire).is_some() {
+            let mut unsupported = SmallVec::new();
+            for tag in request.tokens(Name::ProxyRequire) {
+                if !unsupported.is_empty() {
+                    unsupported.extend_from_slice(b", ");
+                }
+                unsupported.extend_from_slice(tag);
+            }
+            if !unsupported.is_empty() {
+                return Err(Reject::Extension(unsupported));
+            }
+        }
+        Ok(())
+    }
+
+    /// §16.3 item 4: a Via of ours whose spiral hash is that of this request means that it came back unchanged.
+    pub(super) fn check_loop(&self, request: &Message<'_>) -> Result<(), Reject> {
+        let mut spiral = None;
+        for via in request.vias().flatten() {
+            let (Host::Ip(ip), Some(branch)) = (via.host, via.branch) else { continue };
+            if self.view.identities.recognise(None, ip, via.port.unwrap_or(5060)).is_none() {
+                continue;
+            }
+            let Some(attempt) = peek_attempt(branch) else { continue };
+            if attempt.spiral == *spiral.get_or_insert_with(|| self.spiral(request)) {
+                return Err(Reject::Loop);
+            }
+        }
+        Ok(())
+    }
+
+    /// The hash over what decides where a request goes: Request-URI and Route (RFC 5393 §4.2.1).
+    pub(super) fn spiral(&self, request: &Message<'_>) -> u32 {
+        let mut hash = table_hash(SPIRAL_SEED, request.request_uri());
+        for route in request.all(Name::Route) {
+            hash = table_hash(hash, route.value);
+        }
+        hash as u32
+    }
+
+    /// §16.4: what of the Request-URI and the Route values on top is ours.
+    pub(super) fn preprocess(&self, request: &Message<'_>) -> Place {
+        let mut place = Place::default();
+        if let Some(uri) = request.uri()
+            && uri.param(PARAM.as_bytes()).is_some()
+            && let Some(identity) = own_identity(&self.view.identities, &uri)
+        {
+            place.take_last = true;
+            self.consume(request, &uri, identity, &mut place);
+        }
+        for route in request.routes() {
+            let Some(uri) = route.and_then(|r| r.parsed()) else { break };
+            let Some(identity) = own_identity(&self.view.identities, &uri) else { break };
+            if !self.consume(request, &uri, identity, &mut place) {
+                break;
+            }
+            place.pops += 1;
+        }
+        place
+    }
+
+    /// Whether a value that names us belongs to this pass: the first one does, the next one if it is the other half of
+    /// a double Record-Route (same leg). Another leg's value is a spiral and stays.
+    fn consume(&self, request: &Message<'_>, uri: &Uri<'_>, identity: IdentityId, place: &mut Place) -> bool {
+        let sealed_for = self.view.identities.get(identity).text();
+        let token = match uri.param(PARAM.as_bytes()) {
+            None => Token::Absent,
+            Some(text) => RouteToken::open(&self.view.keys, request.call_id(), sealed_for, text)
+                .map_or(Token::Forged, Token::Good),
+        };
+        match (place.identity, place.token, token) {
+            (None, ..) => place.token = token,
+            (Some(_), Token::Good(first), Token::Good(second)) if first.leg == second.leg => {}
+            (Some(_), Token::Absent, Token::Absent) => {}
+            _ => return false,
+        }
+        place.identity = Some(identity);
+        true
+    }
+}
+
+/// Spiral hashes are compared by every node of a cluster.
+const SPIRAL_SEED: u64 = 0x7461_6e64_656d_0001;
