@@ -2,16 +2,22 @@
 //! (capacity), and the glue between them, written once.
 #![forbid(unsafe_code)]
 
+pub mod gate;
 pub mod probe;
+pub mod shard;
+pub mod hub;
+mod desk;
+mod machine;
 
-use std::time::Duration;
-
-use crate::balance::{self, ResourceView};
+use crate::balance;
 use crate::base::{Epoch, Flow, NodeId, ResourceId, Time};
 use crate::identity::Identities;
-use crate::out::Out;
-use crate::sip::Malformed;
+use crate::proxy;
+use crate::sip::{Index, Malformed};
 use crate::token::Keys;
+
+pub use crate::proxy::Config as ProxyConfig;
+pub use machine::Node;
 
 /// What the parts of a node are kept in. The core brings [`Single`]; `runtime` brings one with locks.
 pub trait Cells {
@@ -63,39 +69,9 @@ pub struct Config {
     /// Groups and resources.
     pub farm: balance::Config,
     /// How calls are handled.
-    pub proxy: ProxyConfig,
+    pub proxy: proxy::Config,
     /// How many of each a node may hold.
     pub capacity: Capacity,
-}
-
-/// How calls are handled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyConfig {
-    /// T1, default 500 ms (RFC 3261 §17.1.1.1).
-    pub t1: Duration,
-    /// T2, default 4 s.
-    pub t2: Duration,
-    /// T4, default 5 s.
-    pub t4: Duration,
-    /// Timer C, default 180 s (RFC 3261 §16.6 item 11: more than 3 minutes, so 181 s).
-    pub timer_c: Duration,
-    /// A leg without any message for this long is ended: default 2 h.
-    pub inactivity: Duration,
-    /// `Server` header value of responses of our own; empty: none.
-    pub server: String,
-}
-
-impl Default for ProxyConfig {
-    fn default() -> Self {
-        Self {
-            t1: Duration::from_millis(500),
-            t2: Duration::from_secs(4),
-            t4: Duration::from_secs(5),
-            timer_c: Duration::from_secs(181),
-            inactivity: Duration::from_secs(7_200),
-            server: String::from("Tandem"),
-        }
-    }
 }
 
 /// How many of each a node may hold, and over how many shards they are spread.
@@ -149,10 +125,13 @@ pub enum Command {
     Resume,
 }
 
-/// Scratch of one driver thread: message indexes, edit lists, batch tables. Reused, so that nothing is allocated per
+/// Scratch of one driver thread: message indexes and the order of a batch. Reused, so that nothing is allocated per
 /// message.
-#[derive(Debug, Default)]
-pub struct Scratch {}
+#[derive(Default)]
+pub struct Scratch {
+    indexes: Vec<Index>,
+    order: Vec<(u8, u8)>,
+}
 
 /// Why the node wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,8 +145,23 @@ pub enum TimerName {
 }
 
 /// Plain counters of a node since its start, summed over its shards. The edge exports them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// What happened per call.
+    pub calls: proxy::stats::Stats,
+    /// Messages that could not be read, by reason: see [`Malformed::ALL`].
+    pub malformed: [u64; Malformed::ALL.len()],
+    /// Of these: answered with a refusal.
+    pub refusals: u64,
+    /// Keep-alives and stray CRLF in datagrams.
+    pub keep_alives: u64,
+    /// STUN-like datagrams.
+    pub stun: u64,
+    /// Failed assertions of ours, each at the cost of one message.
+    pub panics: u64,
+    /// Shards that have stopped for good.
+    pub silent_shards: u64,
+}
 
 /// How much of everything is alive now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -210,68 +204,4 @@ pub struct LegView {
     pub state: &'static str,
     /// When its INVITE came in.
     pub since: Time,
-}
-
-/// One machine of the pair.
-pub struct Node<K: Cells> {
-    _cells: std::marker::PhantomData<K::Cell<()>>,
-}
-
-impl<K: Cells> Node<K> {
-    /// A node that serves from now on.
-    pub fn new(now: Time, config: Config) -> Self {
-        todo!("{now:?} {config:?}")
-    }
-
-    /// One input.
-    pub fn handle(&self, now: Time, input: Input<'_>, scratch: &mut Scratch, out: &mut Out) {
-        todo!("{now:?} {input:?} {scratch:?} {out:?}")
-    }
-
-    /// A batch of received messages: parsed before any lock, grouped by shard, each shard locked once.
-    pub fn handle_batch(&self, now: Time, batch: &[Received<'_>], scratch: &mut Scratch, out: &mut Out) {
-        for received in batch {
-            self.handle(now, Input::Message(*received), scratch, out);
-        }
-    }
-
-    /// Everything that is due at `now`.
-    pub fn handle_timeout(&self, now: Time, scratch: &mut Scratch, out: &mut Out) {
-        todo!("{now:?} {scratch:?} {out:?}")
-    }
-
-    /// When `handle_timeout` wants to be called next, and why.
-    pub fn next_timeout(&self) -> Option<(Time, TimerName)> {
-        todo!()
-    }
-
-    /// Replaces identities, keys, groups and proxy settings; calls go on. Node id, epoch, seed and capacity stay.
-    pub fn reconfigure(&self, now: Time, config: Config) {
-        todo!("{now:?} {config:?}")
-    }
-
-    /// Whether the node takes new calls.
-    pub fn draining(&self) -> bool {
-        todo!()
-    }
-
-    /// Counters since start.
-    pub fn stats(&self) -> Stats {
-        todo!()
-    }
-
-    /// What is alive now.
-    pub fn gauges(&self) -> Gauges {
-        todo!()
-    }
-
-    /// All resources.
-    pub fn resources(&self) -> Vec<ResourceView> {
-        todo!()
-    }
-
-    /// Up to `limit` legs.
-    pub fn legs(&self, limit: usize) -> Vec<LegView> {
-        todo!("{limit}")
-    }
 }

@@ -50,8 +50,7 @@ impl Proxy {
             _ => answer(io),
         }
         self.stats.responses_generated += 1;
-        let mut machine =
-            NonInviteServer::start(io.now, &self.transactions.timing, flow.transport.reliable());
+        let mut machine = NonInviteServer::start(io.now, &self.transactions.timing, flow.transport.reliable());
         machine.on_send(io.now, &self.transactions.timing);
         let server = self.transactions.open_server(key, ServerMachine::Other(machine), upstream, NOBODY);
         self.transactions.server_mut(server).last = Some(self.pool.keep(&io.out.arena[start..]));
@@ -88,13 +87,7 @@ impl Proxy {
     }
 
     /// Gives up the attempts that `which` picks and asks the next member; their ports stay held until they end.
-    pub(super) fn abandon(
-        &mut self,
-        io: &mut Io<'_>,
-        id: u32,
-        which: impl Fn(&Attempt) -> bool,
-        outcome: Outcome,
-    ) {
+    pub(super) fn abandon(&mut self, io: &mut Io<'_>, id: u32, which: impl Fn(&Attempt) -> bool, outcome: Outcome) {
         let context = &self.contexts[id as usize];
         if !context.is_ringing() {
             return;

@@ -63,7 +63,7 @@ pub enum HopKind {
 pub fn write(request: &Message<'_>, hop: &Hop, view: &View, edits: &mut Edits, bytes: &mut Vec<u8>) {
     edits.clear();
     let out = view.identities.get(hop.out);
-    let head = request.start_end();
+    let head = request.start_span().end;
     via(&mut edits.insert(head), out, &hop.branch);
     match &hop.kind {
         HopKind::Initial { route, facing, leg, resource, key, pops } => {
@@ -234,7 +234,7 @@ fn route_set(request: &Message<'_>, edits: &mut Edits, pops: usize, take_last: b
         edits.remove(route.line);
     }
     edits.replace(request.span(request.request_uri())).push(uri);
-    let mut text = edits.insert(request.start_end());
+    let mut text = edits.insert(request.start_span().end);
     for value in &values {
         text.push(b"Route: ").push(value).push(b"\r\n");
     }
@@ -251,7 +251,7 @@ fn max_forwards(request: &Message<'_>, edits: &mut Edits) {
             edits.replace(request.span(header.value)).number(u64::from(left));
         }
         None => {
-            edits.insert(request.start_end()).push(b"Max-Forwards: 70\r\n");
+            edits.insert(request.start_span().end).push(b"Max-Forwards: 70\r\n");
         }
     }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::balance::{Desk, Outcome};
-use crate::base::{Epoch, Flow, NodeId, ResourceId, Time};
+use crate::base::{Epoch, Flow, LegId, NodeId, ResourceId, Time};
 use crate::identity::Identities;
 use crate::out::Out;
 use crate::session::Legs;
@@ -119,8 +119,22 @@ impl Io<'_> {
     }
 }
 
+/// One call as an operator sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Its leg, or what would become one.
+    pub leg: LegId,
+    /// Its Call-ID.
+    pub call_id: &'a [u8],
+    /// Where it is.
+    pub resource: ResourceId,
+    /// `trying`, `ringing` or `answered`.
+    pub state: &'static str,
+    /// When its INVITE came in.
+    pub since: Time,
+}
+
 /// All that happens per call, for the calls of one shard.
-#[derive(Debug)]
 pub struct Proxy {
     view: Arc<View>,
     transactions: Transactions,
@@ -140,7 +154,7 @@ pub struct Proxy {
 }
 
 /// Reused by every message, so that none allocates.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Scratch {
     edits: Edits,
     /// Index of a message that was just written.
@@ -186,18 +200,13 @@ impl Proxy {
         }
     }
 
-    /// Octets of ours could not be delivered: a transport error of the transaction they belong to (§16.9).
-    pub fn undelivered(&mut self, io: &mut Io<'_>, message: &Message<'_>) {
-        if !message.is_request() {
-            // §17.2.4: a response that cannot be sent is repeated when its request is.
-            self.stats.response_undelivered += 1;
-            return;
-        }
-        let Some(branch) = message.via().branch else { return };
-        if let Some(id) = self.transactions.find_client(branch, message.method() == Method::Cancel) {
-            self.stats.transport_errors += 1;
-            self.client_failed(io, id, Outcome::Unreachable);
-        }
+    /// A request of ours could not be delivered: a transport error of the transaction with this branch (§16.9). Whether
+    /// it is one of this shard.
+    pub fn undelivered(&mut self, io: &mut Io<'_>, branch: &[u8], cancel: bool) -> bool {
+        let Some(id) = self.transactions.find_client(branch, cancel) else { return false };
+        self.stats.transport_errors += 1;
+        self.client_failed(io, id, Outcome::Unreachable);
+        true
     }
 
     /// Nothing is asked of `resource` any more: its unanswered attempts are cancelled and tried elsewhere.
@@ -231,13 +240,7 @@ impl Proxy {
     }
 
     /// §16.3 to §16.6 for a request without a transaction.
-    fn new_request(
-        &mut self,
-        io: &mut Io<'_>,
-        request: &Message<'_>,
-        flow: Flow,
-        key: u128,
-    ) -> Result<(), Reject> {
+    fn new_request(&mut self, io: &mut Io<'_>, request: &Message<'_>, flow: Flow, key: u128) -> Result<(), Reject> {
         let place = self.preprocess(request);
         if request.to_tag().is_some() {
             self.validate(request)?;
@@ -293,6 +296,30 @@ impl Proxy {
     /// INVITEs without a final answer.
     pub fn ringing(&self) -> impl Iterator<Item = &Context> {
         self.contexts.iter().map(|(_, c)| c).filter(|c| c.is_ringing())
+    }
+
+    /// Every call of this shard: answered legs, then INVITEs without a final answer.
+    pub fn each_call(&self, f: &mut dyn FnMut(Call<'_>)) {
+        for leg in self.legs.iter() {
+            let (id, resource, since) = (leg.id, leg.resource, leg.invited);
+            f(Call { leg: id, call_id: &leg.call_id, resource, state: "answered", since });
+        }
+        let mut index = Index::new();
+        for context in self.ringing() {
+            let (Some(request), Some(attempt)) = (&context.request, context.attempts.last()) else { continue };
+            let state = if context.rang { "ringing" } else { "trying" };
+            if index.parse(request).is_ok() {
+                let call_id = index.message(request).call_id();
+                let (leg, resource, since) = (attempt.leg, attempt.resource, context.received);
+                f(Call { leg, call_id, resource, state, since });
+            }
+        }
+    }
+
+    /// Ports held by this shard's legs and attempts.
+    pub fn grants(&self) -> usize {
+        let attempts = self.contexts.iter().flat_map(|(_, c)| &c.attempts).filter(|a| a.grant.is_some());
+        self.legs.iter().filter(|leg| leg.grant.is_some()).count() + attempts.count()
     }
 
     /// The transactions of this shard.

@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use crate::base::Flow;
 use crate::balance::Refusal;
+use crate::base::Flow;
 use crate::sip::reply::{Reply, reason_phrase};
 use crate::sip::{Malformed, Message, Method};
 
@@ -231,7 +231,13 @@ pub fn malformed_status(malformed: Malformed) -> u16 {
 
 impl Proxy {
     /// Writes a response of our own into `bytes`.
-    pub(super) fn write_reject(&self, request: &Message<'_>, source: Flow, reject: &Reject, bytes: &mut Vec<u8>) -> bool {
+    pub(super) fn write_reject(
+        &self,
+        request: &Message<'_>,
+        source: Flow,
+        reject: &Reject,
+        bytes: &mut Vec<u8>,
+    ) -> bool {
         let Some(status) = reject.status() else { return false };
         let mut extra = reject.extra();
         if !self.view.config.server.is_empty() {

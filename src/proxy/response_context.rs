@@ -238,8 +238,9 @@ impl Proxy {
         let context = &self.contexts[id as usize];
         let (source, upstream) = (context.source, context.upstream);
         let tag = self.own_tag(request);
-        let extra = [("Server", self.view.config.server.as_bytes())];
-        let shown = usize::from(!self.view.config.server.is_empty());
+        let view = self.view.clone();
+        let extra = [("Server", view.config.server.as_bytes())];
+        let shown = usize::from(!view.config.server.is_empty());
         let reply = Reply { status, reason: reason_phrase(status), to_tag: Some(&tag), extra: &extra[..shown] };
         let start = io.out.arena.len();
         self.send_final(io, id, status, |io| {
@@ -353,8 +354,7 @@ impl Proxy {
             let view = &proxy.view;
             let parts = &mut *scratch;
             let sent = io.send(hop.flow, |bytes| {
-                let memory =
-                    FollowUp { edits: &mut parts.edits, index: &mut parts.written, octets: &mut parts.octets };
+                let memory = FollowUp { edits: &mut parts.edits, index: &mut parts.written, octets: &mut parts.octets };
                 write_follow_up(request, hop, view, method, to, memory, bytes)
             });
             if let (true, Some(name)) = (sent, name) {

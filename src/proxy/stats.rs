@@ -65,8 +65,6 @@ stats! {
     timer_c_expired,
     /// Transport errors of requests.
     transport_errors,
-    /// Responses that could not be delivered.
-    response_undelivered,
     /// Initial INVITEs accepted for processing.
     calls_offered,
     /// Legs answered.

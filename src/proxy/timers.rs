@@ -4,8 +4,8 @@ use crate::balance::Outcome;
 use crate::base::{LegId, Time};
 use crate::out::EndReason;
 use crate::session::change::Change;
-use crate::transaction::{ClientMachine, Due};
 use crate::transaction::timer::Fired;
+use crate::transaction::{ClientMachine, Due};
 
 use super::context::{AttemptState, Role};
 use super::initial::NOBODY;

@@ -26,7 +26,7 @@ pub struct Leg {
     /// Its port. Taken out when it ends.
     pub grant: Option<Grant>,
     /// Its Call-ID, for operators.
-    pub call_id: SmallVec<[u8; 48]>,
+    pub call_id: SmallVec<[u8; 64]>,
     /// When its INVITE came in.
     pub invited: Time,
     /// When it was answered.

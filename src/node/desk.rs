@@ -1,0 +1,56 @@
+//! The Farm as the shards see it: one cell, taken for one call at a time.
+
+use std::cell::Cell as Flag;
+
+use crate::balance::{Ask, Desk, Evidence, Farm, Grant, Outcome, Refusal, Vouch};
+use crate::base::{Host, LegId, ResourceId, Time};
+
+use super::Cell;
+
+/// Lends the Farm to a shard and remembers whether its health may have changed.
+pub(super) struct FarmDesk<'a, C> {
+    farm: &'a C,
+    touched: Flag<bool>,
+}
+
+impl<'a, C: Cell<Farm>> FarmDesk<'a, C> {
+    pub(super) fn new(farm: &'a C) -> Self {
+        Self { farm, touched: Flag::new(false) }
+    }
+
+    /// Whether somebody told the Farm something about a member since the last call.
+    pub(super) fn take_touched(&self) -> bool {
+        self.touched.replace(false)
+    }
+}
+
+impl<C: Cell<Farm>> Desk for FarmDesk<'_, C> {
+    fn admit(&self, now: Time, ask: &Ask<'_>) -> Result<Grant, Refusal> {
+        self.farm.with(|farm| farm.admit(now, ask))
+    }
+
+    fn advance(&self, now: Time, grant: Grant, outcome: Outcome, ask: &Ask<'_>) -> Result<Grant, Refusal> {
+        self.farm.with(|farm| farm.advance(now, grant, outcome, ask))
+    }
+
+    fn release(&self, now: Time, grant: Grant, outcome: Outcome) {
+        self.farm.with(|farm| farm.release(now, grant, outcome));
+    }
+
+    fn evidence(&self, now: Time, resource: ResourceId, evidence: Evidence) {
+        self.touched.set(true);
+        self.farm.with(|farm| farm.evidence(now, resource, evidence));
+    }
+
+    fn adopt(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
+        self.farm.with(|farm| farm.adopt(now, resource, leg))
+    }
+
+    fn vouch(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> Vouch {
+        self.farm.with(|farm| farm.vouch(resource, host, port))
+    }
+
+    fn learn(&self, resource: ResourceId, host: &Host<'_>) {
+        self.farm.with(|farm| farm.learn(resource, host));
+    }
+}

@@ -1,0 +1,75 @@
+//! What a node has once: its view, probing, operators' commands. Nothing that happens per call.
+
+use std::sync::Arc;
+
+use crate::balance::Probe;
+use crate::base::{ResourceId, Time};
+use crate::out::Out;
+use crate::proxy::View;
+use crate::sip::{Malformed, Message};
+
+use super::Command;
+use super::probe::Prober;
+
+/// The hub of a node.
+#[derive(Debug)]
+pub struct Hub {
+    /// What the shards are told.
+    pub(super) view: Arc<View>,
+    pub(super) prober: Prober,
+    /// Reused list of probe results.
+    results: Vec<(ResourceId, Probe)>,
+    /// Messages that could not be read, by reason.
+    pub(super) malformed: [u64; Malformed::ALL.len()],
+    /// Keep-alives and stray CRLF in datagrams.
+    pub(super) keep_alives: u64,
+    /// STUN-like datagrams.
+    pub(super) stun: u64,
+    /// Refusals of unreadable messages that were sent.
+    pub(super) refusals: u64,
+}
+
+impl Hub {
+    /// A hub that serves from now on.
+    pub fn new(view: Arc<View>, prober: Prober) -> Self {
+        Self {
+            view,
+            prober,
+            results: Vec::new(),
+            malformed: [0; Malformed::ALL.len()],
+            keep_alives: 0,
+            stun: 0,
+            refusals: 0,
+        }
+    }
+
+    /// What an operator wants; the new view if it changed.
+    pub fn command(&mut self, command: Command) -> Option<Arc<View>> {
+        let serving = command == Command::Resume;
+        if self.view.serving == serving {
+            return None;
+        }
+        self.view = Arc::new(View { serving, ..View::clone(&self.view) });
+        Some(self.view.clone())
+    }
+
+    /// A response to a probe. The results are for the Farm.
+    pub fn probe_response(&mut self, now: Time, response: &Message<'_>) -> Option<(ResourceId, Probe)> {
+        self.prober.handle_response(now, response, &mut self.results);
+        self.results.pop()
+    }
+
+    /// A probe that could not be delivered.
+    pub fn probe_undelivered(&mut self, branch: &[u8]) -> Option<(ResourceId, Probe)> {
+        self.prober.undelivered(branch, &mut self.results);
+        self.results.pop()
+    }
+
+    /// Probes that are due or late; calls `result` for each that failed.
+    pub fn handle_timeout(&mut self, now: Time, out: &mut Out, mut result: impl FnMut(ResourceId, Probe)) {
+        self.prober.handle_timeout(now, out, &self.view.identities, &mut self.results);
+        for (resource, probe) in self.results.drain(..) {
+            result(resource, probe);
+        }
+    }
+}

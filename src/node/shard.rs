@@ -1,0 +1,74 @@
+//! One of the shards of a node: transactions, proxy and legs of the calls whose bucket falls to it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::balance::Desk;
+use crate::base::Time;
+use crate::out::Out;
+use crate::proxy::{Io, Proxy, View};
+
+use super::gate::OpenGate;
+
+/// Two failed assertions within this time silence a shard.
+const POISON_WINDOW: Duration = Duration::from_secs(60);
+
+/// All that happens per call, for the calls of one shard.
+pub struct Shard {
+    proxy: Proxy,
+    gate: OpenGate,
+    panicked: Option<Time>,
+    /// Failed assertions.
+    pub(super) panics: u64,
+    /// Whether the shard has stopped for good: its state cannot be trusted any more.
+    pub(super) silent: bool,
+}
+
+impl Shard {
+    /// A shard with room for `transactions` and `legs`.
+    pub fn new(view: Arc<View>, transactions: usize, legs: usize, seed: u64) -> Self {
+        let proxy = Proxy::new(view, transactions, legs, seed);
+        Self { proxy, gate: OpenGate::default(), panicked: None, panics: 0, silent: false }
+    }
+
+    /// The proxy of this shard.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// A new view; calls go on.
+    pub fn set_view(&mut self, view: Arc<View>) {
+        self.proxy.set_view(view);
+    }
+
+    /// Runs one call into the proxy. A failed assertion of ours costs the message that met it; if the state has suffered,
+    /// or it happens again soon, the shard falls silent rather than spread the damage.
+    pub fn run<R: Default>(
+        &mut self,
+        now: Time,
+        desk: &dyn Desk,
+        out: &mut Out,
+        f: impl FnOnce(&mut Proxy, &mut Io<'_>) -> R,
+    ) -> R {
+        if self.silent {
+            return R::default();
+        }
+        let sent = out.transmits.len();
+        let (proxy, gate) = (&mut self.proxy, &mut self.gate);
+        let done = catch_unwind(AssertUnwindSafe(|| f(proxy, &mut Io { now, out: &mut *out, desk, gate })));
+        done.unwrap_or_else(|_| {
+            out.transmits.truncate(sent);
+            self.poisoned(now);
+            R::default()
+        })
+    }
+
+    fn poisoned(&mut self, now: Time) {
+        self.panics += 1;
+        let again = self.panicked.is_some_and(|last| now.since(last) < POISON_WINDOW);
+        self.panicked = Some(now);
+        let sound = catch_unwind(AssertUnwindSafe(|| self.proxy.check())).unwrap_or(false);
+        self.silent = again || !sound;
+    }
+}
