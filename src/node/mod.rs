@@ -163,6 +163,20 @@ pub struct Stats {
     pub silent_shards: u64,
 }
 
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            calls: proxy::stats::Stats::default(),
+            malformed: [0; Malformed::ALL.len()],
+            refusals: 0,
+            keep_alives: 0,
+            stun: 0,
+            panics: 0,
+            silent_shards: 0,
+        }
+    }
+}
+
 /// How much of everything is alive now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
