@@ -7,6 +7,7 @@ mod keys;
 mod reader;
 mod aor;
 mod sections;
+mod resources;
 mod groups;
 mod sound;
 mod check;
@@ -43,6 +44,7 @@ impl Settings {
         }
         if !reader.errors.is_empty() {
             reader.errors.sort();
+            reader.errors.dedup();
             return Err(reader.errors);
         }
         reader.warnings.sort();

@@ -1,5 +1,6 @@
 //! What a reload changes, in operators' words, or why it is refused.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -92,14 +93,32 @@ pub fn plan(old: &Settings, new: &Settings) -> Result<Plan, Vec<ConfigError>> {
         return Err(refused);
     }
     let mut changes: Vec<Change> = settings(old, new).map(Change::Setting).collect();
-    order(&mut changes, None, old.groups.iter().map(|g| &g.name), new.groups.iter().map(|g| &g.name));
+    let names = |s: &'_ Settings| s.groups.iter().map(|g| g.name.clone()).collect::<Vec<_>>();
+    if reordered(&names(old), &names(new)) {
+        changes.push(Change::Order { group: None });
+    }
+    let (was, is) = (Members::of(old), Members::of(new));
     for group in &new.groups {
-        self::group(&mut changes, old, group);
+        self::group(&mut changes, &was, group);
     }
     for group in &old.groups {
-        removed(&mut changes, group, new);
+        removed(&mut changes, group, &is);
     }
     Ok(Plan { changes })
+}
+
+/// Groups by name, and resources by canonical AOR with their group.
+struct Members<'s> {
+    groups: HashMap<&'s str, &'s Group>,
+    resources: HashMap<&'s str, (&'s Group, &'s Resource)>,
+}
+
+impl<'s> Members<'s> {
+    fn of(settings: &'s Settings) -> Self {
+        let groups = settings.groups.iter();
+        let resources = groups.clone().flat_map(|g| g.resources.iter().map(move |r| (r.canonical.as_str(), (g, r))));
+        Self { resources: resources.collect(), groups: groups.map(|g| (g.name.as_str(), g)).collect() }
+    }
 }
 
 /// What is bound, or written into dialogs, at the start.
@@ -145,18 +164,20 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
     .flatten()
 }
 
-fn group(changes: &mut Vec<Change>, old: &Settings, group: &Group) {
+fn group(changes: &mut Vec<Change>, old: &Members<'_>, group: &Group) {
     let name = || group.name.clone();
-    match old.groups.iter().find(|g| g.name == group.name) {
+    match old.groups.get(group.name.as_str()) {
         None => changes.push(Change::GroupAdded { group: name() }),
         Some(was) => {
             changes.extend(group_edits(was, group).map(|edit| Change::Group { group: name(), edit }));
             let ids = |g: &'_ Group| g.resources.iter().map(|r| r.canonical.clone()).collect::<Vec<_>>();
-            order(changes, Some(&group.name), ids(was).iter(), ids(group).iter());
+            if reordered(&ids(was), &ids(group)) {
+                changes.push(Change::Order { group: Some(name()) });
+            }
         }
     }
     for resource in &group.resources {
-        let Some((from, was)) = find(old, &resource.canonical) else {
+        let Some((from, was)) = old.resources.get(resource.canonical.as_str()) else {
             let (aor, port_capacity) = (resource.aor.clone(), resource.port_capacity);
             changes.push(Change::ResourceAdded { group: name(), aor, port_capacity });
             continue;
@@ -170,19 +191,14 @@ fn group(changes: &mut Vec<Change>, old: &Settings, group: &Group) {
     }
 }
 
-fn removed(changes: &mut Vec<Change>, group: &Group, new: &Settings) {
+fn removed(changes: &mut Vec<Change>, group: &Group, new: &Members<'_>) {
     let name = || group.name.clone();
-    if !new.groups.iter().any(|g| g.name == group.name) {
+    if !new.groups.contains_key(group.name.as_str()) {
         changes.push(Change::GroupRemoved { group: name() });
     }
-    for resource in group.resources.iter().filter(|r| find(new, &r.canonical).is_none()) {
+    for resource in group.resources.iter().filter(|r| !new.resources.contains_key(r.canonical.as_str())) {
         changes.push(Change::ResourceRemoved { group: name(), aor: resource.aor.clone() });
     }
-}
-
-fn find<'s>(settings: &'s Settings, canonical: &str) -> Option<(&'s Group, &'s Resource)> {
-    let mut all = settings.groups.iter().flat_map(|g| g.resources.iter().map(move |r| (g, r)));
-    all.find(|(_, r)| r.canonical == canonical)
 }
 
 fn group_edits(was: &Group, is: &Group) -> impl Iterator<Item = Edit> {
@@ -224,17 +240,9 @@ fn resource_edits(was: &Resource, is: &Resource) -> impl Iterator<Item = Edit> {
 }
 
 /// Whether those that both sides have stand in another order.
-fn order<'s>(
-    changes: &mut Vec<Change>,
-    group: Option<&str>,
-    old: impl Iterator<Item = &'s String> + Clone,
-    new: impl Iterator<Item = &'s String> + Clone,
-) {
-    let before: Vec<_> = old.clone().filter(|o| new.clone().any(|n| n == *o)).collect();
-    let after: Vec<_> = new.filter(|n| old.clone().any(|o| o == *n)).collect();
-    if before != after {
-        changes.push(Change::Order { group: group.map(String::from) });
-    }
+fn reordered(old: &[String], new: &[String]) -> bool {
+    let (before, after): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
+    !old.iter().filter(|o| after.contains(o)).eq(new.iter().filter(|n| before.contains(n)))
 }
 
 fn edit(key: &'static str, from: impl ToString, to: impl ToString) -> Option<Edit> {

@@ -1,6 +1,7 @@
 //! A small typed reader over the spanned table of the `toml` crate. It never stops at an error: what cannot be read
 //! is noted with its place and counts as absent.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 pub(super) struct Reader<'t> {
     text: &'t str,
     lines: Vec<usize>,
+    /// The last octet that was placed, and its column: near ones need not count from the start of a long line.
+    last: Cell<(usize, usize)>,
     pub errors: Vec<Finding>,
     /// Keys that are absent; in a text that is not TOML they may only have been overlooked.
     pub absent: Vec<Finding>,
@@ -56,14 +59,26 @@ impl<'a> Section<'a> {
 impl<'t> Reader<'t> {
     pub fn new(text: &'t str) -> Self {
         let lines = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|n| n + 1)).collect();
-        Self { text, lines, errors: Vec::new(), absent: Vec::new(), warnings: Vec::new(), places: Places::default() }
+        let last = Cell::new((0, 1));
+        Self {
+            text,
+            lines,
+            last,
+            errors: Vec::new(),
+            absent: Vec::new(),
+            warnings: Vec::new(),
+            places: Places::default(),
+        }
     }
 
     /// Line and column of an octet of the text.
     pub fn place(&self, at: usize) -> Place {
         let line = self.lines.partition_point(|start| *start <= at);
         let start = self.lines[line - 1];
-        let column = self.text.get(start..at).map_or(at - start, |t| t.chars().count()) + 1;
+        let (near, column) =
+            Some(self.last.get()).filter(|(near, _)| (start..=at).contains(near)).unwrap_or((start, 1));
+        let column = column + self.text.get(near..at).map_or(at - near, |t| t.chars().count());
+        self.last.set((at, column));
         Place { line, column }
     }
 
@@ -114,7 +129,8 @@ impl<'t> Reader<'t> {
         let full = section.full(key);
         let head = key.split('.').next().unwrap_or(key);
         if keys.pair.contains(&head) {
-            let cause = format!("`{key}` in {} belongs to a pair of nodes, which this version has not yet", keys.title);
+            let cause =
+                format!("`{head}` in {} belongs to a pair of nodes, which this version has not yet", keys.title);
             return self.fail(at, full, cause, Some(String::from("remove it")));
         }
         let synonym = SYNONYMS.iter().find(|(w, k)| *w == key && keys.known.contains(k)).map(|(_, k)| *k);
@@ -135,6 +151,15 @@ impl<'t> Reader<'t> {
             let cause = format!("`{key}` is missing in {}", section.keys.title);
             let place = self.place(section.at);
             self.absent.push(Finding { place, key: section.full(key), cause, suggestion: Some(suggestion.into()) });
+        }
+    }
+
+    /// Warns of a key that is there but has no effect. `why` goes on after that.
+    pub fn idle(&mut self, section: &Section<'_>, key: &str, why: &str) {
+        if let Some(value) = section.value(key) {
+            let cause = format!("`{key}` in {} has no effect {why}", section.keys.title);
+            let place = self.place(value.span().start);
+            self.warnings.push(Finding { place, key: section.full(key), cause, suggestion: None });
         }
     }
 
@@ -272,7 +297,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a broken number",
+        DeValue::Float(_) => "a number with a fraction",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",

@@ -262,7 +262,7 @@ fn values_of_the_wrong_kind_say_what_is_wanted() {
     );
     one(
         &with("[cluster]\nmymemberid = 1.5"),
-        "2:14: `mymemberid` in [cluster] must be a whole number, not a broken number",
+        "2:14: `mymemberid` in [cluster] must be a whole number, not a number with a fraction",
     );
     one(&with("[cluster]\nmymemberid = 65536"), "2:14: `mymemberid` in [cluster] is 65536; allowed is 1 to 65535");
     one(
@@ -313,7 +313,7 @@ fn durations_have_units_and_bounds() {
     }
     one(
         &with("[proxy]\nsip.timer.t1 = 0.5"),
-        &format!("2:16: `sip.timer.t1` in [proxy] must be a duration, not a broken number; {FORMS}"),
+        &format!("2:16: `sip.timer.t1` in [proxy] must be a duration, not a number with a fraction; {FORMS}"),
     );
     one(&with("[proxy]\nsip.timer.t1 = 9"), "2:16: `sip.timer.t1` in [proxy] is 9ms; allowed is 10ms to 10s");
     one(
@@ -737,6 +737,29 @@ fn check_reports_errors_and_warnings_like_a_compiler() {
             "t.toml: sound: 2 listeners, 1 group, 1 resource with 10 ports\n"
         )
     );
+}
+
+/// What the unit promises to the program, and the program to the unit.
+#[test]
+fn the_systemd_unit_fits_the_defaults() {
+    let unit = include_str!("../../deploy/tandem.service");
+    let value = |key: &str| unit.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+    let default = read(SOUND);
+    assert_eq!(value("Type"), Some("notify"));
+    assert_eq!(value("ExecReload"), Some("/bin/kill -HUP $MAINPID"));
+    assert!(value("ExecStart").is_some_and(|v| v.ends_with("tandem run --config /etc/tandem/tandem.toml")));
+    let state_dir = value("StateDirectory").map(|d| format!("/var/lib/{d}"));
+    assert_eq!(state_dir.as_deref(), default.cluster.state_dir.to_str());
+    let stop = value("TimeoutStopSec").and_then(|v| v.strip_suffix('s')).and_then(|v| v.parse().ok()).unwrap();
+    assert!(Duration::from_secs(stop) > default.drain_timeout, "a graceful stop is cut off");
+    let files: usize = value("LimitNOFILE").and_then(|v| v.parse().ok()).unwrap();
+    assert!(files > 2 * tandem::base::limits::CONNECTIONS);
+    assert_eq!(value("CapabilityBoundingSet"), Some(""));
+    for key in ["NoNewPrivileges", "ProtectHome", "PrivateDevices", "MemoryDenyWriteExecute"] {
+        assert_eq!(value(key), Some("yes"), "{key}");
+    }
+    assert_eq!(value("ProtectSystem"), Some("strict"));
+    assert!(value("WatchdogSec").is_some() && value("Restart") == Some("on-failure"));
 }
 
 fn planned(old: &str, new: &str) -> Vec<String> {
