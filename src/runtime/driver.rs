@@ -22,8 +22,9 @@ use crate::runtime::inlet::Inlet;
 use crate::runtime::resolve::Resolver;
 use crate::runtime::socket::UdpListener;
 use crate::runtime::stats::{Closed, IoStats, SendError};
-use crate::runtime::sys::{self, Outbox, SLOTS, Waker};
+use crate::runtime::sys::{self, Outbox, SLOTS};
 use crate::runtime::tcp::Streams;
+use crate::runtime::waker::Waker;
 
 /// How often what comes of undelivered messages is handled at once, before the rest is left to timers: more than an
 /// INVITE has attempts.

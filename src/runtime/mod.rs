@@ -3,6 +3,7 @@
 
 pub mod datagram;
 pub mod sys;
+pub mod waker;
 pub mod cells;
 pub mod stats;
 pub mod state;

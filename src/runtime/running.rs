@@ -24,7 +24,8 @@ use crate::runtime::route::{self, RouteError};
 use crate::runtime::socket::{self, BindError, Bound};
 use crate::runtime::state::{self, StateError};
 use crate::runtime::stats::IoStats;
-use crate::runtime::sys::{self, Waker};
+use crate::runtime::sys;
+use crate::runtime::waker::Waker;
 use crate::runtime::worker::{Baton, Pulse, Worker};
 use crate::token::{KeyError, Keys};
 
@@ -219,10 +220,10 @@ impl Running {
         self.driver.input(Input::Command(Command::Resume));
     }
 
-    /// Whether every worker waits, or took its present work in hand less than `limit` ago.
-    pub fn is_turning(&self, limit: Duration) -> bool {
+    /// Whether every worker waits, or took its present work in hand less than `limit` ago; if not, which does not.
+    pub fn turning(&self, limit: Duration) -> Result<(), usize> {
         let now = sys::now();
-        self.pulses.iter().all(|pulse| pulse.beats(now, limit))
+        self.pulses.iter().position(|pulse| !pulse.beats(now, limit)).map_or(Ok(()), Err)
     }
 
     /// Puts new settings in force while calls go on, whole or not at all. Blocks while names are resolved.

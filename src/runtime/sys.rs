@@ -6,10 +6,10 @@
 )]
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::mem::{self, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -37,34 +37,11 @@ pub fn now() -> Time {
     Time::from_micros(t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1_000)
 }
 
-/// Wakes a thread out of [`poll`].
-#[derive(Debug)]
-pub struct Waker(File);
-
-impl Waker {
-    /// A waker that nobody has notified.
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: eventfd takes no pointers; its descriptor is new and owned by nobody else.
-        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        Ok(Waker(unsafe { File::from_raw_fd(fd) }))
-    }
-
-    /// Makes it readable until [`Waker::clear`].
-    pub fn notify(&self) {
-        // A full counter (EAGAIN) means that it is readable already.
-        let _ = (&self.0).write(&1u64.to_ne_bytes());
-    }
-
-    /// Takes all notifications.
-    pub fn clear(&self) {
-        let _ = (&self.0).read(&mut [0; 8]);
-    }
-}
-
-impl AsFd for Waker {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+/// A new eventfd, non-blocking.
+pub fn event() -> io::Result<File> {
+    // SAFETY: eventfd takes no pointers; its descriptor is new and owned by nobody else.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 /// One descriptor to wait for.
@@ -405,6 +382,7 @@ fn address(storage: &sockaddr_storage) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
+    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -460,17 +438,6 @@ mod tests {
         assert_eq!(refused.from, Some([127, 0, 0, 1].into()));
         assert_eq!(refused.cause.kind(), io::ErrorKind::ConnectionRefused);
         assert!(read_refused(us.as_fd(), &mut memory).is_none());
-    }
-
-    #[test]
-    fn a_waker_ends_a_poll_until_it_is_cleared() {
-        let waker = Waker::new().unwrap();
-        let mut interests = [Interest::readable(waker.as_fd())];
-        assert_eq!(poll(&mut interests, Some(Duration::ZERO)).unwrap(), 0);
-        waker.notify();
-        assert_eq!(poll(&mut interests, None).unwrap(), 1);
-        waker.clear();
-        assert_eq!(poll(&mut interests, Some(Duration::ZERO)).unwrap(), 0);
     }
 
     #[test]
