@@ -143,7 +143,6 @@ impl Connection {
     /// Serves the stream until it ends.
     pub async fn run(&self, stream: TcpStream, inlet: &dyn Inlet, stats: &IoStats) -> Closed {
         let stream = Arc::new(stream);
-        self.touch();
         self.outbound.lock().stream = Some(Arc::clone(&stream));
         let reason = self.exchange(&stream, inlet, stats).await;
         let reason = *self.outbound.lock().end.get_or_insert(reason);
