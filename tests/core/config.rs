@@ -698,6 +698,29 @@ fn what_is_not_toml_is_told_with_what_could_be_read() {
 }
 
 #[test]
+fn lists_are_bounded() {
+    let times = |n: usize, entry: &str| vec![entry; n].join(", ");
+    one(
+        &with(&format!("[proxy]\nsip.transport = [{}]", times(65, "\"udp:192.0.2.1:5060\""))),
+        "2:17: `sip.transport` in [proxy] has 65 entries; allowed is 1 to 64; for example [\"udp:0.0.0.0:5060\"]",
+    );
+    one(
+        &in_group(&format!("retry-codes = [{}]", times(65, "503"))),
+        "3:15: `retry-codes` in [[resource-group]] has 65 entries; allowed is 0 to 64; write ranges: \"500-599\"",
+    );
+    one(
+        &format!("{SOUND}aliases = [{}]", times(17, "\"192.0.2.1\"")),
+        "7:11: `aliases` in [[resource-group.resource]] has 17 entries; allowed is 0 to 16",
+    );
+    let many = |n: usize| {
+        let one = |n: usize| format!("{{ aor = \"sip:10.0.{}.{}\", port-capacity = 1 }},\n", n / 250, n % 250 + 1);
+        format!("[[resource-group]]\nname = \"A\"\nresource = [\n{}]", (0..n).map(one).collect::<String>())
+    };
+    assert_eq!(read(&many(4_096)).groups[0].resources.len(), 4_096);
+    one(&many(4_100), "4100:1: `resource` in [[resource-group]] is one too many: a node serves at most 4096 resources");
+}
+
+#[test]
 fn columns_count_characters_and_values_are_shown_safely() {
     one(
         &with("[log]\nlevel = \"\\u001b[2J\""),
