@@ -4,14 +4,12 @@ pub mod terminal;
 pub mod http;
 pub mod table;
 pub mod ask;
+pub mod run;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-use terminal::{CONFIG, SUCCESS, complain, say};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -30,6 +28,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node until SIGTERM; SIGHUP reads the configuration again.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Check a configuration file; says every error at once.
     Check {
         /// The configuration file.
@@ -73,7 +77,8 @@ enum Command {
 /// Runs the command line; returns the exit code.
 pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
-        Command::Check { file } => check(&file),
+        Command::Run { config } => run::run(&config),
+        Command::Check { file } => run::check(&file),
         Command::Status { view } => ask::status(&view),
         Command::Resources { view } => ask::resources(&view),
         Command::Calls { view, limit } => ask::calls(&view, limit),
@@ -82,23 +87,6 @@ pub fn main() -> ExitCode {
         Command::Reload { target } => ask::order(&target, "reload"),
     };
     ExitCode::from(code)
-}
-
-fn check(file: &Path) -> u8 {
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(e) => {
-            complain(&format!("{}: {e}", file.display()));
-            return CONFIG;
-        }
-    };
-    let checked = crate::config::check(&file.display().to_string(), &text);
-    if checked.code == 0 {
-        say(&checked.report);
-        return SUCCESS;
-    }
-    complain(checked.report.trim_end());
-    CONFIG
 }
 
 #[cfg(test)]

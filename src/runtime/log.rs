@@ -48,7 +48,8 @@ impl Log {
     }
 
     /// Makes this the log of the whole process. `level` is `[log] level`; the environment variable `RUST_LOG` beats
-    /// it. Where a log is installed already, that one stays.
+    /// it. Panics are logged too, for the same reason: their usual way to standard error may block. Where a log is
+    /// installed already, that one stays.
     ///
     /// # Errors
     ///
@@ -65,6 +66,7 @@ impl Log {
         if format.try_init().is_ok() {
             let change = move |filter| drop(handle.reload(filter));
             let _first = self.filter.set(Box::new(change));
+            std::panic::set_hook(Box::new(|panic| tracing::warn!("{}", panic.to_string().replace('\n', " "))));
         }
         Ok(())
     }

@@ -21,14 +21,19 @@ use super::admin::{self, Observed, Order, Patience};
 use super::log::Log;
 use super::metrics::process::Process;
 use super::metrics::{Edge, Sample};
+use super::running::{ReloadError, Running};
 use super::stats::IoStats;
 use super::sys;
 use crate::balance::ResourceView;
 use crate::base::{Epoch, NodeId, Time};
-use crate::config::{self, Settings};
+use crate::config::{ConfigError, Plan, Settings};
 use crate::node::{Command, Gauges, LegView, Stats};
 use crate::report::{Answer, CallRow, Phase, Reload};
 
+/// A worker that is at one batch for longer than this stands still. A batch takes milliseconds.
+const WORK: Duration = Duration::from_secs(2);
+/// How long the threads of the node may take to end.
+const END: Duration = Duration::from_secs(2);
 /// How often a stopping process looks whether its calls have ended.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long it waits for the node to say how many live; a node that hangs does not keep the process alive.
@@ -50,10 +55,52 @@ pub trait Machine: Send + Sync + 'static {
     fn command(&self, command: Command);
     /// Counters of its sockets.
     fn io(&self) -> Arc<IoStats>;
-    /// Puts a new configuration in force, whole or not at all. May resolve names.
-    fn reconfigure(&self, settings: &Settings) -> Result<(), String>;
+    /// Puts a new configuration in force, whole or not at all; says what changed. May resolve names.
+    fn reload(&self, settings: Settings) -> Result<Plan, ReloadError>;
     /// Whether every worker turns; if not, what stands still. Takes no lock.
     fn turning(&self) -> Result<(), String>;
+}
+
+impl Machine for Running {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn stats(&self) -> Stats {
+        self.node.stats()
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.node.gauges()
+    }
+
+    fn resources(&self) -> Vec<ResourceView> {
+        self.node.resources()
+    }
+
+    fn legs(&self, limit: usize) -> Vec<LegView> {
+        self.node.legs(limit)
+    }
+
+    fn command(&self, command: Command) {
+        match command {
+            Command::Drain => self.drain(),
+            Command::Resume => self.resume(),
+        }
+    }
+
+    fn io(&self) -> Arc<IoStats> {
+        Arc::clone(&self.io)
+    }
+
+    fn reload(&self, settings: Settings) -> Result<Plan, ReloadError> {
+        Running::reload(self, settings)
+    }
+
+    fn turning(&self) -> Result<(), String> {
+        let stuck = || format!("a worker has been at one batch for more than {} s", WORK.as_secs());
+        self.is_turning(WORK).then_some(()).ok_or_else(stuck)
+    }
 }
 
 /// One node and all that operators want of it.
@@ -71,14 +118,14 @@ pub struct Service<M> {
     orders: Mutex<()>,
     /// Held during a reload.
     reloading: Mutex<()>,
-    /// In force. Never held for long.
-    settings: Mutex<Settings>,
+    /// `drain-timeout` as in force.
+    patience: Mutex<Duration>,
     last: Mutex<Option<(Time, Reload)>>,
 }
 
 impl<M: Machine> Service<M> {
     /// The service of a node that was just started with `settings`, read from `file`.
-    pub fn new(machine: M, file: &Path, settings: Settings, log: Log, edge: Arc<Edge>) -> Self {
+    pub fn new(machine: M, file: &Path, settings: &Settings, log: Log, edge: Arc<Edge>) -> Self {
         Self {
             machine,
             file: file.to_owned(),
@@ -91,7 +138,7 @@ impl<M: Machine> Service<M> {
             phase: AtomicU8::new(Phase::Serving as u8),
             orders: Mutex::new(()),
             reloading: Mutex::new(()),
-            settings: Mutex::new(settings),
+            patience: Mutex::new(settings.drain_timeout),
             last: Mutex::new(None),
         }
     }
@@ -114,9 +161,16 @@ impl<M: Machine> Service<M> {
             life.live().await;
             Ok(())
         });
-        // A question to a node that hangs must not keep the process.
+        // Neither a question to a node that hangs nor its threads may keep the process.
         runtime.shutdown_background();
-        service.log.flush();
+        let log = service.log.clone();
+        let (ends, end) = std::sync::mpsc::channel();
+        std::thread::Builder::new().name("end".into()).spawn(move || {
+            drop(service);
+            let _nobody_waits = ends.send(());
+        })?;
+        let _hangs = end.recv_timeout(END);
+        log.flush();
         ended
     }
 
@@ -125,10 +179,8 @@ impl<M: Machine> Service<M> {
         let mut states = vec![NotifyState::Reloading];
         states.extend(NotifyState::monotonic_usec_now());
         tell(&states);
-        let old = self.settings.lock().clone();
-        let answer = match self.replace(&old) {
-            Ok((new, changes)) => {
-                *self.settings.lock() = new;
+        let answer = match self.replace() {
+            Ok(changes) => {
                 self.edge.reloads_applied.count();
                 info!(changes = changes.len(), "configuration applied");
                 changes.iter().for_each(|change| info!("configuration: {change}"));
@@ -152,18 +204,23 @@ impl<M: Machine> Service<M> {
     }
 
     /// Reads the file and puts it in force; what changed, or every error with its place.
-    fn replace(&self, old: &Settings) -> Result<(Settings, Vec<String>), Vec<String>> {
+    fn replace(&self) -> Result<Vec<String>, Vec<String>> {
         let file = self.file.display();
-        let placed =
-            |errors: Vec<config::ConfigError>| errors.iter().map(|e| format!("{file}:{e}")).collect::<Vec<_>>();
+        let placed = |errors: &[ConfigError]| errors.iter().map(|e| format!("{file}:{e}")).collect::<Vec<_>>();
         let text = fs::read_to_string(&self.file).map_err(|e| vec![format!("{file}: {e}")])?;
-        let (new, warnings) = Settings::parse(&text).map_err(placed)?;
-        let plan = config::plan(old, &new).map_err(placed)?;
-        self.machine.reconfigure(&new).map_err(|e| vec![e])?;
-        self.log.set_level(new.log_level);
+        let (new, warnings) = Settings::parse(&text).map_err(|errors| placed(&errors))?;
+        let (patience, level) = (new.drain_timeout, new.log_level);
+        let plan = self.machine.reload(new).map_err(|e| match e {
+            ReloadError::Restart(errors) => placed(&errors),
+            ReloadError::Route(e) => vec![e.to_string()],
+        })?;
+        *self.patience.lock() = patience;
+        self.log.set_level(level);
         warnings.iter().for_each(|w| warn!("{file}:{w}"));
-        let changes: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
-        Ok((new, if changes.is_empty() { vec!["nothing changed".to_owned()] } else { changes }))
+        if plan.changes.is_empty() {
+            return Ok(vec!["nothing changed".to_owned()]);
+        }
+        Ok(plan.changes.iter().map(ToString::to_string).collect())
     }
 
     /// Drains or resumes, unless the process is about to end.
@@ -291,7 +348,7 @@ impl<M: Machine> Life<M> {
         tell(&[NotifyState::Stopping]);
         let service = Arc::clone(&self.service);
         service.phase.store(Phase::Stopping as u8, Ordering::Release);
-        let patience = service.settings.lock().drain_timeout;
+        let patience = *service.patience.lock();
         info!(seconds = patience.as_secs(), "stopping: no new calls");
         let telling = tokio::task::spawn_blocking(move || {
             let _one_at_a_time = service.orders.lock();
@@ -343,6 +400,7 @@ fn unix_time() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     const TEXT: &str = r#"
 [proxy]
@@ -360,8 +418,7 @@ port-capacity = 10
     #[derive(Default)]
     struct Fake {
         told: Mutex<Vec<Command>>,
-        configured: Mutex<Vec<Settings>>,
-        refuse: Option<String>,
+        settings: Mutex<Option<Settings>>,
     }
 
     impl Machine for Fake {
@@ -393,9 +450,11 @@ port-capacity = 10
             Arc::default()
         }
 
-        fn reconfigure(&self, settings: &Settings) -> Result<(), String> {
-            self.configured.lock().push(settings.clone());
-            self.refuse.clone().map_or(Ok(()), Err)
+        fn reload(&self, settings: Settings) -> Result<Plan, ReloadError> {
+            let mut current = self.settings.lock();
+            let plan = config::plan(current.as_ref().unwrap(), &settings).map_err(ReloadError::Restart)?;
+            *current = Some(settings);
+            Ok(plan)
         }
 
         fn turning(&self) -> Result<(), String> {
@@ -410,12 +469,16 @@ port-capacity = 10
     }
 
     impl Rig {
-        fn new(name: &str, refuse: Option<&str>) -> Self {
+        fn new(name: &str) -> Self {
             let file = std::env::temp_dir().join(format!("tandem-service-{name}-{}.toml", std::process::id()));
             let (settings, _) = Settings::parse(TEXT).unwrap();
             let log = Log::start(io::sink(), Arc::default()).unwrap();
-            let machine = Fake { refuse: refuse.map(str::to_owned), ..Fake::default() };
-            Self { service: Service::new(machine, &file, settings, log, Arc::default()), file }
+            let machine = Fake { settings: Mutex::new(Some(settings.clone())), ..Fake::default() };
+            Self { service: Service::new(machine, &file, &settings, log, Arc::default()), file }
+        }
+
+        fn ports(&self) -> Option<u32> {
+            self.service.machine.settings.lock().as_ref().unwrap().groups[0].resources[0].port_capacity
         }
 
         fn reload(&self, text: &str) -> Answer {
@@ -432,7 +495,7 @@ port-capacity = 10
 
     #[test]
     fn orders_change_the_phase_and_reach_the_node() {
-        let rig = Rig::new("orders", None);
+        let rig = Rig::new("orders");
         assert_eq!(rig.service.order(Order::Drain).done, ["draining: 3 calls and 1 ringing go on"]);
         assert_eq!(rig.service.phase(), Phase::Draining);
         assert_eq!(rig.service.order(Order::Resume).done, ["serving: 3 calls and 1 ringing go on"]);
@@ -442,7 +505,7 @@ port-capacity = 10
 
     #[test]
     fn nobody_resumes_a_stopping_node() {
-        let rig = Rig::new("stopping", None);
+        let rig = Rig::new("stopping");
         rig.service.phase.store(Phase::Stopping as u8, Ordering::Release);
         assert_eq!(rig.service.order(Order::Resume).errors, ["the node is stopping"]);
         assert_eq!(rig.service.phase(), Phase::Stopping);
@@ -451,12 +514,11 @@ port-capacity = 10
 
     #[test]
     fn a_sound_file_comes_into_force() {
-        let rig = Rig::new("sound", None);
+        let rig = Rig::new("sound");
         let answer = rig.reload(&TEXT.replace("port-capacity = 10", "port-capacity = 20"));
         assert!(answer.errors.is_empty() && answer.done.len() == 1, "{answer:?}");
         assert!(answer.done[0].contains("20"), "{answer:?}");
-        assert_eq!(rig.service.machine.configured.lock()[0].groups[0].resources[0].port_capacity, Some(20));
-        assert_eq!(rig.service.settings.lock().groups[0].resources[0].port_capacity, Some(20));
+        assert_eq!(rig.ports(), Some(20));
         let last = rig.service.last_reload().unwrap();
         assert!(last.applied && last.changes == answer.done, "{last:?}");
         assert_eq!(rig.service.edge.reloads_applied.get(), 1);
@@ -465,30 +527,35 @@ port-capacity = 10
 
     #[test]
     fn a_wrong_file_is_refused_with_every_error_and_the_old_one_stays() {
-        let rig = Rig::new("wrong", None);
+        let rig = Rig::new("wrong");
         let answer = rig.reload(&TEXT.replace("port-capacity = 10", "port-capacity = -1\nport = 3"));
         assert_eq!(answer.errors.len(), 2, "{answer:?}");
         assert!(answer.errors[0].starts_with(&format!("{}:11:", rig.file.display())), "{answer:?}");
-        assert!(rig.service.machine.configured.lock().is_empty(), "the node never hears of it");
-        assert_eq!(rig.service.settings.lock().groups[0].resources[0].port_capacity, Some(10));
+        assert_eq!(rig.ports(), Some(10));
         let last = rig.service.last_reload().unwrap();
         assert!(!last.applied && last.errors == answer.errors, "{last:?}");
         assert_eq!(rig.service.edge.reloads_refused.get(), 1);
     }
 
     #[test]
-    fn what_needs_a_restart_or_fails_in_the_node_is_refused() {
-        let rig = Rig::new("restart", None);
-        let answer = rig.reload(&TEXT.replace("127.0.0.1:5060", "127.0.0.1:5062"));
+    fn what_needs_a_restart_is_refused_whole() {
+        let rig = Rig::new("restart");
+        let answer = rig.reload(&TEXT.replace("127.0.0.1:5060", "127.0.0.1:5062").replace("= 10", "= 20"));
         assert!(answer.errors.len() == 1 && answer.errors[0].contains("sip.transport"), "{answer:?}");
-        let rig = Rig::new("node", Some("no such host"));
-        assert_eq!(rig.reload(&TEXT.replace("= 10", "= 20")).errors, ["no such host"]);
-        assert_eq!(rig.service.settings.lock().groups[0].resources[0].port_capacity, Some(10));
+        assert!(answer.errors[0].starts_with(&format!("{}:3:", rig.file.display())), "{answer:?}");
+        assert_eq!(rig.ports(), Some(10));
+    }
+
+    #[test]
+    fn a_new_drain_timeout_counts_at_the_next_stop() {
+        let rig = Rig::new("patience");
+        rig.reload(&TEXT.replace("[proxy]\n", "[proxy]\ndrain-timeout = \"7 s\"\n"));
+        assert_eq!(*rig.service.patience.lock(), Duration::from_secs(7));
     }
 
     #[test]
     fn a_file_that_is_gone_is_refused_by_its_name() {
-        let rig = Rig::new("gone", None);
+        let rig = Rig::new("gone");
         let errors = rig.service.order(Order::Reload).errors;
         assert!(errors.len() == 1 && errors[0].starts_with(&rig.file.display().to_string()), "{errors:?}");
     }

@@ -1,0 +1,78 @@
+//! `tandem run` and `tandem check`: from a file to a node that carries calls, or to all that is wrong with the file.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::terminal::{CONFIG, FAILURE, SUCCESS, complain, say};
+use crate::config::{self, Settings};
+use crate::runtime::log::Log;
+use crate::runtime::metrics::Edge;
+use crate::runtime::service::Service;
+use crate::runtime::{Options, start};
+
+/// `tandem run`: until a signal ends it.
+pub fn run(file: &Path) -> u8 {
+    let Some(text) = read(file) else { return CONFIG };
+    let (settings, warnings) = match Settings::parse(&text) {
+        Ok(sound) => sound,
+        Err(errors) => {
+            errors.iter().for_each(|e| complain(&format!("{}:{e}", file.display())));
+            return CONFIG;
+        }
+    };
+    let edge = Arc::new(Edge::default());
+    let log = match Log::start(io::stderr(), Arc::clone(&edge)).map_err(|e| format!("no thread for the log: {e}")) {
+        Ok(log) => log,
+        Err(why) => return failed(&why),
+    };
+    if let Err(why) = log.install(settings.log_level) {
+        return failed(&why);
+    }
+    warnings.iter().for_each(|w| warn!("{}:{w}", file.display()));
+    let result = serve(file, settings, log.clone(), edge);
+    log.flush();
+    result.map_or_else(|why| failed(&why), |()| SUCCESS)
+}
+
+fn serve(file: &Path, settings: Settings, log: Log, edge: Arc<Edge>) -> Result<(), String> {
+    // Before the node starts: a start that fails must not have taken a call.
+    let admin = TcpListener::bind(settings.admin)
+        .map_err(|e| format!("[admin] listen {}: {e}; is another node running on this machine?", settings.admin))?;
+    let node = start(settings.clone(), Options::default()).map_err(|e| e.to_string())?;
+    let listeners: Vec<String> = node.listeners.iter().map(ToString::to_string).collect();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = settings.cluster.node.0,
+        epoch = node.epoch.counter,
+        sip = listeners.join(" "),
+        admin = %settings.admin,
+        "serving"
+    );
+    Service::new(node, file, &settings, log, edge).run(admin).map_err(|e| format!("the service failed: {e}"))
+}
+
+fn failed(why: &str) -> u8 {
+    complain(&format!("tandem: {why}"));
+    FAILURE
+}
+
+/// `tandem check`.
+pub fn check(file: &Path) -> u8 {
+    let Some(text) = read(file) else { return CONFIG };
+    let checked = config::check(&file.display().to_string(), &text);
+    if checked.code == 0 {
+        say(&checked.report);
+        return SUCCESS;
+    }
+    complain(checked.report.trim_end());
+    CONFIG
+}
+
+fn read(file: &Path) -> Option<String> {
+    fs::read_to_string(file).map_err(|e| complain(&format!("{}: {e}", file.display()))).ok()
+}
