@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tandem::sip::framing::{Frame, Framer};
+use tandem::sip::header::Index;
 
 /// What a stream said: its frames, and how it ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ fn read(data: &[u8], step: usize) -> Vec<Said> {
             let taken = match framer.next(&buffered) {
                 Ok(Frame::Incomplete) => break,
                 Ok(Frame::Message(n)) => {
+                    agrees(&buffered[..n]);
                     said.push(Said::Message(buffered[..n].to_vec()));
                     n
                 }
@@ -58,4 +60,12 @@ fn read(data: &[u8], step: usize) -> Vec<Said> {
 /// Line ends between messages may be told apart or together.
 fn merged(said: Vec<Said>) -> Vec<Said> {
     said.into_iter().filter(|s| !matches!(s, Said::Ping | Said::Noise(_))).collect()
+}
+
+/// The framer and the parser see the same end: else octets of one message could pass as another.
+fn agrees(framed: &[u8]) {
+    let mut index = Index::new();
+    if index.parse(framed).is_ok() {
+        assert_eq!(index.message(framed).bytes().len(), framed.len());
+    }
 }
