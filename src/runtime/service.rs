@@ -98,8 +98,8 @@ impl Machine for Running {
     }
 
     fn turning(&self) -> Result<(), String> {
-        let stuck = || format!("a worker has been at one batch for more than {} s", WORK.as_secs());
-        self.is_turning(WORK).then_some(()).ok_or_else(stuck)
+        let stuck = |n| format!("worker {n} has been at one batch for more than {} s", WORK.as_secs());
+        Running::turning(self, WORK).map_err(stuck)
     }
 }
 
