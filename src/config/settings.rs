@@ -50,7 +50,8 @@ pub struct Cluster {
 pub struct Listen {
     /// UDP or TCP.
     pub transport: Transport,
-    /// May be a wildcard.
+    /// May be a wildcard. Port 0 is refused in a text; a program that embeds a node may set it afterwards, and the
+    /// kernel chooses.
     pub addr: SocketAddr,
 }
 
