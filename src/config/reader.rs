@@ -197,17 +197,6 @@ impl<'t> Reader<'t> {
     /// A whole number within `range`.
     pub fn number(&mut self, section: &Section<'_>, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let value = section.value(key)?;
-        self.number_at(section, key, value, range)
-    }
-
-    /// A whole number within `range`, anywhere inside the value of `key`.
-    pub fn number_at(
-        &mut self,
-        section: &Section<'_>,
-        key: &str,
-        value: &Value<'_>,
-        range: RangeInclusive<u64>,
-    ) -> Option<u64> {
         let Some(written) = value.get_ref().as_integer() else {
             let unquoted = value.get_ref().as_str().filter(|t| t.parse::<u64>().is_ok());
             let hint = unquoted.map(|t| format!("write {t} without quotes"));
