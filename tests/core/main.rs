@@ -2,4 +2,7 @@
 
 #[cfg(feature = "runtime")]
 mod config;
+mod calls;
 mod parse;
+mod validation;
+mod world;
