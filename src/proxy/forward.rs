@@ -256,7 +256,8 @@ fn max_forwards(request: &Message<'_>, edits: &mut Edits) {
     }
 }
 
-fn decimal(number: u32, bytes: &mut Vec<u8>) {
+/// Appends `number` in decimal.
+pub(super) fn decimal(number: u32, bytes: &mut Vec<u8>) {
     let mut digits = [0; 10];
     let mut at = digits.len();
     let mut rest = number;

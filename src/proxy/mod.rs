@@ -1,11 +1,11 @@
 //! RFC 3261 §16, a file per sub-section. Knows calls, not roles or modes: who serves is written in the [`View`].
 #![forbid(unsafe_code)]
 
-pub mod stats;
 pub mod reject;
+pub mod stats;
 pub mod route_token;
-pub mod forward;
 pub mod validate;
+pub mod forward;
 pub mod target_set;
 pub mod context;
 pub mod own;

@@ -7,7 +7,7 @@ use crate::sip::{Message, Method};
 use crate::transaction::ServerMachine;
 use crate::transaction::branch::{Attempt, Recognised, recognise};
 
-use super::forward::{own_record_route, write_response};
+use super::forward::{decimal, own_record_route, write_response};
 use super::own::via_target;
 use super::{Io, Proxy};
 
@@ -105,10 +105,12 @@ impl Proxy {
 
 /// An ACK made from the response alone, when the INVITE is not remembered: the resource matches it by branch (§17.2.3).
 fn write_bare_ack(response: &Message<'_>, bytes: &mut Vec<u8>) -> bool {
-    use std::io::Write;
     let uri = response.contacts().flatten().next().map_or(response.to().uri, |c| c.uri);
     let mut line = |parts: &[&[u8]]| parts.iter().for_each(|p| bytes.extend_from_slice(p));
     line(&[b"ACK ", uri, b" SIP/2.0\r\nVia: ", response.via().value, b"\r\nMax-Forwards: 70\r\nFrom: "]);
     line(&[response.from().value, b"\r\nTo: ", response.to().value, b"\r\nCall-ID: ", response.call_id()]);
-    write!(bytes, "\r\nCSeq: {} ACK\r\nContent-Length: 0\r\n\r\n", response.cseq().number).is_ok()
+    line(&[b"\r\nCSeq: "]);
+    decimal(response.cseq().number, bytes);
+    bytes.extend_from_slice(b" ACK\r\nContent-Length: 0\r\n\r\n");
+    true
 }
