@@ -156,3 +156,23 @@ impl Rows {
         self.one(value as f64);
     }
 }
+
+/// A family of this kind.
+pub(super) const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    rows: fn(&Sample, &mut Rows),
+) -> Family {
+    Family { name, help, kind: Kind::Gauge, labels, rows }
+}
+
+/// A family of this kind.
+pub(super) const fn counter(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    rows: fn(&Sample, &mut Rows),
+) -> Family {
+    Family { name, help, kind: Kind::Counter, labels, rows }
+}
