@@ -38,7 +38,7 @@ pub struct IoStats {
     pub octets_out: Counter,
     /// Datagrams that the kernel dropped because a receive buffer was full (SO_RXQ_OVFL).
     pub receive_overflow: Counter,
-    /// Keep-alives (CRLF and NUL datagrams, STUN, CRLF on streams): answered or dropped, no error.
+    /// Keep-alives on streams (CRLF): answered or dropped, no error. Those in datagrams are counted by the node.
     pub keepalives: Counter,
     /// Receive batches.
     pub batches: Counter,

@@ -17,7 +17,6 @@ use crate::node::Received;
 use crate::runtime::driver::{Driver, Turn};
 use crate::runtime::socket::UdpListener;
 use crate::runtime::sys::{self, Inbox, Interest, SLOTS, Wait};
-use crate::sip;
 
 const _: () = assert!(SLOTS <= limits::BATCH, "one wake-up handles at most a batch");
 
@@ -167,10 +166,6 @@ impl Worker {
             octets += datagram.bytes.len();
             if let Some(dropped) = datagram.dropped {
                 driver.count_overflow(id, dropped);
-            }
-            if sip::noise(datagram.bytes).is_some() {
-                driver.stats.keepalives.count();
-                continue;
             }
             let flow = flow(listener, id, datagram.local, datagram.source);
             batch.push(Received { flow, bytes: datagram.bytes });
