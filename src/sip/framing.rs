@@ -193,17 +193,21 @@ fn plausible(line: &[u8]) -> bool {
 /// What a datagram is that is no SIP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noise {
-    /// Nothing but CR and LF, or nothing at all (RFC 5626 §3.5.1).
+    /// Nothing but CR and LF (RFC 5626 §3.5.1), nothing but zeros (some NAT devices are fed so), or nothing at all.
     KeepAlive,
-    /// The first octet is 0 or 1: STUN (RFC 5626 §3.5.2) or the zeros that some NAT devices are fed with.
+    /// A STUN message (RFC 5626 §3.5.2).
     Stun,
 }
 
-/// Whether a datagram is keep-alive traffic, not worth a refusal.
+/// Whether a datagram is keep-alive traffic: not SIP, but no fault either.
 pub fn noise(datagram: &[u8]) -> Option<Noise> {
+    let all = |wanted: &[u8]| datagram.iter().all(|octet| wanted.contains(octet));
     match datagram {
-        [0 | 1, ..] => Some(Noise::Stun),
-        _ if datagram.iter().all(|octet| matches!(octet, b'\r' | b'\n')) => Some(Noise::KeepAlive),
+        // RFC 8489 §5: two zero bits, then type, length behind the header of 20 octets.
+        [0 | 1, _, high, low, ..] if datagram.len() == 20 + usize::from(u16::from_be_bytes([*high, *low])) => {
+            Some(Noise::Stun)
+        }
+        _ if all(b"\r\n") || all(&[0]) => Some(Noise::KeepAlive),
         _ => None,
     }
 }

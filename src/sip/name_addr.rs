@@ -95,13 +95,14 @@ impl Places {
         Some(places)
     }
 
-    /// `<URI>`; spaces inside the brackets are a fault that needs no punishment (RFC 4475 §3.1.2.14).
+    /// `<URI>`, which may turn out to be none when it is needed (RFC 3666 §2.3 F14 forgets the scheme). Spaces inside
+    /// the brackets are a fault that needs no punishment (RFC 4475 §3.1.2.14).
     fn bracketed(&mut self, text: &[u8], bracket: usize) -> Option<usize> {
         let start = skip_lws(text, bracket + 1);
         let end = uri_end(text, start);
         let close = skip_lws(text, end);
         self.uri = Span::new(start, end);
-        (end > start && text.get(close) == Some(&b'>') && has_scheme(&text[start..end])).then_some(close + 1)
+        (end > start && text.get(close) == Some(&b'>')).then_some(close + 1)
     }
 
     /// A URI without brackets ends at the first semicolon: what follows are parameters of the header
@@ -122,8 +123,4 @@ impl Places {
             params: self.params.of(bytes),
         }
     }
-}
-
-fn has_scheme(uri: &[u8]) -> bool {
-    uri.starts_with(b"sip:") || memchr::memchr(b':', uri).is_some_and(|at| at > 0)
 }

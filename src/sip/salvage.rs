@@ -17,7 +17,7 @@ impl Index {
         while bytes[at..].starts_with(b"\r\n") {
             at += 2;
         }
-        let Some(end) = line_end(bytes, at) else { return };
+        let Some(end) = memchr::memmem::find(&bytes[at..], b"\r\n").map(|offset| at + offset) else { return };
         self.start = Span::new(at, end + 2);
         let method = token_end(bytes, at);
         let spoken = memchr::memmem::find(&bytes[method..end], b" SIP/").is_some();
@@ -35,6 +35,8 @@ impl Index {
 
     fn keep(&mut self, bytes: &[u8], at: usize, end: usize) {
         let text = &bytes[..end];
+        // Only the first line can start with white space: a continuation of the start line, so a refused one.
+        let at = super::scan::skip_lws(text, at);
         let name_end = token_end(text, at);
         let mut colon = name_end;
         while let Some(b' ' | b'\t') = text.get(colon) {

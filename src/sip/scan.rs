@@ -157,7 +157,8 @@ const fn classes() -> [u8; 256] {
         if visible && !matches!(octet, b'<' | b'>' | b'"') {
             class |= URI;
         }
-        if visible && !matches!(octet, b'<' | b'>' | b'"' | b';' | b',') {
+        // A stray bracket behind a value stands even in RFC 3666 (§2.3 F5).
+        if visible && !matches!(octet, b'<' | b'"' | b';' | b',') {
             class |= VALUE;
         }
         if (visible || matches!(octet, b' ' | b'\t' | b'\r' | b'\n'))

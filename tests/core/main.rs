@@ -3,6 +3,9 @@
 #[cfg(feature = "runtime")]
 mod config;
 mod calls;
+mod corpus;
+mod framing;
 mod parse;
+mod sha256;
 mod validation;
 mod world;
