@@ -2,10 +2,10 @@
 
 use super::header::{Field, Index, NONE, Name};
 use super::list::Elements;
-use super::name_addr::NameAddr;
+use super::name_addr::{Addresses, NameAddr};
 use super::scan::{Span, number, trim};
 use super::start::{Method, Start};
-use super::uri::{Host, Uri};
+use super::uri::Uri;
 use super::via::Via;
 
 /// A parsed message.
@@ -118,7 +118,7 @@ impl<'a> Message<'a> {
 
     /// The topmost Via.
     pub fn via(&self) -> Via<'a> {
-        self.index.via.of(self.bytes).unwrap_or(NO_VIA)
+        self.index.via.of(self.bytes)
     }
 
     /// The second Via; `None` also when it cannot be read.
@@ -128,7 +128,7 @@ impl<'a> Message<'a> {
 
     /// Every Via across fields and commas, topmost first. `None`: an unreadable value.
     pub fn vias(&self) -> impl Iterator<Item = Option<Via<'a>>> + 'a {
-        self.elements(Name::Via).map(|value| value.and_then(Via::parse))
+        self.all(Name::Via).flat_map(|header| Elements::new(header.value)).map(|value| value.and_then(Via::parse))
     }
 
     /// The Route values in order; all readable.
@@ -253,13 +253,9 @@ impl<'a> Message<'a> {
         })
     }
 
-    fn elements(&self, name: Name) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
-        let (bytes, index) = (self.bytes, self.index);
-        self.chain(name).flat_map(move |at| Elements::new(index.fields()[usize::from(at)].value.of(bytes)))
-    }
-
     fn addresses(&self, name: Name) -> impl Iterator<Item = Option<NameAddr<'a>>> + use<'a> {
-        self.elements(name).map(|value| value.and_then(NameAddr::parse))
+        let (bytes, index) = (self.bytes, self.index);
+        self.chain(name).flat_map(move |at| Addresses::new(index.fields()[usize::from(at)].value.of(bytes)))
     }
 
     /// Delta-seconds at the head of a value; parameters or a comment may follow.
@@ -272,20 +268,3 @@ impl<'a> Message<'a> {
         }
     }
 }
-
-/// Stands in where an index was never filled: reading it is a fault of ours, and harmless.
-const NO_VIA: Via<'static> = Via {
-    value: &[],
-    transport: &[],
-    sent_by: &[],
-    host: Host::Name(&[]),
-    port: None,
-    branch: None,
-    received: None,
-    rport: None,
-    received_param: None,
-    rport_param: None,
-    maddr: None,
-    ttl: None,
-    alias: false,
-};

@@ -12,6 +12,7 @@ pub mod name_addr;
 pub mod via;
 pub mod start;
 pub mod header;
+mod usual;
 mod parse;
 mod salvage;
 pub mod message;

@@ -4,10 +4,17 @@ use crate::base::limits;
 
 use super::header::{Index, NONE, Name};
 use super::list::element;
-use super::scan::{Malformed, Span, is_lws, number, skip_lws, token_end, trim_end};
+use super::scan::{Malformed, Span, is_lws, number, skip_lws, token_end, trim_end, value_end};
 use super::start;
 use super::via::MAGIC_COOKIE;
-use super::{name_addr, via};
+use super::{name_addr, usual, via};
+
+/// How many values of a list header there were.
+#[derive(Default)]
+struct Seen {
+    vias: usize,
+    routes: usize,
+}
 
 impl Index {
     /// Indexes one whole message that came as a datagram, or that a [`Framer`](super::Framer) cut out of a stream.
@@ -29,8 +36,7 @@ impl Index {
             return Err(Malformed::TooLarge);
         }
         let mut at = self.start_line(bytes)?;
-        let mut vias = 0;
-        let mut routes = 0;
+        let mut seen = Seen::default();
         loop {
             match bytes.get(at) {
                 Some(b'\r') if bytes.get(at + 1) == Some(&b'\n') => break,
@@ -38,16 +44,80 @@ impl Index {
                 Some(_) => {}
                 None => return Err(Malformed::NoEmptyLine),
             }
-            let line = Line::read(bytes, at)?;
-            let name = Name::of(&bytes[at..line.name_end]);
-            self.value(name, &bytes[..usize::from(line.value.end)], line.value, &mut vias, &mut routes)?;
-            if !self.push(name, at, line.value) {
-                return Err(Malformed::TooManyHeaders);
-            }
-            at = line.next;
+            at = match self.usual(bytes, at, &mut seen) {
+                Some(next) => next,
+                None => self.any(bytes, at, &mut seen)?,
+            };
         }
         self.header_end = at as u16;
         self.finish(bytes, at + 2)
+    }
+
+    /// A field as most write it; gives the next line. `None`: [`Index::any`] shall read it, whatever was stored here.
+    fn usual(&mut self, bytes: &[u8], at: usize, seen: &mut Seen) -> Option<usize> {
+        let (name, prefix) = usual::name(&bytes[at..])?;
+        let start = at + prefix;
+        if matches!(name, Name::Contact | Name::RecordRoute | Name::ContentType) {
+            return self.opaque(name, bytes, at, start);
+        }
+        if self.first(name) != NONE {
+            return None;
+        }
+        let mut routes = 0;
+        let end = match name {
+            Name::Via => {
+                let end = self.via.usual(bytes, start)?;
+                check_branch(&self.via, bytes).ok()?;
+                end
+            }
+            Name::From => tag_bounded(self.from.usual(bytes, start)?, &self.from)?,
+            Name::To => tag_bounded(self.to.usual(bytes, start)?, &self.to)?,
+            Name::CallId => {
+                let end = value_end(bytes, start);
+                (end > start && end - start <= limits::IDENTIFIER).then_some(end)?
+            }
+            Name::CSeq => {
+                (self.cseq, self.cseq_method) = usual::cseq(bytes, start)?;
+                usize::from(self.cseq_method.end)
+            }
+            Name::MaxForwards if self.status == 0 => {
+                let (hops, end) = usual::digits(bytes, start, 255)?;
+                self.max_forwards = Some(hops as u8);
+                end
+            }
+            Name::ContentLength => usual::digits(bytes, start, limits::MESSAGE as u32)?.1,
+            Name::Route => {
+                let (count, end) = usual::routes(bytes, start)?;
+                routes = count;
+                (count <= limits::ROUTES).then_some(end)?
+            }
+            _ => return None,
+        };
+        if !usual::is_end(bytes, end) || !self.push(name, at, Span::new(start, end)) {
+            return None;
+        }
+        match name {
+            Name::Via => seen.vias = 1,
+            Name::Route => seen.routes = routes,
+            Name::ContentLength => self.content_length = usual::digits(bytes, start, u32::MAX).map(|l| l.0 as u16),
+            _ => {}
+        }
+        Some(end + 2)
+    }
+
+    /// A field whose value nobody judges.
+    fn opaque(&mut self, name: Name, bytes: &[u8], at: usize, start: usize) -> Option<usize> {
+        let end = Line::end(bytes, start).ok()?;
+        let value = Span::new(start, trim_end(bytes, start, end));
+        (!is_lws(bytes[start]) && self.push(name, at, value)).then_some(end + 2)
+    }
+
+    /// A field of any spelling; gives the next line.
+    fn any(&mut self, bytes: &[u8], at: usize, seen: &mut Seen) -> Result<usize, Malformed> {
+        let line = Line::read(bytes, at)?;
+        let name = Name::of(&bytes[at..line.name_end]);
+        self.value(name, &bytes[..usize::from(line.value.end)], line.value, seen)?;
+        if self.push(name, at, line.value) { Ok(line.next) } else { Err(Malformed::TooManyHeaders) }
     }
 
     /// Reads the start line; gives the position behind its CRLF.
@@ -56,6 +126,10 @@ impl Index {
         while bytes[at..].starts_with(b"\r\n") {
             at += 2;
         }
+        if let Some((places, end)) = usual::request_line(bytes, at) {
+            self.begin(at, places, end);
+            return Ok(end + 2);
+        }
         let Some(offset) = memchr::memchr3(b'\r', b'\n', 0, &bytes[at..]) else {
             return Err(Malformed::NoEmptyLine);
         };
@@ -63,26 +137,22 @@ impl Index {
         if !bytes[end..].starts_with(b"\r\n") {
             return Err(Malformed::ControlCharacter);
         }
-        let places = start::Places::read(&bytes[..end], at)?;
+        self.begin(at, start::Places::read(&bytes[..end], at)?, end);
+        Ok(end + 2)
+    }
+
+    fn begin(&mut self, at: usize, places: start::Places, end: usize) {
         self.start = Span::new(at, end + 2);
         self.method = places.method;
         self.subject = places.subject;
         self.status = places.status;
-        Ok(end + 2)
     }
 
     /// Judges one value. `text` ends with the value.
-    fn value(
-        &mut self,
-        name: Name,
-        text: &[u8],
-        value: Span,
-        vias: &mut usize,
-        routes: &mut usize,
-    ) -> Result<(), Malformed> {
+    fn value(&mut self, name: Name, text: &[u8], value: Span, seen: &mut Seen) -> Result<(), Malformed> {
         let at = usize::from(value.start);
         match name {
-            Name::Via => self.vias(text, at, vias),
+            Name::Via => self.vias(text, at, &mut seen.vias),
             Name::From => {
                 self.once(name)?;
                 self.from = name_addr::Places::read(text, at).ok_or(Malformed::BadFrom)?;
@@ -118,7 +188,7 @@ impl Index {
                 self.content_length = Some(content_length(value.of(text))?);
                 Ok(())
             }
-            Name::Route => count_routes(text, at, routes),
+            Name::Route => count_routes(text, at, &mut seen.routes),
             _ => Ok(()),
         }
     }
@@ -202,6 +272,10 @@ pub(super) fn content_length(value: &[u8]) -> Result<u16, Malformed> {
 
 fn bounded(span: Span, fault: Malformed) -> Result<(), Malformed> {
     if span.len() > limits::IDENTIFIER { Err(fault) } else { Ok(()) }
+}
+
+fn tag_bounded(end: usize, address: &name_addr::Places) -> Option<usize> {
+    (address.tag.len() <= limits::IDENTIFIER).then_some(end)
 }
 
 fn check_branch(via: &via::Places, text: &[u8]) -> Result<(), Malformed> {

@@ -136,6 +136,8 @@ const HOST: u8 = 2;
 const URI: u8 = 4;
 const VALUE: u8 = 8;
 const DISPLAY: u8 = 16;
+const WORD: u8 = 32;
+const QUOTED: u8 = 64;
 
 /// What each octet may be part of. Octets above 127 pass wherever a value is opaque: nothing here judges UTF-8.
 static CLASS: [u8; 256] = classes();
@@ -146,7 +148,7 @@ const fn classes() -> [u8; 256] {
     while n < 256 {
         let octet = n as u8;
         let alphanumeric = octet.is_ascii_alphanumeric();
-        let visible = octet > b' ' && octet != 0x7f;
+        let visible = octet > b' ';
         let mut class = 0;
         if alphanumeric || matches!(octet, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~') {
             class |= TOKEN;
@@ -166,6 +168,12 @@ const fn classes() -> [u8; 256] {
         {
             class |= DISPLAY;
         }
+        if class & TOKEN != 0 || octet == b' ' {
+            class |= WORD;
+        }
+        if octet >= b' ' && !matches!(octet, b'"' | b'\\' | 0x7f) {
+            class |= QUOTED;
+        }
         table[n] = class;
         n += 1;
     }
@@ -181,6 +189,40 @@ fn run(text: &[u8], mut at: usize, class: u8) -> usize {
     at
 }
 
+const ONES: u64 = u64::MAX / 255;
+const TOPS: u64 = ONES << 7;
+
+/// As [`run`], eight octets at a time. `stops` flags, in the top bit of each octet, whatever is not of the class; it may
+/// flag more, and anything above the lowest flag may be wrong: the table has the last word.
+#[inline(always)]
+fn wide_run(text: &[u8], mut at: usize, class: u8, stops: impl Fn(u64) -> u64) -> usize {
+    while let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let flags = stops(u64::from_le_bytes(*block));
+        if flags == 0 {
+            at += 8;
+            continue;
+        }
+        at += (flags.trailing_zeros() / 8) as usize;
+        match text.get(at) {
+            Some(&octet) if CLASS[usize::from(octet)] & class != 0 => at += 1,
+            _ => return at,
+        }
+    }
+    run(text, at, class)
+}
+
+/// Flags the octets below `limit`, which is at most 128.
+#[inline(always)]
+const fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(ONES * limit as u64) & !word & TOPS
+}
+
+/// Flags the octets equal to `octet`.
+#[inline(always)]
+const fn equal(word: u64, octet: u8) -> u64 {
+    below(word ^ (ONES * octet as u64), 1)
+}
+
 /// Where the token that starts at `at` ends.
 pub(super) fn token_end(text: &[u8], at: usize) -> usize {
     run(text, at, TOKEN)
@@ -193,17 +235,27 @@ pub(super) fn host_end(text: &[u8], at: usize) -> usize {
 
 /// Where the octets end that a URI can be made of.
 pub(super) fn uri_end(text: &[u8], at: usize) -> usize {
-    run(text, at, URI)
+    wide_run(text, at, URI, |word| below(word, b'"' + 1) | equal(word | ONES * 2, b'>'))
 }
 
 /// Where an unquoted parameter value ends.
 pub(super) fn value_end(text: &[u8], at: usize) -> usize {
-    run(text, at, VALUE)
+    wide_run(text, at, VALUE, |word| below(word, b',' + 1) | equal(word, b';') | equal(word, b'<'))
 }
 
 /// Where an unquoted display name ends. Wider than the tokens of RFC 3261: it stops only where a reader could go astray.
 pub(super) fn display_end(text: &[u8], at: usize) -> usize {
     run(text, at, DISPLAY)
+}
+
+/// Where a display name ends that is made of tokens with spaces between.
+pub(super) fn display_word_end(text: &[u8], at: usize) -> usize {
+    run(text, at, WORD)
+}
+
+/// Where the inside of a quoted string without quoted-pairs ends.
+pub(super) fn quoted_text_end(text: &[u8], at: usize) -> usize {
+    run(text, at, QUOTED)
 }
 
 /// Linear white space. CR and LF count: where a value is read, they only stand in folds (RFC 3261 §7.3.1).
@@ -271,4 +323,13 @@ pub(super) fn port(text: &[u8]) -> Option<u16> {
         Some(0) | None => None,
         Some(port) => Some(port as u16),
     }
+}
+
+/// The port whose digits start at `at`, and where they end.
+pub(super) fn port_end(text: &[u8], at: usize) -> Option<(u16, usize)> {
+    let mut end = at;
+    while text.get(end).is_some_and(u8::is_ascii_digit) {
+        end += 1;
+    }
+    Some((port(&text[at..end])?, end))
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::list::param;
-use super::scan::{Span, port, skip_lws, token_end};
+use super::scan::{Span, host_end, port, port_end, skip_lws, token_end, value_end};
 use super::uri::{Host, Place, parse_host, parse_ip};
 
 /// Every branch of an RFC 3261 transaction starts with it (§8.1.1.7).
@@ -46,7 +46,7 @@ impl<'a> Via<'a> {
         if value.len() > usize::from(u16::MAX) {
             return None;
         }
-        Places::read(value, 0)?.of(value)
+        Places::read(value, 0).map(|places| places.of(value))
     }
 
     /// The address in `received`, with or without brackets (RFC 5118 §4.5).
@@ -64,16 +64,16 @@ impl<'a> Via<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Places {
     pub(super) value: Span,
-    transport: Span,
+    pub(super) transport: Span,
     pub(super) sent_by: Span,
-    host: Span,
-    port: Option<u16>,
+    pub(super) host: Span,
+    pub(super) port: Option<u16>,
     pub(super) branch: Known,
     pub(super) received: Known,
     pub(super) rport: Known,
-    maddr: Known,
-    ttl: Known,
-    alias: Known,
+    pub(super) maddr: Known,
+    pub(super) ttl: Known,
+    pub(super) alias: Known,
 }
 
 /// A parameter that is looked for.
@@ -94,6 +94,48 @@ impl Known {
 }
 
 impl Places {
+    /// Reads `SIP/2.0/transport host[:port][;branch=…][;received=…][;rport[=…]]` without white space, whatever follows;
+    /// gives where it ends. Gives up at anything else. The parts must be default before, and are rubbish after `None`.
+    pub(super) fn usual(&mut self, text: &[u8], at: usize) -> Option<usize> {
+        if !text[at..].starts_with(b"SIP/2.0/") {
+            return None;
+        }
+        let transport = at + 8;
+        let host = token(text, transport)? + 1;
+        let host_end = host_end(text, host);
+        if host_end == host || text[host - 1] != b' ' {
+            return None;
+        }
+        self.transport = Span::new(transport, host - 1);
+        self.host = Span::new(host, host_end);
+        let mut end = host_end;
+        if text.get(end) == Some(&b':') {
+            let (port, port_end) = port_end(text, end + 1)?;
+            self.port = Some(port);
+            end = port_end;
+        }
+        self.sent_by = Span::new(host, end);
+        while text.get(end) == Some(&b';') {
+            let rest = &text[end + 1..];
+            let (known, start) = match rest {
+                _ if rest.starts_with(b"branch=") => (&mut self.branch, end + 8),
+                _ if rest.starts_with(b"received=") => (&mut self.received, end + 10),
+                _ if rest.starts_with(b"rport=") => (&mut self.rport, end + 7),
+                _ if rest.starts_with(b"rport;") || rest.starts_with(b"rport\r") => (&mut self.rport, end + 6),
+                _ => return None,
+            };
+            // A flag ends where its value would start: at an octet that no value has.
+            let value = value_end(text, start);
+            if !known.whole.is_empty() {
+                return None;
+            }
+            *known = Known { whole: Span::new(end, value), value: Span::new(start, value) };
+            end = value;
+        }
+        self.value = Span::new(at, end);
+        Some(end)
+    }
+
     /// Reads the Via value that starts at `at` and ends with `text`.
     pub(super) fn read(text: &[u8], at: usize) -> Option<Places> {
         let (mut places, mut at) = Self::sent_by(text, at)?;
@@ -150,9 +192,9 @@ impl Places {
         let mut end = host_end;
         let mut next = skip_lws(text, end);
         if text.get(next) == Some(&b':') {
-            let digits = skip_lws(text, next + 1);
-            end = digits + text[digits..].iter().take_while(|o| o.is_ascii_digit()).count();
-            places.port = Some(port(&text[digits..end])?);
+            let (port, port_end) = port_end(text, skip_lws(text, next + 1))?;
+            places.port = Some(port);
+            end = port_end;
             next = skip_lws(text, end);
         }
         places.sent_by = Span::new(host, end);
@@ -161,12 +203,13 @@ impl Places {
     }
 
     /// The value in the octets that it was read from.
-    pub(super) fn of<'a>(&self, bytes: &'a [u8]) -> Option<Via<'a>> {
-        Some(Via {
+    pub(super) fn of<'a>(&self, bytes: &'a [u8]) -> Via<'a> {
+        let host = self.host.of(bytes);
+        Via {
             value: self.value.of(bytes),
             transport: self.transport.of(bytes),
             sent_by: self.sent_by.of(bytes),
-            host: parse_host(self.host.of(bytes))?,
+            host: parse_host(host).unwrap_or(Host::Name(host)),
             port: self.port,
             branch: self.branch.of(bytes),
             received: self.received.of(bytes),
@@ -176,7 +219,7 @@ impl Places {
             maddr: self.maddr.of(bytes),
             ttl: self.ttl.of(bytes),
             alias: self.alias.of(bytes).is_some(),
-        })
+        }
     }
 }
 
