@@ -21,5 +21,8 @@ pub mod log;
 pub mod admin;
 pub mod service;
 
+#[cfg(test)]
+mod tests;
+
 pub use running::{Options, ReloadError, Running, StartError, start};
 pub use stats::IoStats;
