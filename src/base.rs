@@ -245,7 +245,7 @@ pub mod limits {
     pub const HEADER_DEADLINE: Duration = Duration::from_secs(5);
     /// A stream without traffic is closed after this time.
     pub const IDLE_DEADLINE: Duration = Duration::from_secs(600);
-    /// Connections of the admin listener at one time; more wait in the kernel's queue.
+    /// Connections of the admin listener at one time; the oldest gives way to a new one.
     pub const ADMIN_CONNECTIONS: usize = 64;
     /// An admin connection, one request and its answer, is over within this time.
     pub const ADMIN_VISIT: Duration = Duration::from_secs(10);

@@ -5,6 +5,7 @@
 //! There is no authentication: the listener belongs on loopback or a management network. Orders from web pages are
 //! refused (they carry an `Origin`).
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Sleep;
 
 use super::metrics::{Edge, Exporter, Sample};
@@ -88,8 +89,7 @@ impl Default for Patience {
 ///
 /// None after the listener is bound; failing accepts are retried.
 pub async fn serve(listener: TcpListener, node: Arc<dyn Observed>, patience: Patience) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(patience.places));
-    let door = Door { listener, places, node: Arc::clone(&node), visit: patience.visit };
+    let door = Door { listener, node: Arc::clone(&node), patience, inside: VecDeque::new() };
     axum::serve(door, router(node, patience.answer)).await
 }
 
@@ -258,12 +258,27 @@ fn rows(sample: &Sample, wanted: impl Fn(&str) -> bool) -> Vec<ResourceRow> {
     shown.map(|r| ResourceRow::new(sample.now, r)).collect()
 }
 
-/// Lets in a bounded number of connections, each for a bounded time.
+/// Lets in a bounded number of connections, each for a bounded time. When all places are taken the oldest visitor has
+/// to go: a crowd that hangs must not keep out whoever asks whether the process lives.
 struct Door {
     listener: TcpListener,
-    places: Arc<Semaphore>,
     node: Arc<dyn Observed>,
-    visit: Duration,
+    patience: Patience,
+    /// Those inside, oldest first.
+    inside: VecDeque<oneshot::Sender<()>>,
+}
+
+impl Door {
+    fn let_in(&mut self, stream: TcpStream) -> Visit {
+        self.inside.retain(|visitor| !visitor.is_closed());
+        while self.inside.len() >= self.patience.places.max(1) {
+            let _already_gone = self.inside.pop_front().map(|oldest| oldest.send(()));
+        }
+        let (out, shown_out) = oneshot::channel();
+        self.inside.push_back(out);
+        let deadline = Box::pin(tokio::time::sleep(self.patience.visit));
+        Visit { stream, deadline, shown_out: Some(shown_out), node: Arc::clone(&self.node), cut: false }
+    }
 }
 
 impl axum::serve::Listener for Door {
@@ -272,13 +287,8 @@ impl axum::serve::Listener for Door {
 
     async fn accept(&mut self) -> (Visit, SocketAddr) {
         loop {
-            let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
             match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    let deadline = Box::pin(tokio::time::sleep(self.visit));
-                    let node = Arc::clone(&self.node);
-                    return (Visit { stream, deadline, node, cut: false, _place: place }, peer);
-                }
+                Ok((stream, peer)) => return (self.let_in(stream), peer),
                 // Out of descriptors, most likely: they are somebody else's until calls end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
@@ -290,21 +300,29 @@ impl axum::serve::Listener for Door {
     }
 }
 
-/// One connection. Reading and writing fail once its time is up.
+/// One connection. Reading and writing fail once its time is up or its place is needed.
 struct Visit {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
+    shown_out: Option<oneshot::Receiver<()>>,
     node: Arc<dyn Observed>,
     cut: bool,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Visit {
     fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.cut || self.deadline.as_mut().poll(cx).is_ready() {
-            if !std::mem::replace(&mut self.cut, true) {
-                self.node.edge().admin_cut.count();
-            }
+        if self.cut {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let shown_out = self.shown_out.as_mut().map(|word| Pin::new(word).poll(cx));
+        if let Some(Poll::Ready(Err(_))) = shown_out {
+            // The door is gone and shows nobody out any more.
+            self.shown_out = None;
+        }
+        let place_needed = matches!(shown_out, Some(Poll::Ready(Ok(()))));
+        if place_needed || self.deadline.as_mut().poll(cx).is_ready() {
+            self.cut = true;
+            self.node.edge().admin_cut.count();
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -523,21 +541,34 @@ mod tests {
         while get(at, "/api/status").0 != 200 {}
     }
 
+    fn hang(at: SocketAddr, octets: &[u8]) -> std::net::TcpStream {
+        let mut stream = std::net::TcpStream::connect(at).unwrap();
+        stream.write_all(octets).unwrap();
+        stream
+    }
+
+    fn wait_for_the_end(mut stream: std::net::TcpStream) {
+        let mut rest = Vec::new();
+        let _reset_counts_as_closed = stream.read_to_end(&mut rest);
+        assert_eq!(rest, b"", "nothing was asked");
+    }
+
     #[test]
-    fn clients_that_hang_are_cut_and_make_place() {
-        let patience = Patience { places: 2, visit: Duration::from_millis(50), ..Patience::default() };
+    fn clients_that_hang_are_cut_in_time() {
+        let patience = Patience { visit: Duration::from_millis(20), ..Patience::default() };
         let (at, node) = start(Fake::default(), patience);
-        let hang = |octets: &[u8]| {
-            let mut stream = std::net::TcpStream::connect(at).unwrap();
-            stream.write_all(octets).unwrap();
-            stream
-        };
-        let mut hung = [hang(b""), hang(b"GET /metrics HT"), hang(b"GET /metrics HTTP/1.1\r\nx: ")];
-        assert_eq!(get(at, "/readyz").0, 200, "served although every place was taken");
-        for stream in &mut hung {
-            let mut rest = Vec::new();
-            let _reset_counts_as_closed = stream.read_to_end(&mut rest);
+        for octets in [&b""[..], b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nx: "] {
+            wait_for_the_end(hang(at, octets));
         }
         assert_eq!(node.edge.admin_cut.get(), 3);
+    }
+
+    #[test]
+    fn the_oldest_visitor_makes_place() {
+        let (at, node) = start(Fake::default(), Patience { places: 2, ..Patience::default() });
+        let hung: Vec<_> = (0..5).map(|_| hang(at, b"GET /readyz HT")).collect();
+        assert_eq!(get(at, "/readyz").0, 200, "served although every place was taken");
+        hung.into_iter().take(4).for_each(wait_for_the_end);
+        assert_eq!(node.edge.admin_cut.get(), 4);
     }
 }

@@ -234,7 +234,7 @@ impl<M: Machine> Service<M> {
         }
         self.machine.command(command);
         let Gauges { legs, ringing, .. } = self.machine.gauges();
-        info!(phase = to.name(), calls = legs, ringing, "operator");
+        info!(calls = legs, ringing, "an operator wants the node {}", to.name());
         Answer { done: vec![format!("{}: {legs} calls and {ringing} ringing go on", to.name())], errors: Vec::new() }
     }
 }
