@@ -7,3 +7,7 @@
 mod rig;
 
 mod generators;
+mod calls;
+mod outage;
+mod kamailio;
+mod capacity;

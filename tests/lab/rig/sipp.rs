@@ -23,7 +23,7 @@ impl Sipp {
         let mut command = Command::new("sipp");
         let file = format!("{}/tests/lab/sipp/{scenario}.xml", env!("CARGO_MANIFEST_DIR"));
         command.args(["-sf", &file, "-i", &bare(at.ip()), "-p", &at.port().to_string()]);
-        command.args(["-nostdin", "-trace_stat", "-trace_counts", "-trace_err", "-fd", "1"]);
+        command.args(["-bind_local", "-nostdin", "-trace_stat", "-trace_counts", "-trace_err", "-fd", "1"]);
         command.args(["-buff_size", "4194304", "-max_recv_loops", "5000"]);
         command.arg("-stf").arg(world.path(&format!("{name}.csv")));
         command.arg("-error_file").arg(world.path(&format!("{name}.errors")));
