@@ -11,3 +11,8 @@ mod calls;
 mod outage;
 mod kamailio;
 mod capacity;
+mod corpus;
+mod identity;
+mod lifecycle;
+mod reload;
+mod network;

@@ -10,5 +10,6 @@ pub mod node;
 pub mod poll;
 pub mod process;
 pub mod sipp;
+pub mod tcp;
 pub mod udp;
 pub mod world;

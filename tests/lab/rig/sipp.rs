@@ -55,11 +55,16 @@ impl Sipp {
     }
 
     /// Starts it; a media server is reachable when this returns.
-    pub fn start(mut self, world: &World) -> Running {
-        let process = Process::start(world, &self.name, &mut self.command);
-        let running = Running { process, name: self.name, stats: world.path("."), at: self.at };
+    pub fn start(self, world: &World) -> Running {
+        let running = self.launch(world);
         running.wait_until_bound();
         running
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(mut self, world: &World) -> Running {
+        let process = Process::start(world, &self.name, &mut self.command);
+        Running { process, name: self.name, stats: world.path("."), at: self.at }
     }
 }
 

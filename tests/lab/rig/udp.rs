@@ -22,10 +22,20 @@ impl Udp {
         Udp { socket, at }
     }
 
+    /// From now on hears only `peer`.
+    #[track_caller]
+    pub fn connect(&self, peer: SocketAddr) {
+        self.socket.connect(peer).expect("a route on loopback");
+    }
+
     /// Sends one datagram.
     #[track_caller]
     pub fn send(&self, to: SocketAddr, octets: impl AsRef<[u8]>) {
-        self.socket.send_to(octets.as_ref(), to).expect("a datagram on loopback");
+        let sent = match self.socket.peer_addr() {
+            Ok(_) => self.socket.send(octets.as_ref()),
+            Err(_) => self.socket.send_to(octets.as_ref(), to),
+        };
+        sent.expect("a datagram on loopback");
     }
 
     /// The next datagram, if one comes in time.

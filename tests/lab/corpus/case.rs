@@ -1,0 +1,110 @@
+//! A message with its outcomes, and the manifest that lists them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A message and what has to come of it.
+#[derive(Clone)]
+pub struct Case {
+    /// File or rule.
+    pub name: String,
+    /// The message.
+    pub octets: Vec<u8>,
+    /// The outcomes allowed for a datagram.
+    pub udp: Vec<Word>,
+    /// The outcomes allowed on a stream.
+    pub tcp: Vec<Word>,
+}
+
+/// What comes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It leaves, changed only as RFC 3261 §16.6 asks. An OPTIONS to the node may be answered instead.
+    Forward,
+    /// The first of two leaves.
+    ForwardFirst,
+    /// Both leave.
+    ForwardBoth,
+    /// It leaves with as much body as Content-Length says.
+    ForwardTruncated,
+    /// This status, and nothing leaves.
+    Status(u16),
+    /// This status, then the stream is closed.
+    StatusClose(u16),
+    /// Nothing leaves.
+    Drop,
+    /// Nothing leaves, and it is no error.
+    Ignore,
+    /// The stream is closed.
+    Close,
+    /// The stream waits for the rest until its deadline.
+    Wait,
+    /// It leaves as long as it says it is; the octets behind it are answered with 400, then the stream is closed.
+    ResyncError,
+    /// It is sound; whether it fits a call is another matter.
+    Parse,
+}
+
+impl Word {
+    /// Whether the stream is closed as soon as the message has been seen.
+    pub fn closes(self) -> bool {
+        matches!(self, Word::StatusClose(_) | Word::Close | Word::ResyncError)
+    }
+
+    fn read(word: &str) -> Word {
+        match word {
+            "forward" => Word::Forward,
+            "forward-first" => Word::ForwardFirst,
+            "forward-both" => Word::ForwardBoth,
+            "forward-truncated" => Word::ForwardTruncated,
+            "drop" => Word::Drop,
+            "ignore" => Word::Ignore,
+            "close" => Word::Close,
+            "wait" => Word::Wait,
+            "resync-error" => Word::ResyncError,
+            "parse" => Word::Parse,
+            other => match other.strip_suffix("+close") {
+                Some(code) => Word::StatusClose(code.parse().expect("a status")),
+                None => Word::Status(other.parse().unwrap_or_else(|_| panic!("outcome {other}"))),
+            },
+        }
+    }
+
+    /// `A-or-B`.
+    pub fn list(words: &str) -> Vec<Word> {
+        words.split("-or-").map(Word::read).collect()
+    }
+}
+
+/// Where the corpus is, if it is here.
+pub fn directory() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+    let dir = env::var_os("TANDEM_CORPUS").map_or(beside, PathBuf::from);
+    dir.join("manifest.tsv").exists().then_some(dir)
+}
+
+/// All files of the manifest; their checksums must be right.
+pub fn read(dir: &Path) -> Vec<Case> {
+    let manifest = fs::read_to_string(dir.join("manifest.tsv")).expect("a manifest");
+    let rows: Vec<Vec<&str>> = manifest.lines().skip(1).map(|line| line.split('\t').collect()).collect();
+    verify(dir, &rows);
+    rows.iter().map(|row| case(dir, row)).collect()
+}
+
+fn case(dir: &Path, row: &[&str]) -> Case {
+    let [name, _, octets, _, _, _, udp, tcp, ..] = row else { panic!("a row of the manifest: {row:?}") };
+    let content = fs::read(dir.join(name)).expect("a file of the corpus");
+    assert_eq!(content.len().to_string(), *octets, "{name}");
+    Case { name: (*name).to_owned(), octets: content, udp: Word::list(udp), tcp: Word::list(tcp) }
+}
+
+fn verify(dir: &Path, rows: &[Vec<&str>]) {
+    let sums: String = rows.iter().map(|row| format!("{}  {}\n", row[1], row[0])).collect();
+    let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus.sha256");
+    fs::write(&list, sums).expect("a writable directory");
+    let check = Command::new("sha256sum").args(["--check", "--quiet", "--strict"]).arg(&list).current_dir(dir).output();
+    let check = check.expect("sha256sum");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+}
