@@ -16,3 +16,8 @@ mod identity;
 mod lifecycle;
 mod reload;
 mod network;
+mod flood;
+mod slow_tcp;
+mod sinks;
+mod exhaustion;
+mod metrics;

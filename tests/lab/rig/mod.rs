@@ -11,5 +11,6 @@ pub mod poll;
 pub mod process;
 pub mod sipp;
 pub mod tcp;
+pub mod traffic;
 pub mod udp;
 pub mod world;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -94,13 +94,24 @@ impl Setup {
     /// Starts the node and waits for nothing.
     #[track_caller]
     pub fn launch(self, world: &World) -> Node {
+        self.launch_with(world, |command| Process::start(world, "node", command))
+    }
+
+    /// [`Self::start`] with a process that the test makes itself.
+    #[track_caller]
+    pub fn start_with(self, world: &World, spawn: impl FnOnce(&mut Command) -> Process) -> Node {
+        let node = self.launch_with(world, spawn);
+        node.wait_ready();
+        node
+    }
+
+    fn launch_with(self, world: &World, spawn: impl FnOnce(&mut Command) -> Process) -> Node {
         let config = world.write("tandem.toml", &self.text(world));
-        let process = Process::start(world, "node", &mut self.command(&config));
+        let process = spawn(&mut self.command(&config));
         Node { process, setup: self, config, sip: world.addr(NODE, 5060), admin: world.addr(NODE, 9090) }
     }
 
-    /// The command line of the node.
-    pub fn command(&self, config: &PathBuf) -> Command {
+    fn command(&self, config: &Path) -> Command {
         let binary = binary();
         let mut command = match self.wrapper.split_first() {
             Some((first, rest)) => {

@@ -43,6 +43,16 @@ impl Tcp {
         let _ = self.stream.write_all(octets.as_ref());
     }
 
+    /// Writes the same octets again and again until the far end takes no more, `times` at most.
+    pub fn shout(&mut self, octets: &str, times: usize) {
+        self.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        for _ in 0..times {
+            if self.stream.write_all(octets.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Ends it with a reset instead of a farewell.
     pub fn reset(self) {
         let socket = Socket::from(self.stream);
