@@ -243,7 +243,7 @@ impl Proxy {
                     }
                 }
                 if effect == Effect::Refreshes {
-                    self.arm_leg(leg);
+                    self.arm_leg(io.now, leg);
                 }
             }
         }
@@ -279,9 +279,9 @@ impl Proxy {
 
     /// Adds a leg and arms its deadline.
     pub(super) fn insert_leg(&mut self, leg: Leg) {
-        let id = leg.id;
+        let (id, now) = (leg.id, leg.answered);
         self.legs.insert(leg);
-        self.arm_leg(id);
+        self.arm_leg(now, id);
     }
 
     /// Takes a leg out; its port returns.

@@ -1,5 +1,7 @@
 //! §16.8 Timer C, the wait for the first response, leases of legs; and what transaction timers want (§17).
 
+use std::time::Duration;
+
 use crate::balance::Outcome;
 use crate::base::{LegId, Time};
 use crate::out::EndReason;
@@ -10,6 +12,9 @@ use crate::transaction::{ClientMachine, Due};
 use super::context::{AttemptState, Role};
 use super::initial::NOBODY;
 use super::{Io, Proxy};
+
+/// When a leg is first looked at after its answer.
+const FIRST_LOOK: Duration = Duration::from_secs(30);
 
 /// A coarse deadline: of a response context or of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,7 +151,7 @@ impl Proxy {
         leg.queued = Time::NEVER;
         let (due, expired) = leg.deadline(inactivity);
         if due > io.now {
-            return self.arm_leg(id);
+            return self.arm_leg(io.now, id);
         }
         let from = io.out.transmits.len();
         io.gate.record(io.now, &Change::Ended { leg: id }, io.out, from);
@@ -163,11 +168,13 @@ impl Proxy {
         }
     }
 
-    /// Queues a leg's deadline. An entry that turns out too early queues the right one.
-    pub(super) fn arm_leg(&mut self, id: LegId) {
+    /// Queues a leg's deadline, or an earlier look at it: most legs end long before their lease, and what they leave in
+    /// the queue must not outlive them by hours. The looks grow apart with the age of the leg.
+    pub(super) fn arm_leg(&mut self, now: Time, id: LegId) {
         let inactivity = self.view.config.inactivity;
         if let Some(leg) = self.legs.find_mut(id) {
-            let due = leg.deadline(inactivity).0;
+            let look = now + now.since(leg.answered).max(FIRST_LOOK);
+            let due = leg.deadline(inactivity).0.min(look);
             if due < leg.queued {
                 leg.queued = due;
                 self.coarse.push(due, Coarse::Leg(id));

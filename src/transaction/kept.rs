@@ -31,11 +31,13 @@ impl Deref for Kept {
 #[derive(Debug)]
 pub struct Pool {
     free: [Vec<BytesMut>; CLASSES.len()],
+    /// Buffers that exist per class, lent or free.
+    made: [usize; CLASSES.len()],
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { free: std::array::from_fn(|_| Vec::new()) }
+        Self { free: std::array::from_fn(|_| Vec::new()), made: [0; CLASSES.len()] }
     }
 }
 
@@ -44,22 +46,33 @@ impl Pool {
     pub fn keep(&mut self, octets: &[u8]) -> Kept {
         let class = CLASSES.iter().position(|size| octets.len() <= *size).unwrap_or(CLASSES.len() - 1);
         let size = CLASSES[class].max(octets.len());
-        let mut buffer = self.free[class].pop().unwrap_or_else(|| BytesMut::zeroed(size));
-        if buffer.len() < octets.len() {
-            buffer.resize(octets.len(), 0);
-        }
+        let mut buffer = match self.free[class].pop() {
+            Some(buffer) if buffer.len() == size => buffer,
+            _ => self.make(class, size),
+        };
         buffer[..octets.len()].copy_from_slice(octets);
         // A full buffer freezes and thaws without an allocation.
         Kept { bytes: buffer.freeze(), len: octets.len() as u32 }
     }
 
+    /// Makes more buffers, in proportion to those that exist: a new peak of a steady load finds some to spare.
+    fn make(&mut self, class: usize, size: usize) -> BytesMut {
+        let spare = (self.made[class] / 8).min(FREE);
+        self.made[class] += 1 + spare;
+        self.free[class].extend((0..spare).map(|_| BytesMut::zeroed(CLASSES[class])));
+        BytesMut::zeroed(size)
+    }
+
     /// Takes a buffer back.
     pub fn give_back(&mut self, kept: Kept) {
+        let class = CLASSES.iter().position(|size| *size == kept.bytes.len());
         if let Ok(buffer) = kept.bytes.try_into_mut()
-            && let Some(class) = CLASSES.iter().position(|size| *size == buffer.len())
+            && let Some(class) = class
             && self.free[class].len() < FREE
         {
             self.free[class].push(buffer);
+        } else if let Some(class) = class {
+            self.made[class] = self.made[class].saturating_sub(1);
         }
     }
 }
