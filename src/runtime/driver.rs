@@ -49,9 +49,9 @@ pub struct Driver {
     resolver: Arc<Resolver>,
     /// Turns for those who come without one.
     turns: Mutex<Vec<Turn>>,
-    /// Ends the sleep of the worker that holds the baton.
+    /// Ends the sleep of the receiver.
     waker: Waker,
-    /// Until when it sleeps; zero while it does not, or wakes up soon in any case.
+    /// Until when the receiver sleeps; zero while it does not, or wakes up soon in any case.
     sleeps_until: AtomicU64,
     stopping: AtomicBool,
     /// AORs, for the log.
@@ -111,7 +111,12 @@ impl Driver {
         self.sockets.iter().enumerate().filter_map(of)
     }
 
-    /// Ends what a worker that sleeps in `poll` sleeps for.
+    /// The UDP listener with this id.
+    pub fn listener(&self, id: ListenerId) -> Option<&UdpListener> {
+        self.socket(id).map(|s| &s.listener)
+    }
+
+    /// Ends what the receiver sleeps for.
     pub fn waker(&self) -> &Waker {
         &self.waker
     }
@@ -133,8 +138,8 @@ impl Driver {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Tells everybody until when the holder of the baton is about to sleep, and returns it. From here on whoever arms
-    /// an earlier deadline wakes it.
+    /// Tells everybody until when the receiver is about to sleep, and returns it. From here on whoever arms an earlier
+    /// deadline wakes it.
     pub fn fall_asleep(&self) -> Option<Time> {
         let first = self.deadline();
         self.sleeps_until.store(first.as_micros(), Ordering::SeqCst);
@@ -161,7 +166,7 @@ impl Driver {
         self.flush(now, turn);
     }
 
-    /// Wakes the sleeper if it would miss a deadline. For those who handle something without holding the baton.
+    /// Wakes the sleeper if it would miss a deadline. For those who handle something beside the receiver.
     pub fn nudge(&self) {
         if self.deadline().as_micros() < self.sleeps_until.load(Ordering::SeqCst) {
             self.waker.notify();

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod tcp;
 pub mod resolve;
 pub mod driver;
+pub mod lane;
 pub mod worker;
 pub mod running;
 pub mod metrics;

@@ -20,13 +20,14 @@ use crate::node::{self, Capacity, Command, Input, Node};
 use crate::runtime::cells::Locked;
 use crate::runtime::driver::Driver;
 use crate::runtime::inlet::Inlet;
+use crate::runtime::lane::Lane;
 use crate::runtime::route::{self, RouteError};
 use crate::runtime::socket::{self, BindError, Bound};
 use crate::runtime::state::{self, StateError};
 use crate::runtime::stats::IoStats;
 use crate::runtime::sys;
 use crate::runtime::waker::Waker;
-use crate::runtime::worker::{Baton, Pulse, Worker};
+use crate::runtime::worker::{self, Pulse, Receiver};
 use crate::token::{KeyError, Keys};
 
 /// What settings do not say.
@@ -115,9 +116,11 @@ pub struct Running {
     pub started: Time,
     /// The epoch of this start.
     pub epoch: Epoch,
-    driver: Arc<Driver>,
+    pub(super) driver: Arc<Driver>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     pulses: Vec<Arc<Pulse>>,
+    /// One per worker beside the receiver.
+    lanes: Arc<[Lane]>,
     runtime: Option<Runtime>,
     current: Mutex<Current>,
     capacity: Capacity,
@@ -181,6 +184,7 @@ pub fn start(settings: Settings, options: Options) -> Result<Running, StartError
         epoch,
         workers: Mutex::default(),
         pulses: Vec::new(),
+        lanes: (1..settings.workers).map(|_| Lane::default()).collect(),
         runtime: Some(runtime),
         capacity: options.capacity,
         incarnation,
@@ -272,6 +276,7 @@ impl Running {
 
     fn stop(&self) {
         self.driver.stop();
+        self.lanes.iter().for_each(Lane::wake);
         for worker in self.workers.lock().drain(..) {
             // A worker that panicked has said so.
             let _ = worker.join();
@@ -288,16 +293,25 @@ impl Running {
     }
 
     fn work(&mut self) -> io::Result<()> {
-        let count = self.settings().workers.max(1);
-        let baton = Arc::new(Mutex::new(Baton::new(&self.driver)));
-        for n in 0..count {
-            let pulse = Arc::new(Pulse::default());
-            self.pulses.push(Arc::clone(&pulse));
-            let (driver, baton) = (Arc::clone(&self.driver), Arc::clone(&baton));
-            let work = move || Worker::new(driver, baton, pulse).run();
-            let thread = std::thread::Builder::new().name(format!("worker {n}")).spawn(work)?;
-            self.workers.lock().push(thread);
+        let driver = Arc::clone(&self.driver);
+        let (pulse, lanes) = (self.pulse(), Arc::clone(&self.lanes));
+        self.thread("receiver".into(), move || Receiver::new(driver, pulse, lanes).run())?;
+        for n in 0..self.lanes.len() {
+            let (driver, pulse, lanes) = (Arc::clone(&self.driver), self.pulse(), Arc::clone(&self.lanes));
+            self.thread(format!("helper {n}"), move || worker::help(&driver, &pulse, &lanes[n]))?;
         }
+        Ok(())
+    }
+
+    fn pulse(&mut self) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::default());
+        self.pulses.push(Arc::clone(&pulse));
+        pulse
+    }
+
+    fn thread(&self, name: String, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name(name).spawn(work)?;
+        self.workers.lock().push(thread);
         Ok(())
     }
 }

@@ -42,7 +42,7 @@ pub struct IoStats {
     pub keepalives: Counter,
     /// Receive batches.
     pub batches: Counter,
-    /// Receive batches that came back full: the baton was passed on.
+    /// Receive batches that came back full: every worker helped.
     pub full_batches: Counter,
     /// Datagrams that could not be sent, by [`SendError`].
     pub send_errors: [Counter; SendError::ALL.len()],

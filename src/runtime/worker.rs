@@ -1,20 +1,20 @@
-//! UDP workers: plain threads, one of which holds the receive baton and sleeps; it handles what it receives itself and
-//! passes the baton on only when a batch came back full. At low load one thread does everything, because waking another
-//! core costs more than a whole call.
+//! UDP workers: plain threads. One receives, and handles what it receives itself, because waking another core costs
+//! more than a whole call. Only when a batch comes back full do the others help, each with the calls of its own lane.
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::base::{Flow, ListenerId, Time, Transport, limits};
 use crate::node::Received;
 use crate::runtime::driver::{Driver, Turn};
+use crate::runtime::lane::{self, Lane, Share};
 use crate::runtime::socket::UdpListener;
 use crate::runtime::sys::{self, Inbox, Interest, SLOTS, Wait};
 
@@ -25,38 +25,7 @@ const _: () = assert!(SLOTS <= limits::BATCH, "one wake-up handles at most a bat
 /// pauses: each batch looks at them.
 const BUSY: Duration = Duration::from_millis(2);
 
-/// What only the holder of the baton touches.
-pub struct Baton {
-    /// One per UDP listener, then the waker.
-    interests: Vec<Interest>,
-    listeners: Vec<ListenerId>,
-    /// Where the search for a ready socket goes on, so that none starves.
-    turn: usize,
-    /// When something last came in.
-    last: Time,
-    busy: bool,
-}
-
-impl Baton {
-    /// The baton of a driver.
-    pub fn new(driver: &Driver) -> Self {
-        let mut interests: Vec<Interest> =
-            driver.listeners().map(|(_, listener)| Interest::readable(listener.socket.as_fd())).collect();
-        interests.push(Interest::readable(driver.waker().as_fd()));
-        let listeners = driver.listeners().map(|(id, _)| id).collect();
-        Self { interests, listeners, turn: 0, last: Time::ZERO, busy: false }
-    }
-
-    /// The next socket that the last poll found ready.
-    fn take_ready(&mut self) -> Option<(usize, bool)> {
-        let count = self.listeners.len();
-        let ready = (0..count).map(|n| (self.turn + n) % count).find(|n| self.interests[*n].ready())?;
-        self.turn = (ready + 1) % count;
-        let error = self.interests[ready].error();
-        self.interests[ready].clear();
-        Some((ready, error))
-    }
-}
+type Batch<'a> = SmallVec<[Received<'a>; SLOTS]>;
 
 /// When a worker took its present work in hand, for the watchdog.
 #[derive(Debug, Default)]
@@ -68,72 +37,78 @@ impl Pulse {
         let since = Time::from_micros(self.0.load(Ordering::Relaxed));
         since == Time::ZERO || now.since(since) < limit
     }
+
+    fn work(&self, now: Time) {
+        self.0.store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    fn wait(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
-/// One UDP worker.
-pub struct Worker {
+/// The worker that receives. There is one.
+pub struct Receiver {
     driver: Arc<Driver>,
-    baton: Arc<Mutex<Baton>>,
     pulse: Arc<Pulse>,
+    lanes: Arc<[Lane]>,
     inbox: Inbox,
     turn: Turn,
+    listeners: Vec<ListenerId>,
+    /// One per UDP listener, then the waker.
+    interests: Vec<Interest>,
+    /// Where the search for a ready socket goes on, so that none starves.
+    next: usize,
+    /// When something last came in.
+    last: Time,
+    busy: bool,
 }
 
-impl Worker {
-    /// A worker that has not begun.
-    pub fn new(driver: Arc<Driver>, baton: Arc<Mutex<Baton>>, pulse: Arc<Pulse>) -> Self {
-        Self { driver, baton, pulse, inbox: Inbox::new(), turn: Turn::default() }
+impl Receiver {
+    /// A receiver that has not begun. Each of `lanes` must have its [`help`].
+    pub fn new(driver: Arc<Driver>, pulse: Arc<Pulse>, lanes: Arc<[Lane]>) -> Self {
+        let mut interests: Vec<Interest> =
+            driver.listeners().map(|(_, listener)| Interest::readable(listener.socket.as_fd())).collect();
+        interests.push(Interest::readable(driver.waker().as_fd()));
+        let listeners = driver.listeners().map(|(id, _)| id).collect();
+        let (inbox, turn) = (Inbox::new(), Turn::default());
+        Self { driver, pulse, lanes, inbox, turn, listeners, interests, next: 0, last: Time::ZERO, busy: false }
     }
 
     /// Works until the driver stops.
     pub fn run(mut self) {
-        let baton = Arc::clone(&self.baton);
         while !self.driver.is_stopping() {
-            let mut held = baton.lock();
-            while !self.driver.is_stopping() {
-                let came = self.receive(&mut held);
-                let now = sys::now();
-                self.pulse.0.store(now.as_micros(), Ordering::Relaxed);
-                let full = came.is_some_and(|(_, n)| n == SLOTS);
-                if let Some((listener, n)) = came {
-                    held.busy = now.since(held.last) < BUSY;
-                    held.last = now;
-                    if full {
-                        self.driver.stats.full_batches.count();
-                        MutexGuard::unlock_fair(held);
-                        self.handle(now, listener, n);
-                        self.driver.settle(now, &mut self.turn);
-                        self.driver.nudge();
-                        self.pulse.0.store(0, Ordering::Relaxed);
-                        break;
-                    }
-                    self.handle(now, listener, n);
-                }
-                self.driver.settle(now, &mut self.turn);
-                self.pulse.0.store(0, Ordering::Relaxed);
+            let came = self.receive();
+            let now = sys::now();
+            self.pulse.work(now);
+            if let Some((listener, count)) = came {
+                self.busy = now.since(self.last) < BUSY;
+                self.last = now;
+                self.handle(now, listener, count);
             }
+            self.driver.settle(now, &mut self.turn);
+            self.pulse.wait();
         }
     }
 
     /// Waits for datagrams or the next deadline. `None`: no datagrams.
-    fn receive(&mut self, held: &mut Baton) -> Option<(ListenerId, usize)> {
-        let (ready, wait) = if held.busy && held.listeners.len() == 1 {
-            held.busy = false;
+    fn receive(&mut self) -> Option<(ListenerId, usize)> {
+        let (ready, wait) = if self.busy && self.listeners.len() == 1 {
+            self.busy = false;
             (0, Wait::ForOne)
         } else {
-            let (ready, error) = held.take_ready().or_else(|| {
-                self.sleep(held);
-                held.take_ready()
+            let (ready, error) = self.take_ready().or_else(|| {
+                self.sleep();
+                self.take_ready()
             })?;
             if error {
-                self.driver.take_errors(held.listeners[ready], &mut self.turn);
+                self.driver.take_errors(self.listeners[ready], &mut self.turn);
             }
             (ready, Wait::No)
         };
-        let id = held.listeners[ready];
-        let (_, listener) = self.driver.listeners().find(|(n, _)| *n == id)?;
-        match self.inbox.receive(listener.socket.as_fd(), wait) {
-            Ok(n) => Some((id, n)),
+        let id = self.listeners[ready];
+        match self.inbox.receive(self.driver.listener(id)?.socket.as_fd(), wait) {
+            Ok(count) => Some((id, count)),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => None,
             Err(_) => {
                 self.driver.take_errors(id, &mut self.turn);
@@ -142,25 +117,35 @@ impl Worker {
         }
     }
 
-    fn sleep(&self, held: &mut Baton) {
+    /// The next socket that the last poll found ready, and whether an error is pending on it.
+    fn take_ready(&mut self) -> Option<(usize, bool)> {
+        let count = self.listeners.len();
+        let ready = (0..count).map(|n| (self.next + n) % count).find(|n| self.interests[*n].ready())?;
+        self.next = (ready + 1) % count;
+        let error = self.interests[ready].error();
+        self.interests[ready].clear();
+        Some((ready, error))
+    }
+
+    fn sleep(&mut self) {
         let until = self.driver.fall_asleep();
         let timeout = until.map(|until| until.since(sys::now()));
-        let woken = sys::poll(&mut held.interests, timeout);
+        let woken = sys::poll(&mut self.interests, timeout);
         self.driver.wake_up();
         if let Err(e) = woken {
             // Only want of kernel memory can get here.
             tracing::warn!("cannot wait for datagrams: {e}");
             std::thread::sleep(Duration::from_millis(10));
         }
-        if held.interests.last().is_some_and(Interest::ready) {
+        if self.interests.last().is_some_and(Interest::ready) {
             self.driver.waker().clear();
         }
     }
 
     fn handle(&mut self, now: Time, id: ListenerId, count: usize) {
-        let Self { driver, inbox, turn, .. } = self;
-        let Some((_, listener)) = driver.listeners().find(|(n, _)| *n == id) else { return };
-        let mut batch: SmallVec<[Received<'_>; SLOTS]> = SmallVec::new();
+        let Self { driver, inbox, turn, lanes, .. } = self;
+        let Some(listener) = driver.listener(id) else { return };
+        let mut batch: Batch<'_> = SmallVec::new();
         let mut octets = 0;
         for datagram in (0..count).filter_map(|n| inbox.datagram(n)) {
             octets += datagram.bytes.len();
@@ -173,14 +158,89 @@ impl Worker {
         driver.stats.batches.count();
         driver.stats.datagrams_in.add(count as u64);
         driver.stats.octets_in.add(octets as u64);
+        let full = count == SLOTS;
+        if full {
+            driver.stats.full_batches.count();
+        }
+        share_out(&mut batch, lanes, full);
         driver.batch(now, &batch, turn);
     }
 }
 
-fn flow(listener: &UdpListener, id: ListenerId, local: Option<std::net::IpAddr>, remote: std::net::SocketAddr) -> Flow {
+/// Gives each lane its part of a batch, if the batch is full, or if the lane is still at work: then an earlier message
+/// of the same call may be there.
+fn share_out(batch: &mut Batch<'_>, lanes: &[Lane], full: bool) {
+    if !full && lanes.iter().all(Lane::is_idle) {
+        return;
+    }
+    // The receiver's own lane comes after those of its helpers.
+    let own = lanes.len();
+    let numbers: SmallVec<[usize; SLOTS]> = batch.iter().map(|r| lane::of(r.bytes, own + 1)).collect();
+    let mut given: SmallVec<[bool; 8]> = SmallVec::new();
+    for (n, lane) in lanes.iter().enumerate() {
+        given.push(full || !lane.is_idle());
+        if given[n] && numbers.contains(&n) {
+            lane.push(batch.iter().zip(&numbers).filter(|(_, number)| **number == n).map(|(received, _)| received));
+        }
+    }
+    let mut numbers = numbers.iter();
+    batch.retain(|_| numbers.next().is_none_or(|n| *n == own || !given[*n]));
+}
+
+/// Helps the receiver with one lane until the driver stops.
+pub fn help(driver: &Driver, pulse: &Pulse, lane: &Lane) {
+    let (mut share, mut turn) = (Share::default(), Turn::default());
+    while lane.take(&mut share, || driver.is_stopping()) {
+        let mut received = share.received().peekable();
+        while received.peek().is_some() {
+            let batch: Batch<'_> = received.by_ref().take(SLOTS).collect();
+            let now = sys::now();
+            pulse.work(now);
+            driver.batch(now, &batch, &mut turn);
+            driver.settle(now, &mut turn);
+        }
+        driver.nudge();
+        pulse.wait();
+    }
+}
+
+fn flow(listener: &UdpListener, id: ListenerId, local: Option<IpAddr>, remote: SocketAddr) -> Flow {
     let mut addr = listener.addr;
     if let (true, Some(ip)) = (addr.ip().is_unspecified(), local) {
         addr.set_ip(ip);
     }
     Flow { transport: Transport::Udp, listener: id, local: addr, remote, conn: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_stays_in_its_lane_until_the_lane_is_idle() {
+        let addr = "127.0.0.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local: addr, remote: addr, conn: None };
+        let texts: Vec<String> = (0..40).map(|n| format!("ACK sip:a SIP/2.0\r\ni: {}\r\n\r\n", n % 20)).collect();
+        let batch = || texts.iter().map(|t| Received { flow, bytes: t.as_bytes() }).collect::<Batch<'_>>();
+        let lanes: [Lane; 2] = Default::default();
+        let own = |batch: &Batch<'_>| batch.iter().map(|r| lane::of(r.bytes, 3)).collect::<Vec<_>>();
+
+        let mut quiet = batch();
+        share_out(&mut quiet, &lanes, false);
+        assert_eq!(quiet.len(), 40, "nobody is woken for a batch that is not full");
+
+        let mut full = batch();
+        share_out(&mut full, &lanes, true);
+        assert!(!full.is_empty() && own(&full).iter().all(|n| *n == 2), "{:?}", own(&full));
+        assert!(lanes.iter().all(|lane| !lane.is_idle()));
+
+        let mut share = Share::default();
+        assert!(lanes[0].take(&mut share, || false));
+        assert!(share.received().all(|r| lane::of(r.bytes, 3) == 0) && share.received().count() >= 2);
+        assert!(!lanes[0].take(&mut share, || true), "all is done");
+        let mut next = batch();
+        share_out(&mut next, &lanes, false);
+        assert!(own(&next).contains(&0), "lane 0 is idle again: its calls are handled here");
+        assert!(!own(&next).contains(&1), "lane 1 is not");
+    }
 }
