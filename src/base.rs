@@ -213,6 +213,10 @@ pub mod limits {
     pub const VIAS: usize = 80;
     /// Route values of one message.
     pub const ROUTES: usize = 32;
+    /// Header fields that a request may gain on its way through: Via, two Record-Routes, Max-Forwards.
+    pub const GAINED_HEADERS: usize = 4;
+    /// Octets that a request may gain: those fields, the resource's address, received and rport.
+    pub const GAINED_OCTETS: usize = 1_024;
     /// Octets of a Request-URI.
     pub const URI: usize = 8_192;
     /// Octets of a Call-ID, a tag or a branch.

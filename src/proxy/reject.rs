@@ -30,6 +30,8 @@ pub enum Reject {
     Breadth,
     /// Proxy-Require names what we do not know (§16.3 item 5): the value of Unsupported.
     Extension(SmallVec<[u8; 64]>),
+    /// What a proxy has to add would take the request past a limit of ours: its response could not be read (§21.5.7).
+    NoRoom,
     /// The method is known and not served outside a dialog.
     NotAllowed,
     /// The method is not known.
@@ -71,6 +73,8 @@ pub enum Reason {
     Breadth,
     /// See [`Reject::Extension`].
     Extension,
+    /// See [`Reject::NoRoom`].
+    NoRoom,
     /// See [`Reject::NotAllowed`].
     NotAllowed,
     /// See [`Reject::NotImplemented`].
@@ -103,13 +107,14 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 20] = [
+    pub const ALL: [Reason; 21] = [
         Reason::Scheme,
         Reason::BadUri,
         Reason::TooManyHops,
         Reason::Loop,
         Reason::Breadth,
         Reason::Extension,
+        Reason::NoRoom,
         Reason::NotAllowed,
         Reason::NotImplemented,
         Reason::NoDialog,
@@ -135,6 +140,7 @@ impl Reason {
             Reason::Loop => "loop",
             Reason::Breadth => "breadth",
             Reason::Extension => "extension",
+            Reason::NoRoom => "no_room",
             Reason::NotAllowed => "not_allowed",
             Reason::NotImplemented => "not_implemented",
             Reason::NoDialog => "no_dialog",
@@ -163,6 +169,7 @@ impl Reject {
             Reject::Loop => 482,
             Reject::Breadth => 440,
             Reject::Extension(_) => 420,
+            Reject::NoRoom => 513,
             Reject::NotAllowed => 405,
             Reject::NotImplemented => 501,
             Reject::NoDialog | Reject::NothingToCancel | Reject::NowhereToGo => 481,
@@ -183,6 +190,7 @@ impl Reject {
             Reject::Loop => Reason::Loop,
             Reject::Breadth => Reason::Breadth,
             Reject::Extension(_) => Reason::Extension,
+            Reject::NoRoom => Reason::NoRoom,
             Reject::NotAllowed => Reason::NotAllowed,
             Reject::NotImplemented => Reason::NotImplemented,
             Reject::NoDialog => Reason::NoDialog,

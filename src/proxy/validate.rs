@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::base::{Host, table_hash};
+use crate::base::{Host, limits, table_hash};
 use crate::identity::{Identities, IdentityId};
 use crate::sip::{Message, Name, Scheme, Uri};
 use crate::transaction::branch::peek_attempt;
@@ -44,6 +44,13 @@ pub(super) fn own_identity(identities: &Identities, uri: &Uri<'_>) -> Option<Ide
     }
 }
 
+/// Whether a request stays within our limits with what a proxy adds.
+fn has_room(request: &Message<'_>) -> bool {
+    request.via_count() < limits::VIAS
+        && request.header_count() + limits::GAINED_HEADERS <= limits::HEADERS
+        && request.bytes().len() + limits::GAINED_OCTETS <= limits::MESSAGE
+}
+
 impl Proxy {
     /// §16.3 without the loop check.
     pub(super) fn validate(&self, request: &Message<'_>) -> Result<(), Reject> {
@@ -61,6 +68,9 @@ impl Proxy {
         // Item 3: Max-Forwards.
         if request.max_forwards() == Some(0) {
             return Err(Reject::TooManyHops);
+        }
+        if !has_room(request) {
+            return Err(Reject::NoRoom);
         }
         // RFC 5393 §5.3.3.
         if request.max_breadth() == Some(0) {

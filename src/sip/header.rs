@@ -150,6 +150,8 @@ pub struct Index {
     pub(super) body: Span,
     pub(super) via: via::Places,
     pub(super) next_via: Span,
+    /// Via values.
+    pub(super) vias: u8,
     pub(super) from: name_addr::Places,
     pub(super) to: name_addr::Places,
     pub(super) cseq: u32,
@@ -181,6 +183,7 @@ impl Index {
             body: Span::default(),
             via: via::Places::default(),
             next_via: Span::default(),
+            vias: 0,
             from: name_addr::Places::default(),
             to: name_addr::Places::default(),
             cseq: 0,
@@ -202,6 +205,7 @@ impl Index {
         self.body = Span::default();
         self.via = via::Places::default();
         self.next_via = Span::default();
+        self.vias = 0;
         self.from = name_addr::Places::default();
         self.to = name_addr::Places::default();
         self.cseq_method = Span::default();

@@ -126,6 +126,16 @@ impl<'a> Message<'a> {
         Via::parse(self.index.next_via.of(self.bytes))
     }
 
+    /// How many Via values there are.
+    pub fn via_count(&self) -> usize {
+        usize::from(self.index.vias)
+    }
+
+    /// How many header fields there are.
+    pub fn header_count(&self) -> usize {
+        usize::from(self.index.count)
+    }
+
     /// Every Via across fields and commas, topmost first. `None`: an unreadable value.
     pub fn vias(&self) -> impl Iterator<Item = Option<Via<'a>>> + 'a {
         self.all(Name::Via).flat_map(|header| Elements::new(header.value)).map(|value| value.and_then(Via::parse))

@@ -50,6 +50,7 @@ impl Index {
             };
         }
         self.header_end = at as u16;
+        self.vias = seen.vias as u8;
         self.finish(bytes, at + 2)
     }
 

@@ -3,6 +3,7 @@
 #[cfg(feature = "runtime")]
 mod config;
 mod calls;
+mod crashers;
 mod corpus;
 mod framing;
 mod parse;
