@@ -11,9 +11,11 @@ pub mod context;
 pub mod own;
 pub mod initial;
 pub mod in_dialog;
-pub mod response_context;
+pub mod upstream;
+pub mod ends;
 pub mod stray;
 pub mod cancel;
+pub mod response_context;
 pub mod timers;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use crate::base::{Flow, LegId, ResourceId, SessionId, Time};
 
 /// A change that somebody else must know before the message that depends on it leaves.
+#[expect(clippy::large_enum_variant, reason = "lent for one call, never stored")]
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
     /// An INVITE was placed on a resource: all that is needed to continue it elsewhere.

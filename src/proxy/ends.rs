@@ -1,0 +1,105 @@
+//! How attempts and contexts end without a final: timers B and F, transport errors (§16.9), and the last reference.
+
+use crate::balance::{Evidence, Outcome, Refusal};
+use crate::sip::Method;
+
+use super::context::{AttemptState, Cancel, Effect, Role};
+use super::initial::NOBODY;
+use super::{Io, Proxy};
+
+impl Proxy {
+    /// A client transaction ended without a final: Timer B or F, or a transport error (§16.9).
+    pub(super) fn client_failed(&mut self, io: &mut Io<'_>, client: u32, outcome: Outcome) {
+        let transaction = self.transactions.close_client(client);
+        let (id, n) = (transaction.owner, transaction.attempt as usize);
+        self.contexts[id as usize].clients -= 1;
+        if !transaction.cancel {
+            self.contexts[id as usize].attempts[n].client = None;
+            match self.contexts[id as usize].role {
+                Role::Initial { .. } => self.attempt_failed(io, id, n, outcome),
+                Role::InDialog { .. } => self.in_dialog_failed(io, id, outcome),
+            }
+        }
+        self.reap(io, id);
+    }
+
+    pub(super) fn attempt_failed(&mut self, io: &mut Io<'_>, id: u32, n: usize, outcome: Outcome) {
+        let context = &mut self.contexts[id as usize];
+        let attempt = &mut context.attempts[n];
+        let superseded = attempt.state == AttemptState::Superseded;
+        attempt.state = AttemptState::Done;
+        let Some(grant) = attempt.grant.take() else { return };
+        if !superseded {
+            let evidence = match outcome {
+                Outcome::Unreachable => Evidence::Unreachable,
+                _ => Evidence::Silent,
+            };
+            io.desk.evidence(io.now, grant.resource, evidence);
+        }
+        let (answered, cancelled) = (context.answered, context.cancelled);
+        if answered || superseded || cancelled {
+            io.desk.release(io.now, grant, outcome);
+            let context = &self.contexts[id as usize];
+            if !answered && !context.is_pursued() {
+                self.nobody_left(io, id);
+            }
+        } else {
+            self.next_candidate(io, id, Some((grant, outcome)));
+        }
+    }
+
+    /// The last attempt that was listened to is gone.
+    pub(super) fn nobody_left(&mut self, io: &mut Io<'_>, id: u32) {
+        self.with_request(id, |proxy, request| {
+            proxy.exhausted(io, id, request, Refusal::NoMember { code: 480 });
+        });
+    }
+
+    pub(super) fn in_dialog_failed(&mut self, io: &mut Io<'_>, id: u32, outcome: Outcome) {
+        let context = &mut self.contexts[id as usize];
+        let Role::InDialog { leg, effect, .. } = context.role else { return };
+        context.attempts.iter_mut().for_each(|a| a.state = AttemptState::Done);
+        let answered = context.answered;
+        if effect == Effect::Ends {
+            // §15.1.1: no answer to a BYE ends the session too.
+            self.end_leg(io, leg, crate::out::EndReason::Bye);
+        }
+        if answered {
+            return;
+        }
+        self.with_request(id, |proxy, request| match (outcome, request.method()) {
+            // §16.9: a transport error counts as 503, which is not for the sender.
+            (Outcome::Unreachable, _) => proxy.own_final(io, id, request, 500),
+            (_, Method::Invite) => proxy.own_final(io, id, request, 408),
+            // RFC 4320 §4.1: never a 408 to a non-INVITE request.
+            _ => {}
+        });
+    }
+
+    /// Gives back what only a pursued attempt needs.
+    pub(super) fn drop_request(&mut self, id: u32) {
+        let context = &mut self.contexts[id as usize];
+        let needed = context.attempts.iter().any(|a| a.state != AttemptState::Done || a.cancel != Cancel::No);
+        if !needed && let Some(request) = context.request.take() {
+            self.pool.give_back(request);
+        }
+    }
+
+    /// Removes a context to which nothing refers any more.
+    pub(super) fn reap(&mut self, io: &mut Io<'_>, id: u32) {
+        if id == NOBODY || !self.contexts.get(id as usize).is_some_and(|c| c.is_over()) {
+            return;
+        }
+        let context = self.contexts.remove(id as usize);
+        if let Role::Initial { session, .. } = context.role {
+            self.legs.leave(session);
+        }
+        for attempt in context.attempts {
+            if let Some(grant) = attempt.grant {
+                io.desk.release(io.now, grant, Outcome::TimedOut);
+            }
+        }
+        context.request.into_iter().for_each(|kept| self.pool.give_back(kept));
+        context.held.into_iter().for_each(|(_, kept)| self.pool.give_back(kept));
+    }
+}
