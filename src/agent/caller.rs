@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::dialog::Dialog;
 use super::endpoint::Endpoint;
 use super::heard::{Asked, ClientId, Heard, Timing, transmit};
-use super::outgoing::{Cancel, Leg, Outgoing, Phase};
+use super::outgoing::{Cancel, Leg, Outgoing, Phase, number_of};
 use super::script::{Outcome, Plan, Report, Step};
 use super::wire::{Request, Response, sdp};
 use crate::base::{Flow, Time, Transport};
@@ -58,12 +58,11 @@ impl Caller {
         }
     }
 
-    /// Starts a call; its number is in its report.
-    pub fn call(&mut self, now: Time, plan: Plan, out: &mut Out) -> u64 {
+    /// Starts a call.
+    pub fn call(&mut self, now: Time, plan: Plan, out: &mut Out) {
+        let call_id = self.next_call_id();
         self.placed += 1;
-        let number = self.placed;
-        let (name, addr, node) = (&self.config.name, self.config.addr, self.config.node);
-        let call_id = format!("{number:x}-{name}@{}", addr.ip());
+        let (number, name, addr, node) = (self.placed, &self.config.name, self.config.addr, self.config.node);
         let tag = format!("{name}t{number:x}");
         let hang_up = plan.hang_up_after.map(|d| format!(";hang-up={}", d.as_millis())).unwrap_or_default();
         let uri = format!("sip:{}@{node}{}{hang_up}", plan.user, plan.params);
@@ -90,7 +89,11 @@ impl Caller {
         let due = call.due;
         self.timers.insert((due, number));
         self.calls.insert(number, call);
-        number
+    }
+
+    /// The Call-ID of the call that comes next.
+    pub fn next_call_id(&self) -> String {
+        format!("{:x}-{}@{}", self.placed + 1, self.config.name, self.config.addr.ip())
     }
 
     /// One message that came in.
@@ -142,11 +145,6 @@ impl Caller {
         &self.violations
     }
 
-    /// Calls placed so far.
-    pub fn placed(&self) -> u64 {
-        self.placed
-    }
-
     /// Calls without a report yet.
     pub fn open(&self) -> usize {
         self.calls.values().filter(|call| call.phase != Phase::Done).count()
@@ -168,13 +166,8 @@ impl Caller {
 
     /// A 2xx may outlive the transaction of its INVITE; the dialog that it made must end (RFC 3261 §13.2.2.4).
     fn on_stray(&mut self, now: Time, message: &Message<'_>, out: &mut Out) {
-        let number = message.call_id().split(|b| *b == b'-').next().and_then(|text| std::str::from_utf8(text).ok());
-        let number = number.and_then(|text| u64::from_str_radix(text, 16).ok());
-        let Some(number) =
-            number.filter(|n| self.calls.get(n).is_some_and(|c| c.call_id.as_bytes() == message.call_id()))
-        else {
-            return;
-        };
+        let known = |call: &Outgoing| call.call_id.as_bytes() == message.call_id();
+        let Some(number) = number_of(message).filter(|n| self.calls.get(n).is_some_and(known)) else { return };
         let status = message.status().unwrap_or_default();
         if (200..300).contains(&status) && matches!(message.cseq().method, Method::Invite) {
             self.on_response(now, number, message, out);
@@ -224,6 +217,7 @@ impl Caller {
     fn on_step_response(&mut self, now: Time, number: u64, status: u16, message: &Message<'_>, out: &mut Out) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         let Some(leg) = call.leg_of(message) else { return };
+        call.pending = call.pending.filter(|cseq| *cseq != message.cseq().number);
         match status {
             200..300 if matches!(message.cseq().method, Method::Invite) => {
                 self.acknowledge(number, leg, message.cseq().number, out);
@@ -305,6 +299,10 @@ impl Caller {
                 self.endpoint.cancel(now, call.invite, out);
             }
             Phase::Inviting => call.cancel = Cancel::Wanted,
+            Phase::Up if call.pending.is_some() => {
+                call.due = now + self.config.timing.t1;
+                self.timers.insert((call.due, number));
+            }
             Phase::Up => match call.plan.steps.get(call.next_step).copied() {
                 Some((_, step)) => {
                     call.next_step += 1;
@@ -322,14 +320,16 @@ impl Caller {
     }
 
     fn step(&mut self, now: Time, number: u64, step: Step, out: &mut Out) {
-        let contact = self.contact();
         let (extra, body) = match step {
-            Step::ReInvite | Step::Update => (contact, sdp(self.config.addr, number)),
+            Step::ReInvite | Step::Update => (self.contact(), sdp(self.config.addr, number)),
             Step::Info | Step::Options => (String::new(), Vec::new()),
         };
-        let Some(leg) = self.calls.get_mut(&number).and_then(|call| call.legs.first_mut()) else { return };
-        match self.endpoint.inside(&mut leg.dialog, step.method(), None, &extra, &body) {
-            Some((branch, flow, bytes)) => _ = self.endpoint.request(now, number, branch, flow, bytes, out),
+        let Some(call) = self.calls.get_mut(&number).filter(|call| !call.legs.is_empty()) else { return };
+        match self.endpoint.inside(&mut call.legs[0].dialog, step.method(), None, &extra, &body) {
+            Some((branch, flow, bytes)) => {
+                call.pending = Some(call.legs[0].dialog.cseq);
+                self.endpoint.request(now, number, branch, flow, bytes, out);
+            }
             None => self.violation(format!("call {number}: route set leads nowhere")),
         }
     }

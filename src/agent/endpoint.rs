@@ -90,11 +90,6 @@ impl Endpoint {
         (self.branches, format!("z9hG4bK{}.{:x}", self.name, self.branches))
     }
 
-    /// How many transactions live.
-    pub fn alive(&self) -> usize {
-        self.clients.len() + self.servers.len()
-    }
-
     /// Forgets everything, as a crash does.
     pub fn forget(&mut self) {
         self.clients.clear();

@@ -72,6 +72,11 @@ impl MediaServer {
         self.behaviour = behaviour;
     }
 
+    /// How it treats new calls.
+    pub fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+
     /// Dies: forgets all calls and hears nothing until [`MediaServer::revive`].
     pub fn crash(&mut self) {
         self.alive = false;
@@ -107,9 +112,9 @@ impl MediaServer {
         self.tally
     }
 
-    /// Whether it has neither calls nor transactions.
+    /// Whether it has no calls, nor remembers any.
     pub fn idle(&self) -> bool {
-        self.calls.is_empty() && self.endpoint.alive() == 0
+        self.calls.is_empty()
     }
 
     /// What others did wrong, in words.
@@ -204,7 +209,7 @@ impl MediaServer {
         let tag = format!("{}{:x}", self.config.name, self.chance.bits() >> 16);
         match self.behaviour.mood {
             Mood::Sound | Mood::Stalled => self.reply(now, asked, 100, "", out),
-            Mood::Babbling => babble(asked, out),
+            Mood::Babbling => return babble(asked, out),
             Mood::Silent | Mood::Late | Mood::Refusing(..) => {}
         }
         let call = Incoming::new(now, asked, tag.clone(), self.behaviour);
@@ -432,7 +437,7 @@ mod tests {
             self.run_until(Time::ZERO + Duration::from_secs(300));
             let reports = self.caller.take_reports();
             assert_eq!(reports.len(), 1, "one call, one report");
-            assert!(self.server.idle() && self.caller.next_timeout().is_none(), "nothing is left");
+            assert!(self.server.next_timeout().is_none() && self.caller.next_timeout().is_none(), "nothing is left");
             reports[0].clone()
         }
 

@@ -20,6 +20,9 @@ pub struct Outgoing {
     /// (RFC 3261 §13.2.2.4).
     pub legs: Vec<Leg>,
     pub next_step: usize,
+    /// CSeq number of the step that waits for its final. The next one waits too: a request that overtakes another is refused
+    /// (RFC 3261 §12.2.2).
+    pub pending: Option<u32>,
     pub due: Time,
     pub invited: Time,
     pub answered: Option<Time>,
@@ -77,6 +80,7 @@ impl Outgoing {
             cancel: Cancel::No,
             legs: Vec::new(),
             next_step: 0,
+            pending: None,
             due,
             invited: now,
             answered: None,
@@ -136,4 +140,10 @@ impl Outgoing {
             None
         }
     }
+}
+
+/// The number of the call that a response belongs to: the begin of its Call-ID.
+pub fn number_of(response: &Message<'_>) -> Option<u64> {
+    let text = response.call_id().split(|b| *b == b'-').next()?;
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
