@@ -5,6 +5,7 @@ pub mod http;
 pub mod table;
 pub mod ask;
 pub mod run;
+pub mod demo;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +29,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the main job: a node, three media servers and a caller; one server dies and comes back.
+    Demo {
+        /// About how long, at least 6.
+        #[arg(long, value_name = "N", default_value_t = 30)]
+        seconds: u64,
+    },
     /// Run a node until SIGTERM; SIGHUP reads the configuration again.
     Run {
         /// The configuration file.
@@ -77,6 +84,7 @@ enum Command {
 /// Runs the command line; returns the exit code.
 pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
+        Command::Demo { seconds } => return demo::run(Some(seconds)),
         Command::Run { config } => run::run(&config),
         Command::Check { file } => run::check(&file),
         Command::Status { view } => ask::status(&view),
