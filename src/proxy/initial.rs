@@ -147,11 +147,12 @@ impl Proxy {
             timer_c,
         };
         io.send_recorded(&Change::Attempt(record), |io| {
-            let bytes = start as u32..(start + length) as u32;
-            io.out.transmits.push(crate::out::Transmit { flow: hop.flow, bytes, name: None });
+            // First, so that no answer to the INVITE can overtake it.
             if index == 0 {
                 trying(io, request, source, upstream);
             }
+            let bytes = start as u32..(start + length) as u32;
+            io.out.transmits.push(crate::out::Transmit { flow: hop.flow, bytes, name: None });
         });
         io.out.events.push(Event::Placed { leg, session, resource, attempt: index });
         self.stats.attempts += 1;
