@@ -138,7 +138,7 @@ fn a_token_of_another_node_is_refused() {
     udp.send(node.sip, call.next("BYE"));
     udp.answer(403, "BYE");
     assert!(server.requests("BYE").is_empty());
-    assert!(node.metrics().sum("tandem_token_refused_total") > 0.0, "{:?}", node.metrics());
+    assert!(node.metrics().sum("tandem_forged_tokens_total") > 0.0, "{:?}", node.metrics());
     // An ACK is dropped, never answered (RFC 3261 §17.1.1.3 leaves nobody to tell).
     udp.send(node.sip, call.ack());
     udp.send(node.sip, call::options(udp.at, node.sip, 0));

@@ -119,7 +119,7 @@ pub(super) static CALLS: &[Family] = &[
             }
         },
     ),
-    counter("tandem_refused_total", "Sound requests refused by this node, by reason.", &["reason"], |s, rows| {
+    counter("tandem_rejected_total", "Sound requests refused by this node, by reason.", &["reason"], |s, rows| {
         for (reason, count) in Reason::ALL.iter().zip(s.stats.calls.rejected) {
             rows.add(&[reason.name()], count as f64);
         }

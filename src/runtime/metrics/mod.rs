@@ -160,7 +160,7 @@ mod tests {
         let text = Exporter::new(move || sample.clone()).scrape();
         for line in [
             r#"tandem_malformed_total{reason="no_call_id"} 7"#,
-            r#"tandem_refused_total{reason="draining"} 1"#,
+            r#"tandem_rejected_total{reason="draining"} 1"#,
             r#"tandem_invite_finals_total{class="4xx"} 1"#,
             "rmTotal4xxInviteSent 1",
             "rmTotal5xxInviteSent 0",

@@ -53,7 +53,15 @@ fn counted(word: Word, before: &Metrics, after: &Metrics) -> Result<(), String> 
     let (names, expected): (&[&str], bool) = match word {
         Word::Status(400 | 505 | 513) => (&["tandem_malformed_total"], true),
         Word::Status(_) => (&["tandem_rejected_total", "tandem_malformed_total"], true),
-        Word::Drop => (&["tandem_malformed_total", "tandem_dropped_total"], true),
+        Word::Drop => (
+            &[
+                "tandem_malformed_total",
+                "tandem_rejected_total",
+                "tandem_stray_responses_total",
+                "tandem_unsendable_responses_total",
+            ],
+            true,
+        ),
         Word::Ignore => (&["tandem_keepalives_total"], true),
         Word::Parse | Word::Forward => (&["tandem_malformed_total"], false),
         _ => return Ok(()),
