@@ -136,6 +136,16 @@ struct Current {
 
 /// Binds, resolves, starts every thread. When it returns, calls are carried.
 pub fn start(settings: Settings, options: Options) -> Result<Running, StartError> {
+    let (mut running, streams) = assemble(settings, options)?;
+    running.accept(streams).map_err(StartError::System)?;
+    running.work().map_err(StartError::System)?;
+    Ok(running)
+}
+
+type StreamListeners = Vec<(ListenerId, std::net::TcpListener)>;
+
+/// Everything but the threads: what comes in waits in the sockets.
+pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running, StreamListeners), StartError> {
     let dir = &settings.cluster.state_dir;
     state::make_dir(dir).map_err(StartError::State)?;
     let secrets = state::secrets(settings.cluster.secret_file.as_deref(), dir).map_err(StartError::State)?;
@@ -176,7 +186,7 @@ pub fn start(settings: Settings, options: Options) -> Result<Running, StartError
     driver.streams.exempt(hosts);
     driver.name(names);
 
-    let mut running = Running {
+    let running = Running {
         node,
         io,
         listeners,
@@ -193,9 +203,7 @@ pub fn start(settings: Settings, options: Options) -> Result<Running, StartError
         current: Mutex::new(Current { settings, identities }),
         driver,
     };
-    running.accept(tcp).map_err(StartError::System)?;
-    running.work().map_err(StartError::System)?;
-    Ok(running)
+    Ok((running, tcp))
 }
 
 impl Running {
@@ -283,7 +291,7 @@ impl Running {
         }
     }
 
-    fn accept(&self, listeners: Vec<(ListenerId, std::net::TcpListener)>) -> io::Result<()> {
+    fn accept(&self, listeners: StreamListeners) -> io::Result<()> {
         let _entered = self.services().enter();
         for (id, socket) in listeners {
             let socket = tokio::net::TcpListener::from_std(socket)?;
@@ -292,7 +300,7 @@ impl Running {
         Ok(())
     }
 
-    fn work(&mut self) -> io::Result<()> {
+    pub(super) fn work(&mut self) -> io::Result<()> {
         let driver = Arc::clone(&self.driver);
         let (pulse, lanes) = (self.pulse(), Arc::clone(&self.lanes));
         self.thread("receiver".into(), move || Receiver::new(driver, pulse, lanes).run())?;
@@ -335,7 +343,7 @@ fn service_threads(count: usize) -> io::Result<Runtime> {
         .build()
 }
 
-type Split = (Vec<Option<socket::UdpListener>>, Vec<(ListenerId, std::net::TcpListener)>);
+type Split = (Vec<Option<socket::UdpListener>>, StreamListeners);
 
 fn split(bound: Vec<Bound>) -> Split {
     let mut split: Split = Default::default();

@@ -70,10 +70,13 @@ impl Streams {
 
     /// Sends a message over the connection of its flow, or over one to its remote address, which is opened if need be.
     pub fn send(self: &Arc<Self>, flow: Flow, message: &[u8]) -> Result<(), NotTaken> {
-        let connection = self.connection(flow)?;
-        connection.send(message)?;
-        self.stats.stream_messages_out.count();
-        Ok(())
+        let (connection, fresh) = self.connection(flow)?;
+        let sent = connection.send(message);
+        if fresh {
+            // Only now, so that a connection that is refused finds the message in its queue and reports it.
+            self.runtime.spawn(Arc::clone(self).open(connection));
+        }
+        sent.inspect(|()| self.stats.stream_messages_out.count())
     }
 
     /// Closes a connection when what is queued on it has left.
@@ -90,14 +93,15 @@ impl Streams {
         table.all.values().for_each(|c| c.end(Closed::Local));
     }
 
-    fn connection(self: &Arc<Self>, flow: Flow) -> Result<Arc<Connection>, NotTaken> {
+    /// The connection that a message takes, and whether it is yet to be opened.
+    fn connection(&self, flow: Flow) -> Result<(Arc<Connection>, bool), NotTaken> {
         let mut table = self.table.lock();
         if let Some(living) = flow.conn.and_then(|id| table.all.get(&id)).filter(|c| c.takes()) {
-            return Ok(Arc::clone(living));
+            return Ok((Arc::clone(living), false));
         }
         let key = (flow.local.ip(), flow.remote);
         if let Some(opened) = table.opened.get(&key).and_then(|id| table.all.get(id)).filter(|c| c.takes()) {
-            return Ok(Arc::clone(opened));
+            return Ok((Arc::clone(opened), false));
         }
         if table.stopped || !table.make_room() {
             return Err(NotTaken);
@@ -105,9 +109,7 @@ impl Streams {
         let connection = Connection::new(self.next_id(), flow, false);
         table.opened.insert(key, connection.id);
         table.all.insert(connection.id, Arc::clone(&connection));
-        drop(table);
-        self.runtime.spawn(Arc::clone(self).open(Arc::clone(&connection)));
-        Ok(connection)
+        Ok((connection, true))
     }
 
     async fn open(self: Arc<Self>, connection: Arc<Connection>) {

@@ -6,8 +6,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::inlet::Inlet;
+use super::running::assemble;
+use super::stats::SendError;
+use super::sys::SLOTS;
 use super::{Options, Running, start};
-use crate::base::Transport;
+use crate::base::{Flow, ListenerId, Transport};
 use crate::config::Settings;
 use crate::node::Capacity;
 
@@ -22,13 +26,14 @@ struct World {
 impl World {
     /// `listeners` without ports; `resources` are tried in this order.
     fn new(listeners: &[&str], resources: &[SocketAddr]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("tandem-runtime-{}-{n}", std::process::id()));
-        let settings = settings(listeners, resources, &dir);
-        let capacity = Capacity { shards: 4, legs: 100, transactions: 100 };
-        let running = start(settings, Options { capacity, ..Options::default() }).unwrap();
-        Self { running, dir }
+        let dir = state_dir();
+        Self { running: start(settings(listeners, resources, &dir), small()).unwrap(), dir }
+    }
+
+    /// Bound, but nobody receives until [`Running::work`].
+    fn asleep(listeners: &[&str], resources: &[SocketAddr]) -> Self {
+        let dir = state_dir();
+        Self { running: assemble(settings(listeners, resources, &dir), small()).unwrap().0, dir }
     }
 
     fn addr(&self, listener: usize) -> SocketAddr {
@@ -40,6 +45,17 @@ impl Drop for World {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+fn state_dir() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("tandem-runtime-{}-{n}", std::process::id()))
+}
+
+fn small() -> Options {
+    let capacity = Capacity { shards: 4, legs: 1_000, transactions: 1_000 };
+    Options { capacity, ..Options::default() }
 }
 
 fn settings(listeners: &[&str], resources: &[SocketAddr], dir: &std::path::Path) -> Settings {
@@ -251,4 +267,73 @@ fn a_port_in_use_and_a_lost_key_are_told_with_their_cure() {
     std::fs::write(world.dir.join("node.key"), "short").unwrap();
     let error = start(again, Options::default()).err().unwrap().to_string();
     assert!(error.contains("node.key") && error.contains("does not hold 32 octets"), "{error}");
+}
+
+#[test]
+fn a_burst_is_shared_out_and_every_call_gets_its_answer() {
+    // As many answers as the caller's own buffer holds.
+    const CALLS: usize = 2 * SLOTS;
+    let server = udp("127.0.0.1:0");
+    let mut world = World::asleep(&["udp:127.0.0.1"], &[server.local_addr().unwrap()]);
+    let caller = udp("127.0.0.1:0");
+    for n in 0..CALLS {
+        let text = request("REGISTER", caller.local_addr().unwrap(), Transport::Udp, &format!("burst{n}"));
+        caller.send_to(text.as_bytes(), world.addr(0)).unwrap();
+    }
+    world.running.work().unwrap();
+    let mut answered: Vec<String> = (0..CALLS)
+        .map(|_| {
+            let (answer, _) = receive(&caller);
+            assert!(answer.starts_with("SIP/2.0 405"), "{answer}");
+            field(&answer, "Call-ID").to_owned()
+        })
+        .collect();
+    answered.sort();
+    answered.dedup();
+    assert_eq!(answered.len(), CALLS);
+    assert!(world.running.io.full_batches.get() >= 1);
+}
+
+#[test]
+fn what_a_full_buffer_loses_is_counted() {
+    let mut world = World::asleep(&["udp:127.0.0.1"], &[closed_port()]);
+    let (caller, node) = (udp("127.0.0.1:0"), world.addr(0));
+    let large = vec![b'x'; 60_000];
+    for _ in 0..1_000 {
+        caller.send_to(&large, node).unwrap();
+    }
+    world.running.work().unwrap();
+    // The kernel tells the count with the next datagram that it takes; the first may still find the buffer full.
+    caller.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let text = request("REGISTER", caller.local_addr().unwrap(), Transport::Udp, "after");
+    let answered = (0..100).any(|_| {
+        caller.send_to(text.as_bytes(), node).unwrap();
+        caller.recv(&mut [0; 4096]).is_ok()
+    });
+    assert!(answered);
+    let io = &world.running.io;
+    let (lost, came) = (io.receive_overflow.get(), io.datagrams_in.get());
+    assert!(lost > 0 && came < 1_000 && lost + came >= 1_001, "{lost} lost, {came} came");
+}
+
+#[test]
+fn what_cannot_be_sent_is_counted_by_cause() {
+    let server = udp("127.0.0.1:0");
+    let world = World::new(&["udp:127.0.0.1", "tcp:127.0.0.1"], &[server.local_addr().unwrap()]);
+    let flow = Flow {
+        transport: Transport::Udp,
+        listener: ListenerId(0),
+        local: world.addr(0),
+        remote: server.local_addr().unwrap(),
+        conn: None,
+    };
+    let driver = &world.running.driver;
+    driver.deliver(flow, &[b'x'; 65_530]);
+    driver.deliver(Flow { listener: ListenerId(1), ..flow }, b"x");
+    driver.deliver(Flow { remote: "[::1]:5060".parse().unwrap(), ..flow }, b"x");
+    driver.deliver(flow, b"sound");
+    assert_eq!(receive(&server).0, "sound");
+    let count = |cause: SendError| world.running.io.send_errors[cause as usize].get();
+    assert_eq!(SendError::ALL.map(count), [0, 0, 0, 1, 1, 1, 0]);
+    assert_eq!(world.running.io.datagrams_out.get(), 1);
 }
