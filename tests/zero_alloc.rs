@@ -85,7 +85,8 @@ impl Bench {
     /// INVITE, 100, 180, 200, ACK, BYE, 200.
     fn call(&mut self, n: u32) {
         let sent = self.receive(world::CALLER, &world::invite(n));
-        let (mcp, invite) = (sent[0].0.to_string(), as_sent(&sent[0].1));
+        assert_eq!(sent.len(), 2, "100 upstream, then INVITE downstream");
+        let (mcp, invite) = (sent[1].0.to_string(), as_sent(&sent[1].1));
         let contact = format!("Contact: <sip:mcp@{mcp}>\r\n");
         assert!(self.receive(&mcp, &invite.answer("100 Trying", "", "")).is_empty());
         assert_eq!(self.receive(&mcp, &invite.answer("180 Ringing", "m", &contact)).len(), 1);
