@@ -213,10 +213,10 @@ impl Proxy {
 
     /// Nothing is asked of `resource` any more: its unanswered attempts are cancelled and tried elsewhere.
     pub fn resource_down(&mut self, io: &mut Io<'_>, resource: ResourceId) {
-        for id in 0..self.contexts.capacity() as u32 {
-            if self.contexts.contains(id as usize) {
-                self.abandon(io, id, |attempt| attempt.resource == resource, Outcome::TimedOut);
-            }
+        let asks = |context: &Context| context.is_ringing() && context.attempts.iter().any(|a| a.resource == resource);
+        let asking: Vec<u32> = self.contexts.iter().filter(|(_, c)| asks(c)).map(|(id, _)| id as u32).collect();
+        for id in asking {
+            self.abandon(io, id, |attempt| attempt.resource == resource, Outcome::Unreachable);
         }
     }
 

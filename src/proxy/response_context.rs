@@ -87,7 +87,9 @@ impl Proxy {
             attempt.due = timer_c;
         }
         let (superseded, resource) = (attempt.state == AttemptState::Superseded, attempt.resource);
-        if attempt.cancel == Cancel::Wanted {
+        let cancel = attempt.cancel == Cancel::Wanted;
+        self.arm_context(id);
+        if cancel {
             self.send_cancel(io, id, n);
         }
         if status == 100 || superseded || self.contexts[id as usize].answered {

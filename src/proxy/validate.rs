@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::base::{Host, limits, table_hash};
 use crate::identity::{Identities, IdentityId};
-use crate::sip::{Message, Name, Scheme, Uri};
+use crate::sip::{Message, Method, Name, Scheme, Uri};
 use crate::transaction::branch::peek_attempt;
 
 use super::Proxy;
@@ -76,8 +76,8 @@ impl Proxy {
         if request.max_breadth() == Some(0) {
             return Err(Reject::Breadth);
         }
-        // Item 5: Proxy-Require. We support no extension that a proxy would have to.
-        if request.header(Name::ProxyRequire).is_some() {
+        // Item 5: Proxy-Require. We support no extension that a proxy would have to. An ACK cannot be refused (§20.29).
+        if request.method() != Method::Ack && request.header(Name::ProxyRequire).is_some() {
             let mut unsupported = SmallVec::new();
             for tag in request.tokens(Name::ProxyRequire) {
                 if !unsupported.is_empty() {

@@ -320,6 +320,59 @@ fn timer_c_cancels_a_call_that_only_rings() {
 }
 
 #[test]
+fn timer_c_ends_a_re_invite_too() {
+    let mut world = World::new();
+    let (_, ok) = answered(&mut world, 1);
+    let sent = world.receive(CALLER, &from_caller(1, "INVITE", 2, &ok));
+    let placed = sent.iter().find(|s| s.start_line().starts_with("INVITE")).unwrap().clone();
+    assert_eq!((placed.to(), placed.branch().len(), sent.len()), (MCPS[0].into(), 26, 2));
+    world.receive(MCPS[0], &placed.answer("183 Session Progress", "", OK_CONTACT));
+    let sent = world.pass(Duration::from_secs(182));
+    assert_eq!((sent[0].0, sent[0].1.header("CSeq"), sent[0].1.branch()), (181_000, "2 CANCEL", placed.branch()));
+    assert_eq!((sent[1].1.status(), sent[1].1.header("CSeq")), (408, "2 INVITE"));
+    world.assert_empties();
+}
+
+#[test]
+fn a_member_that_is_declared_down_loses_its_unanswered_calls_to_the_next() {
+    let mut world = World::new();
+    let (_, ok) = answered(&mut world, 1);
+    let rings: Vec<Sent> = (2..5).map(|n| world.receive(CALLER, &invite(n))[0].clone()).collect();
+    for placed in &rings {
+        world.receive(&placed.to(), &placed.answer("180 Ringing", "m", OK_CONTACT));
+    }
+    let ringing = rings.iter().find(|s| s.to() == MCPS[0]).unwrap();
+    // Three calls in a row that cannot be delivered take an unmonitored member down.
+    let mut moved = Vec::new();
+    for n in 10..40 {
+        let placed = world.receive(CALLER, &invite(n))[0].clone();
+        if placed.to() == MCPS[0] {
+            moved = world.undelivered(&placed);
+        }
+        for other in moved.iter().chain([&placed]).filter(|s| s.to() != MCPS[0]) {
+            world.receive(&other.to(), &other.answer("180 Ringing", "o", OK_CONTACT));
+        }
+        world.pass(Duration::from_secs(6));
+        if moved.len() > 1 {
+            break;
+        }
+    }
+    let cancel = moved.iter().find(|s| s.start_line().starts_with("CANCEL")).expect("what rang there is cancelled");
+    assert_eq!((cancel.branch(), cancel.to()), (ringing.branch(), MCPS[0].into()));
+    let again = moved.iter().find(|s| s.header("Call-ID") == ringing.header("Call-ID") && s.to() != MCPS[0]);
+    assert!(again.is_some_and(|s| s.start_line().starts_with("INVITE")), "and asked elsewhere");
+    assert_eq!(world.receive(CALLER, &from_caller(1, "BYE", 2, &ok))[0].to(), MCPS[0], "an answered call stays");
+}
+
+#[test]
+fn an_ack_is_not_refused_for_what_it_requires() {
+    let mut world = World::new();
+    let (_, ok) = answered(&mut world, 1);
+    let ack = from_caller(1, "ACK", 1, &ok).replace("Content-Length", "Proxy-Require: foo\r\nContent-Length");
+    assert_eq!(world.receive(CALLER, &ack)[0].to(), MCPS[0]);
+}
+
+#[test]
 fn in_dialog_requests_without_an_answer_are_never_told_408() {
     let mut world = World::new();
     let (_, ok) = answered(&mut world, 1);
