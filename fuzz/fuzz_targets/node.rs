@@ -41,6 +41,8 @@ struct World {
     index: Index,
     /// What the node sent last, with its flow.
     sent: Vec<(Flow, Vec<u8>)>,
+    /// The INVITE placed last.
+    invite: Vec<u8>,
     /// Whether what came in last cannot be read.
     unsound: bool,
 }
@@ -55,6 +57,7 @@ impl World {
             out: Out::new(),
             index: Index::new(),
             sent: Vec::new(),
+            invite: Vec::new(),
             unsound: false,
         }
     }
@@ -73,6 +76,9 @@ impl World {
             0xf7 => self.receive(flow(Transport::Tcp, CALLER), rest),
             0xf8 => self.lost(rest),
             0xf9 => self.receive(flow(Transport::Udp, MEMBERS[pick % 3]), rest.get(1..).unwrap_or_default()),
+            0xfa => self.in_dialog(pick, rest.get(1).copied().unwrap_or(0)),
+            0xfb => self.cancel(),
+            0xfc => self.place(pick),
             _ => self.receive(flow(Transport::Udp, CALLER), step),
         }
     }
@@ -111,6 +117,57 @@ impl World {
         let mut text = Vec::new();
         reply.write(&request, flow.local, &mut text);
         self.receive(turned(flow), &text);
+    }
+
+    /// An INVITE of the caller; several bits choose its look.
+    fn place(&mut self, pick: usize) {
+        let number = pick % 8;
+        let timer = if pick & 8 == 0 { "" } else { "Supported: timer\r\nSession-Expires: 90;refresher=uac\r\n" };
+        let uri = if pick & 16 == 0 { "sip:dialog@192.0.2.1" } else { "sip:annc@192.0.2.1;play=x" };
+        let text = format!(
+            "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {CALLER};branch=z9hG4bKc{number}\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@{CALLER}>;tag=f{number}\r\nTo: <sip:b@192.0.2.1>\r\nCall-ID: call{number}\r\n\
+             CSeq: 1 INVITE\r\nContact: <sip:a@{CALLER}>\r\n{timer}Content-Length: 0\r\n\r\n"
+        );
+        self.invite = text.clone().into_bytes();
+        let transport = if pick & 32 == 0 { Transport::Udp } else { Transport::Tcp };
+        self.receive(flow(transport, CALLER), text.as_bytes());
+    }
+
+    /// CANCEL of the INVITE placed last (RFC 3261 §9.1).
+    fn cancel(&mut self) {
+        let text = String::from_utf8_lossy(&self.invite).replace("INVITE", "CANCEL");
+        self.receive(flow(Transport::Udp, CALLER), text.as_bytes());
+    }
+
+    /// A request inside a dialog, as a caller makes it from a 2xx or a media server from an INVITE.
+    fn in_dialog(&mut self, pick: usize, how: u8) {
+        const METHODS: [&str; 8] = ["ACK", "BYE", "INVITE", "UPDATE", "PRACK", "INFO", "REFER", "CANCEL"];
+        let method = METHODS[usize::from(how) % METHODS.len()];
+        let Some((flow, bytes)) = self.sent.get(pick % self.sent.len().max(1)).cloned() else { return };
+        if self.index.parse(&bytes).is_err() {
+            return;
+        }
+        let message = self.index.message(&bytes);
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        let mut routes: Vec<String> = message.record_routes().flatten().map(|r| text(r.value)).collect();
+        let (mut from, mut to) = (text(message.from().value), text(message.to().value));
+        if message.is_request() {
+            to += ";tag=m0";
+            std::mem::swap(&mut from, &mut to);
+        } else {
+            routes.reverse();
+        }
+        let contact = message.contacts().flatten().next().map_or("sip:x@203.0.113.1:5070".into(), |c| text(c.uri));
+        let sequence = if method == "ACK" { message.cseq().number } else { u32::from(how) + 2 };
+        let routes: String = routes.iter().map(|r| format!("Route: {r}\r\n")).collect();
+        let request = format!(
+            "{method} {contact} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKd{how}\r\nMax-Forwards: 70\r\n{routes}\
+             From: {from}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {sequence} {method}\r\nContent-Length: 0\r\n\r\n",
+            flow.remote,
+            text(message.call_id()),
+        );
+        self.receive(turned(flow), request.as_bytes());
     }
 
     /// Sends something of the node's own back to it, perhaps with octets exchanged.
