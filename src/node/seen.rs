@@ -1,0 +1,92 @@
+//! What can be seen of a node.
+
+use crate::base::{ResourceId, Time};
+use crate::proxy;
+use crate::sip::Malformed;
+
+/// Why the node wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimerName {
+    /// A transaction timer (RFC 3261 §17, table 4).
+    Transaction,
+    /// Timer C, a lease, a session expiry.
+    Coarse,
+    /// An OPTIONS probe is due or late.
+    Probe,
+}
+
+/// Plain counters of a node since its start, summed over its shards. The edge exports them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// What happened per call.
+    pub calls: proxy::stats::Stats,
+    /// Messages that could not be read, by reason: see [`Malformed::ALL`].
+    pub malformed: [u64; Malformed::ALL.len()],
+    /// Of these: answered with a refusal.
+    pub refusals: u64,
+    /// Keep-alives and stray CRLF in datagrams.
+    pub keep_alives: u64,
+    /// STUN-like datagrams.
+    pub stun: u64,
+    /// Failed assertions of ours, each at the cost of one message.
+    pub panics: u64,
+    /// Shards that have stopped for good.
+    pub silent_shards: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            calls: proxy::stats::Stats::default(),
+            malformed: [0; Malformed::ALL.len()],
+            refusals: 0,
+            keep_alives: 0,
+            stun: 0,
+            panics: 0,
+            silent_shards: 0,
+        }
+    }
+}
+
+/// How much of everything is alive now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Answered legs.
+    pub legs: usize,
+    /// INVITEs without a final answer yet.
+    pub ringing: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Server transactions.
+    pub server_transactions: usize,
+    /// Client transactions.
+    pub client_transactions: usize,
+    /// Ended legs still remembered (64·T1).
+    pub remembered: usize,
+    /// Pending timers.
+    pub timers: usize,
+    /// Ports held.
+    pub grants: usize,
+}
+
+impl Gauges {
+    /// Whether every table is empty.
+    pub fn is_empty(&self) -> bool {
+        *self == Gauges::default()
+    }
+}
+
+/// One line of `tandem calls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegView {
+    /// Leg id in hexadecimal.
+    pub id: String,
+    /// Call-ID.
+    pub call_id: String,
+    /// Where it lives.
+    pub resource: ResourceId,
+    /// `trying`, `ringing`, `answered`.
+    pub state: &'static str,
+    /// When its INVITE came in.
+    pub since: Time,
+}
