@@ -9,7 +9,7 @@ use crate::source::{File, files, is_word, lines_with, text};
 const EDGE: &str = "config";
 
 /// Folders whose inner files may use the plain words of their own `mod.rs`, which uses them in turn.
-const SHARED_WORDS: &[&str] = &["node", "proxy"];
+const SHARED_WORDS: &[&str] = &["proxy"];
 
 /// What the core must not know: clocks, sockets, threads, locks, the environment, files, terminals, unseeded hashing.
 const BANNED_IN_CORE: &[&str] = &[

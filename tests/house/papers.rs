@@ -172,7 +172,8 @@ fn every_metric_in_the_papers_is_exported() {
         for word in ticks(&paper.text) {
             let name = word.split('{').next().unwrap();
             let metric = name.starts_with("tandem_") || name.starts_with("rm") && name.len() > 6 && name.is_ascii();
-            if metric && !name.contains(' ') && !name.ends_with(['_', '*']) && !source.contains(&format!("\"{name}\"")) {
+            if metric && !name.contains(' ') && !name.ends_with(['_', '*']) && !source.contains(&format!("\"{name}\""))
+            {
                 findings.push(format!("{}: {name}", paper.path));
             }
         }
