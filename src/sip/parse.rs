@@ -135,8 +135,10 @@ impl Index {
             return Err(Malformed::NoEmptyLine);
         };
         let end = at + offset;
-        if !bytes[end..].starts_with(b"\r\n") {
-            return Err(Malformed::ControlCharacter);
+        match bytes[end..] {
+            [b'\r', b'\n', ..] => {}
+            [b'\r'] => return Err(Malformed::NoEmptyLine),
+            _ => return Err(Malformed::ControlCharacter),
         }
         self.begin(at, start::Places::read(&bytes[..end], at)?, end);
         Ok(end + 2)

@@ -122,7 +122,8 @@ impl Places {
     fn status(text: &[u8], at: usize) -> Result<Places, Malformed> {
         let version = at + 7;
         if !text[at..].starts_with(b"SIP/2.0") {
-            return Err(if is_version(&text[at..]) { Malformed::Version } else { Malformed::StartLine });
+            let word = text[at..].split(|&octet| octet == b' ').next().unwrap_or_default();
+            return Err(if is_version(word) { Malformed::Version } else { Malformed::StartLine });
         }
         // The space behind the code is mandatory, but some leave it out together with the phrase.
         let (code, phrase) = match &text[version..] {

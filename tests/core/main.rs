@@ -2,11 +2,13 @@
 
 #[cfg(feature = "runtime")]
 mod config;
+mod answers;
 mod calls;
 mod crashers;
 mod corpus;
 mod framing;
 mod parse;
+mod property;
 mod sha256;
 mod validation;
 mod world;
