@@ -108,7 +108,45 @@ fn split(name: &[u8]) -> Option<(&str, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+    use crate::base::{ListenerId, Transport};
+
+    /// What became of a message: sent to an address, or not delivered.
+    struct Ear(Mutex<mpsc::Sender<(Option<SocketAddr>, Vec<u8>)>>);
+
+    impl Inlet for Ear {
+        fn input(&self, input: Input<'_>) {
+            let Input::Undelivered(received) = input else { panic!("{input:?}") };
+            self.0.lock().send((None, received.bytes.to_vec())).unwrap();
+        }
+
+        fn deliver(&self, flow: Flow, bytes: &[u8]) {
+            self.0.lock().send((Some(flow.remote), bytes.to_vec())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_message_waits_for_its_name_or_comes_back() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (ear, told) = mpsc::channel();
+        let ear: Arc<dyn Inlet> = Arc::new(Ear(Mutex::new(ear)));
+        let stats = Arc::new(IoStats::default());
+        let resolver = Arc::new(Resolver::new(runtime.handle().clone(), Arc::clone(&stats), Arc::downgrade(&ear)));
+        let local: SocketAddr = "127.0.0.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local, remote: local, conn: None };
+        assert_eq!(resolver.known(b"localhost:5070", local.ip()), None);
+        resolver.submit(flow, b"localhost:5070", b"found").unwrap();
+        let addr: SocketAddr = "127.0.0.1:5070".parse().unwrap();
+        assert_eq!(told.recv().unwrap(), (Some(addr), b"found".to_vec()));
+        assert_eq!(resolver.known(b"localhost:5070", local.ip()), Some(addr));
+        assert_eq!(resolver.known(b"localhost:5070", "::1".parse().unwrap()), None, "of the other family");
+        resolver.submit(flow, b"no-such-host.invalid", b"lost").unwrap();
+        assert_eq!(told.recv().unwrap(), (None, b"lost".to_vec()));
+        assert_eq!(resolver.submit(flow, b"host:port", b"never").unwrap_err(), NotTaken);
+        assert_eq!((stats.names_resolved.get(), stats.names_failed.get()), (1, 2));
+    }
 
     #[test]
     fn a_name_has_port_5060_unless_it_says_otherwise() {

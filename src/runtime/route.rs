@@ -67,27 +67,38 @@ pub fn groups(groups: &[Group], listeners: &[Listen]) -> Result<balance::Config,
 }
 
 fn resource(resource: &Resource, listeners: &[Listen]) -> Result<ResourceConfig, RouteError> {
-    let route = || {
-        let remote = first_address(&resource.host, resource.port).map_err(Cause::Unresolved)?;
-        let flow = flow(resource.transport, remote, listeners)?;
-        let stream = match resource.transport {
-            Transport::Tcp => Some(flow),
-            Transport::Udp if resource.also_tcp => Some(self::flow(Transport::Tcp, remote, listeners)?),
-            Transport::Udp => None,
-        };
-        Ok(Route { authority: remote.to_string().into_boxed_str(), flow, stream })
+    let route = route(resource, listeners).map_err(|cause| RouteError { aor: resource.aor.clone(), cause })?;
+    // A name that moved to another address is another server: the old one drains.
+    let id = match literal(&resource.host) {
+        Some(_) => balance::resource_id(&resource.canonical),
+        None => balance::resource_id(&format!("{} {}", resource.canonical, route.flow.remote)),
     };
     Ok(ResourceConfig {
-        id: balance::resource_id(&resource.canonical),
+        id,
         aor: resource.aor.clone(),
-        route: route().map_err(|cause| RouteError { aor: resource.aor.clone(), cause })?,
+        route,
         aliases: resource.aliases.clone(),
         port_capacity: resource.port_capacity,
     })
 }
 
+fn route(resource: &Resource, listeners: &[Listen]) -> Result<Route, Cause> {
+    let remote = first_address(&resource.host, resource.port).map_err(Cause::Unresolved)?;
+    let flow = flow(resource.transport, remote, listeners)?;
+    let stream = match resource.transport {
+        Transport::Tcp => Some(flow),
+        Transport::Udp if resource.also_tcp => Some(self::flow(Transport::Tcp, remote, listeners)?),
+        Transport::Udp => None,
+    };
+    Ok(Route { authority: remote.to_string().into_boxed_str(), flow, stream })
+}
+
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
 fn first_address(host: &str, port: u16) -> io::Result<SocketAddr> {
-    if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+    if let Some(ip) = literal(host) {
         return Ok(SocketAddr::new(ip, port));
     }
     let none = || io::Error::new(io::ErrorKind::NotFound, "no A or AAAA record");
@@ -157,6 +168,16 @@ mod tests {
         let route = resource(&written("127.0.3.1", Transport::Udp, false), &listeners).unwrap().route;
         assert_eq!(route.flow.local, listeners[0].addr);
         assert_eq!(route.stream, None);
+    }
+
+    #[test]
+    fn the_address_of_a_name_is_part_of_its_id() {
+        let listeners = [listen("udp:0.0.0.0:5060"), listen("udp:[::]:5060")];
+        let of = |host: &str| resource(&written(host, Transport::Udp, false), &listeners).unwrap();
+        let named = of("localhost");
+        let text = format!("sip:localhost:5070;transport=udp {}", named.route.flow.remote);
+        assert_eq!(named.id, balance::resource_id(&text));
+        assert_eq!(of("127.0.0.1").id, balance::resource_id("sip:127.0.0.1:5070;transport=udp"));
     }
 
     #[test]
