@@ -263,8 +263,12 @@ impl Proxy {
             return;
         }
         let Some(upstream) = self.reply_flow(request, source) else { return };
-        if io.send(upstream, |bytes| self.write_reject(request, source, &reject, bytes)) {
-            self.stats.responses_generated += 1;
+        if !io.send(upstream, |bytes| self.write_reject(request, source, &reject, bytes)) {
+            return;
+        }
+        self.stats.responses_generated += 1;
+        if let (Method::Invite, None, Some(status)) = (request.method(), request.to_tag(), reject.status()) {
+            self.stats.invite_final(status);
         }
     }
 
