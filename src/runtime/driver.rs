@@ -307,6 +307,9 @@ impl Driver {
         };
         let packets: SmallVec<[Packet<'_>; SLOTS]> =
             transmits.iter().map(|t| socket.packet(&t.flow, sent.bytes(t))).collect();
+        for transmit in transmits {
+            tracing::trace!(from = %transmit.flow.local, to = %transmit.flow.remote, octets = transmit.bytes.len(), "datagram to send");
+        }
         let mut done = 0;
         let mut retried = false;
         while done < length {

@@ -153,6 +153,7 @@ impl Receiver {
                 driver.count_overflow(id, dropped);
             }
             let flow = flow(listener, id, datagram.local, datagram.source);
+            tracing::trace!(from = %flow.remote, to = %flow.local, octets = datagram.bytes.len(), "datagram received");
             batch.push(Received { flow, bytes: datagram.bytes });
         }
         driver.stats.batches.count();
