@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::rig::call::{self, Call};
 use crate::rig::http;
 use crate::rig::mcp::{self, Mcp};
+use crate::rig::message::Message;
 use crate::rig::node::{Node, Setup};
 use crate::rig::poll::SOON;
 use crate::rig::tcp::Tcp;
@@ -31,11 +32,13 @@ const MOVED_ELSEWHERE: &[(&str, &str)] = &[
 #[test]
 fn every_registered_metric_moves() {
     let world = World::new("metrics");
-    let [good, busy] = [11, 12].map(|host| world.addr(host, 5060));
-    let _servers = [Mcp::answering(good), Mcp::refusing(busy, 503)];
-    let closed = world.addr(13, 5060);
+    let [good, busy, closed, mute] = [11, 12, 13, 14].map(|host| world.addr(host, 5060));
+    let _servers = [Mcp::start(good, Box::new(move |m, _| obliging(m, good))), Mcp::refusing(busy, 503)];
+    // Streams to it can be opened, and that is all.
+    let _accepts = std::net::TcpListener::bind(mute).expect("a free address");
     let probed = "monitor-method = \"option\"\nmonitor-interval = \"200ms\"\nmonitor-timeout = \"200ms\"";
     let setup = Setup::new(&world).proxy("sip.timer.t1 = \"50ms\"").group("MCP", probed, &[good, busy, closed], "50");
+    let setup = setup.resource(&format!("sip:{mute};transport=tcp"), "port-capacity = 1");
     let mut node = setup.clone().start(&world);
     let udp = Udp::bind(world.addr(100, 5060));
     let moved = RefCell::new(BTreeSet::new());
@@ -47,10 +50,13 @@ fn every_registered_metric_moves() {
     for _ in 0..8 {
         answered(&udp, node.sip);
     }
-    ringing_and_cancelled(&udp, node.sip);
+    let ringing = ringing(&udp, node.sip);
     look(&node);
+    cancelled(&udp, node.sip, &ringing);
+    by_name(&udp, node.sip);
     oddities(&udp, node.sip);
-    streams(&world, node.sip);
+    let _open = streams(&world, node.sip);
+    look(&node);
     node.until("the closed port seen as down", |m| m.health(closed, "down"));
     node.reload_text("[");
     node.until("a refused reload", |m| m.labelled("tandem_reloads_total", "refused") == 1.0);
@@ -114,11 +120,42 @@ fn answered(udp: &Udp, node: SocketAddr) {
     }
 }
 
-fn ringing_and_cancelled(udp: &Udp, node: SocketAddr) {
+/// Answers as it is asked to: `X-Ring` only rings, `X-Name` answers from a name.
+fn obliging(message: &Message, at: SocketAddr) -> Vec<(Duration, String)> {
+    let asked = |header: &str| message.asks("INVITE") && !message.all(header).is_empty();
+    if asked("x-ring") {
+        return vec![mcp::now(mcp::reply(message, at, 180))];
+    }
+    if message.asks("CANCEL") {
+        let refusal = mcp::reply(message, at, 487).replace("CANCEL", "INVITE");
+        return vec![mcp::now(mcp::reply(message, at, 200)), mcp::now(refusal)];
+    }
+    let named = asked("x-name");
+    let say = |text: String| if named { text.replace(&format!("ms@{at}"), "ms@localhost:5060") } else { text };
+    mcp::answer(message, at).into_iter().map(|(delay, text)| (delay, say(text))).collect()
+}
+
+fn ringing(udp: &Udp, node: SocketAddr) -> Call {
     let call = Call::new(udp.at, node);
-    udp.send(node, call.invite());
+    udp.send(node, call.invite_with("X-Ring: yes\r\n", ""));
+    udp.expect("180", |m| m.call_id() == call.id && m.answers(180, "INVITE"));
+    call
+}
+
+fn cancelled(udp: &Udp, node: SocketAddr, call: &Call) {
     udp.send(node, call.cancel());
     udp.expect("200 to CANCEL", |m| m.call_id() == call.id && m.answers(200, "CANCEL"));
+    let refusal = udp.expect("487", |m| m.call_id() == call.id && m.answers(487, "INVITE"));
+    udp.send(node, call.ack_refusal(&refusal));
+}
+
+/// A call whose next hop is a name.
+fn by_name(udp: &Udp, node: SocketAddr) {
+    let mut call = Call::new(udp.at, node);
+    udp.send(node, call.invite_with("X-Name: yes\r\n", ""));
+    let answer = udp.expect("200", |m| m.call_id() == call.id && m.answers(200, "INVITE"));
+    call.established(&answer);
+    udp.send(node, call.ack());
 }
 
 /// What is refused, dropped or answered by the node itself.
@@ -139,18 +176,20 @@ fn oddities(udp: &Udp, node: SocketAddr) {
         stray.next("BYE").replace(">\r\nCall-ID", ">;tag=x\r\nCall-ID").replace("From: ", &format!("{forged}From: "));
     udp.send(node, bye);
     udp.expect("403", |m| m.answers(403, "BYE"));
-    let request = crate::rig::message::Message::read(call().invite().as_bytes()).expect("a sound INVITE");
+    let request = Message::read(call().invite().as_bytes()).expect("a sound INVITE");
     let via = format!("Via: SIP/2.0/UDP {node};branch=z9hG4bKforged\r\nVia: ");
     udp.send(node, mcp::reply(&request, udp.at, 200).replacen("Via: ", &via, 1));
     udp.send(node, call::options(udp.at, node, 1));
     udp.answer(200, "OPTIONS");
 }
 
-fn streams(world: &World, node: SocketAddr) {
+/// Requests and noise over streams; one stays open.
+fn streams(world: &World, node: SocketAddr) -> Tcp {
     let mut tcp = Tcp::connect(world.ip(101).into(), node);
     tcp.send(call::options(tcp.local(), node, 2).replace("UDP", "TCP"));
     tcp.expect("200", |m| m.answers(200, "OPTIONS"));
     let mut garbage = Tcp::connect(world.ip(101).into(), node);
     garbage.send("GET / HTTP/1.1\r\n\r\n");
     assert!(garbage.closes_within(SOON));
+    tcp
 }
