@@ -12,8 +12,8 @@ use crate::sip::reply::stamp_source;
 use crate::sip::{Edits, Index, Message, Name};
 use crate::transaction::branch::Branch;
 
-use super::View;
 use super::route_token::{LETTERS, PARAM, RouteToken, Side};
+use super::view::{View, own_identity};
 
 /// All that a forwarded request depends on besides the request itself.
 #[derive(Clone, Debug)]
@@ -149,7 +149,7 @@ pub(super) fn own_record_route<'a>(response: &Message<'a>, view: &View) -> Optio
     for value in response.record_routes() {
         let Some(uri) = value.and_then(|v| v.parsed()) else { continue };
         let Some(text) = uri.param(PARAM.as_bytes()) else { continue };
-        let Some(identity) = super::validate::own_identity(&view.identities, &uri) else { continue };
+        let Some(identity) = own_identity(&view.identities, &uri) else { continue };
         let sealed_for = view.identities.get(identity).text();
         let Some(token) = RouteToken::open(&view.keys, response.call_id(), sealed_for, text) else { continue };
         match found {

@@ -21,7 +21,8 @@ use super::initial::trying;
 use super::own::sendable;
 use super::reject::Reject;
 use super::route_token::{RouteToken, Side};
-use super::validate::{Place, Token, own_identity};
+use super::validate::{Place, Token};
+use super::view::own_identity;
 use super::{Io, Proxy};
 
 /// Where a request goes by its own route set.

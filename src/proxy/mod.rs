@@ -4,10 +4,13 @@
 pub mod reject;
 pub mod stats;
 pub mod route_token;
-pub mod validate;
+mod view;
+mod io;
 pub mod forward;
-pub mod target_set;
 pub mod context;
+pub mod target_set;
+mod state;
+pub mod validate;
 pub mod own;
 pub mod initial;
 pub mod in_dialog;
@@ -19,107 +22,20 @@ pub mod response_context;
 pub mod timers;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use slab::Slab;
-
-use crate::balance::{Desk, Outcome};
-use crate::base::{Epoch, Flow, LegId, NodeId, ResourceId, Time};
-use crate::identity::Identities;
-use crate::out::Out;
+use crate::balance::Outcome;
+use crate::base::{Flow, LegId, ResourceId, Time};
 use crate::session::Legs;
-use crate::session::change::Change;
-use crate::sip::{Edits, Index, Message, Method};
-use crate::token::Keys;
+use crate::sip::{Index, Message, Method};
 use crate::transaction::Transactions;
-use crate::transaction::kept::Pool;
-use crate::transaction::timer::{Queue, Timing};
+use crate::transaction::timer::Timing;
 
 use context::Context;
 use reject::Reject;
-use stats::Stats;
-use timers::Coarse;
 
-/// How calls are handled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// T1, default 500 ms (RFC 3261 §17.1.1.1).
-    pub t1: Duration,
-    /// T2, default 4 s.
-    pub t2: Duration,
-    /// T4, default 5 s.
-    pub t4: Duration,
-    /// Timer C, default 181 s: more than three minutes (RFC 3261 §16.6 item 11).
-    pub timer_c: Duration,
-    /// A leg without any message for this long is ended: default 2 h.
-    pub inactivity: Duration,
-    /// `Server` header value of responses of our own; empty: none.
-    pub server: String,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            t1: Duration::from_millis(500),
-            t2: Duration::from_secs(4),
-            t4: Duration::from_secs(5),
-            timer_c: Duration::from_secs(181),
-            inactivity: Duration::from_secs(7_200),
-            server: String::from("Tandem"),
-        }
-    }
-}
-
-/// What the hub tells the shards; immutable, replaced as a whole.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// Whether new calls are taken.
-    pub serving: bool,
-    /// This node.
-    pub node: NodeId,
-    /// The present epoch.
-    pub epoch: Epoch,
-    /// Our addresses.
-    pub identities: Identities,
-    /// Keys of branches and tokens.
-    pub keys: Keys,
-    /// How calls are handled.
-    pub config: Config,
-    /// When this node began to serve in its epoch.
-    pub since: Time,
-}
-
-/// Decides when a message leaves whose record somebody else must have first.
-pub trait Gate {
-    /// `out.transmits[from..]` depend on `change`. An open gate lets them go at once.
-    fn record(&mut self, now: Time, change: &Change<'_>, out: &mut Out, from: usize);
-}
-
-/// What one call into the proxy may use of the world.
-pub struct Io<'a> {
-    /// The time of this batch.
-    pub now: Time,
-    /// Where outputs go.
-    pub out: &'a mut Out,
-    /// The farm.
-    pub desk: &'a dyn Desk,
-    /// Holds recorded sends.
-    pub gate: &'a mut dyn Gate,
-}
-
-impl Io<'_> {
-    /// Sends what `write` appends to the arena.
-    pub fn send(&mut self, flow: Flow, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
-        self.out.send(flow, write)
-    }
-
-    /// What `transmit` puts out leaves only when `change` is safe.
-    pub fn send_recorded(&mut self, change: &Change<'_>, transmit: impl FnOnce(&mut Self)) {
-        let from = self.out.transmits.len();
-        transmit(self);
-        self.gate.record(self.now, change, self.out, from);
-    }
-}
+pub use io::{Gate, Io};
+pub use state::Proxy;
+pub use view::{Config, View};
 
 /// One call as an operator sees it.
 #[derive(Clone, Copy, Debug)]
@@ -136,55 +52,7 @@ pub struct Call<'a> {
     pub since: Time,
 }
 
-/// All that happens per call, for the calls of one shard.
-pub struct Proxy {
-    view: Arc<View>,
-    transactions: Transactions,
-    contexts: Slab<Context>,
-    legs: Legs,
-    pool: Pool,
-    coarse: Queue<Coarse>,
-    scratch: Option<Box<Scratch>>,
-    /// Index of a kept request that is written again.
-    spare: Option<Box<Index>>,
-    /// Index of a held response.
-    spare_response: Option<Box<Index>>,
-    serial: u32,
-    seed: u64,
-    /// Plain counters since the start.
-    pub stats: Stats,
-}
-
-/// Reused by every message, so that none allocates.
-#[derive(Default)]
-struct Scratch {
-    edits: Edits,
-    /// Index of a message that was just written.
-    written: Index,
-    /// A message that is only written to derive another one from it.
-    octets: Vec<u8>,
-}
-
 impl Proxy {
-    /// A shard with room for `transactions` and `legs`.
-    pub fn new(view: Arc<View>, transactions: usize, legs: usize, seed: u64) -> Self {
-        let timing = Timing { t1: view.config.t1, t2: view.config.t2, t4: view.config.t4 };
-        Self {
-            view,
-            transactions: Transactions::new(timing, transactions, seed),
-            contexts: Slab::with_capacity(transactions),
-            legs: Legs::new(legs, seed),
-            pool: Pool::default(),
-            coarse: Queue::with_capacity(transactions),
-            scratch: None,
-            spare: None,
-            spare_response: None,
-            serial: 0,
-            seed,
-            stats: Stats::default(),
-        }
-    }
-
     /// A new view; calls go on.
     pub fn set_view(&mut self, view: Arc<View>) {
         self.transactions.timing = Timing { t1: view.config.t1, t2: view.config.t2, t4: view.config.t4 };

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::base::{Flow, Host, Transport};
 use crate::sip::reply::{Reply, reason_phrase};
-use crate::sip::{Message, Via};
+use crate::sip::{Message, Method, Via};
 
 use super::reject::{ALLOW, Reject};
 use super::{Io, Proxy};
@@ -35,6 +35,52 @@ impl Proxy {
         });
         self.stats.responses_generated += 1;
         Ok(())
+    }
+
+    /// Writes a response of our own into `bytes`.
+    pub(super) fn write_reject(
+        &self,
+        request: &Message<'_>,
+        source: Flow,
+        reject: &Reject,
+        bytes: &mut Vec<u8>,
+    ) -> bool {
+        let Some(status) = reject.status() else { return false };
+        let mut extra = reject.extra();
+        if !self.view.config.server.is_empty() {
+            extra.push(("Server", self.view.config.server.as_bytes()));
+        }
+        let tag = self.own_tag(request);
+        let reply = Reply { status, reason: reason_phrase(status), to_tag: Some(&tag), extra: &extra };
+        reply.write(request, source.remote, bytes);
+        true
+    }
+
+    /// A refusal that follows from the message alone needs no transaction (§16.11): a retransmission gets the same.
+    pub(super) fn answer_statelessly(&mut self, io: &mut Io<'_>, request: &Message<'_>, source: Flow, reject: Reject) {
+        if request.method() == Method::Ack {
+            return;
+        }
+        let Some(upstream) = self.reply_flow(request, source) else { return };
+        if !io.send(upstream, |bytes| self.write_reject(request, source, &reject, bytes)) {
+            return;
+        }
+        self.stats.responses_generated += 1;
+        if let (Method::Invite, None, Some(status)) = (request.method(), request.to_tag(), reject.status()) {
+            self.stats.invite_final(status);
+        }
+    }
+
+    /// A To tag of our own: the same for every retransmission of a request.
+    pub(super) fn own_tag(&self, request: &Message<'_>) -> [u8; 16] {
+        let branch = request.via().branch.unwrap_or_default();
+        let seed = crate::base::table_hash(self.seed, request.call_id());
+        let hash = crate::base::table_hash(seed, branch) ^ u64::from(request.cseq().number).rotate_left(32);
+        let mut tag = [0; 16];
+        for (n, digit) in tag.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(hash >> (60 - 4 * n)) as usize & 15];
+        }
+        tag
     }
 
     /// Where the responses to a request go: §18.2.2 and RFC 3581 §4. `None` when nothing may be sent there.

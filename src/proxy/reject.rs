@@ -3,11 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::balance::Refusal;
-use crate::base::Flow;
-use crate::sip::reply::{Reply, reason_phrase};
-use crate::sip::{Malformed, Message, Method};
-
-use super::{Io, Proxy};
+use crate::sip::{Malformed, Method};
 
 /// What `Allow` says.
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, SUBSCRIBE, NOTIFY, MESSAGE";
@@ -209,7 +205,7 @@ impl Reject {
     }
 
     /// The header fields that explain it.
-    fn extra(&self) -> SmallVec<[(&'static str, &[u8]); 2]> {
+    pub(super) fn extra(&self) -> SmallVec<[(&'static str, &[u8]); 2]> {
         match self {
             Reject::Extension(tags) => smallvec::smallvec![("Unsupported", tags.as_slice())],
             Reject::NotAllowed | Reject::NotImplemented => smallvec::smallvec![("Allow", ALLOW.as_bytes())],
@@ -234,53 +230,5 @@ pub fn malformed_status(malformed: Malformed) -> u16 {
         Malformed::TooLarge | Malformed::TooManyHeaders | Malformed::TooManyVias => 513,
         Malformed::UriTooLong => 414,
         _ => 400,
-    }
-}
-
-impl Proxy {
-    /// Writes a response of our own into `bytes`.
-    pub(super) fn write_reject(
-        &self,
-        request: &Message<'_>,
-        source: Flow,
-        reject: &Reject,
-        bytes: &mut Vec<u8>,
-    ) -> bool {
-        let Some(status) = reject.status() else { return false };
-        let mut extra = reject.extra();
-        if !self.view.config.server.is_empty() {
-            extra.push(("Server", self.view.config.server.as_bytes()));
-        }
-        let tag = self.own_tag(request);
-        let reply = Reply { status, reason: reason_phrase(status), to_tag: Some(&tag), extra: &extra };
-        reply.write(request, source.remote, bytes);
-        true
-    }
-
-    /// A refusal that follows from the message alone needs no transaction (§16.11): a retransmission gets the same.
-    pub(super) fn answer_statelessly(&mut self, io: &mut Io<'_>, request: &Message<'_>, source: Flow, reject: Reject) {
-        if request.method() == Method::Ack {
-            return;
-        }
-        let Some(upstream) = self.reply_flow(request, source) else { return };
-        if !io.send(upstream, |bytes| self.write_reject(request, source, &reject, bytes)) {
-            return;
-        }
-        self.stats.responses_generated += 1;
-        if let (Method::Invite, None, Some(status)) = (request.method(), request.to_tag(), reject.status()) {
-            self.stats.invite_final(status);
-        }
-    }
-
-    /// A To tag of our own: the same for every retransmission of a request.
-    pub(super) fn own_tag(&self, request: &Message<'_>) -> [u8; 16] {
-        let branch = request.via().branch.unwrap_or_default();
-        let seed = crate::base::table_hash(self.seed, request.call_id());
-        let hash = crate::base::table_hash(seed, branch) ^ u64::from(request.cseq().number).rotate_left(32);
-        let mut tag = [0; 16];
-        for (n, digit) in tag.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(hash >> (60 - 4 * n)) as usize & 15];
-        }
-        tag
     }
 }

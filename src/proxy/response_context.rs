@@ -14,7 +14,7 @@ use crate::transaction::invite_client::Verdict;
 use super::context::{AttemptState, Cancel, Effect, Role};
 use super::forward::{FollowUp, write_follow_up};
 use super::in_dialog::session_end;
-use super::validate::own_identity;
+use super::view::own_identity;
 use super::{Io, Proxy};
 
 impl Proxy {

@@ -11,19 +11,11 @@ use crate::transaction::{ClientMachine, Due};
 
 use super::context::{AttemptState, Role};
 use super::initial::NOBODY;
+use super::state::Coarse;
 use super::{Io, Proxy};
 
 /// When a leg is first looked at after its answer.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
-
-/// A coarse deadline: of a response context or of a leg.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Coarse {
-    /// Slot and serial of a context.
-    Context(u32, u32),
-    /// A leg.
-    Leg(LegId),
-}
 
 impl Proxy {
     /// Everything that is due.

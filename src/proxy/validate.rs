@@ -3,13 +3,14 @@
 use smallvec::SmallVec;
 
 use crate::base::{Host, limits, table_hash};
-use crate::identity::{Identities, IdentityId};
+use crate::identity::IdentityId;
 use crate::sip::{Message, Method, Name, Scheme, Uri};
 use crate::transaction::branch::peek_attempt;
 
 use super::Proxy;
 use super::reject::Reject;
 use super::route_token::{PARAM, RouteToken};
+use super::view::own_identity;
 
 /// What §16.4 finds on top of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,14 +35,6 @@ pub enum Token {
     Forged,
     /// Ours.
     Good(RouteToken),
-}
-
-/// The identity of ours that a URI names.
-pub(super) fn own_identity(identities: &Identities, uri: &Uri<'_>) -> Option<IdentityId> {
-    match uri.host {
-        Host::Ip(ip) => identities.recognise(uri.transport(), ip, uri.port_or_default()),
-        Host::Name(_) => None,
-    }
 }
 
 /// Whether a request stays within our limits with what a proxy adds.

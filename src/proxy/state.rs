@@ -1,0 +1,75 @@
+//! What one shard holds: all that happens per call is about these tables.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::base::LegId;
+use crate::session::Legs;
+use crate::sip::{Edits, Index};
+use crate::transaction::Transactions;
+use crate::transaction::kept::Pool;
+use crate::transaction::timer::{Queue, Timing};
+
+use super::context::Context;
+use super::stats::Stats;
+use super::view::View;
+
+/// All that happens per call, for the calls of one shard.
+pub struct Proxy {
+    pub(super) view: Arc<View>,
+    pub(super) transactions: Transactions,
+    pub(super) contexts: Slab<Context>,
+    pub(super) legs: Legs,
+    pub(super) pool: Pool,
+    pub(super) coarse: Queue<Coarse>,
+    pub(super) scratch: Option<Box<Scratch>>,
+    /// Index of a kept request that is written again.
+    pub(super) spare: Option<Box<Index>>,
+    /// Index of a held response.
+    pub(super) spare_response: Option<Box<Index>>,
+    pub(super) serial: u32,
+    pub(super) seed: u64,
+    /// Plain counters since the start.
+    pub stats: Stats,
+}
+
+/// Reused by every message, so that none allocates.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) edits: Edits,
+    /// Index of a message that was just written.
+    pub(super) written: Index,
+    /// A message that is only written to derive another one from it.
+    pub(super) octets: Vec<u8>,
+}
+
+/// A coarse deadline: of a response context or of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Coarse {
+    /// Slot and serial of a context.
+    Context(u32, u32),
+    /// A leg.
+    Leg(LegId),
+}
+
+impl Proxy {
+    /// A shard with room for `transactions` and `legs`.
+    pub fn new(view: Arc<View>, transactions: usize, legs: usize, seed: u64) -> Self {
+        let timing = Timing { t1: view.config.t1, t2: view.config.t2, t4: view.config.t4 };
+        Self {
+            view,
+            transactions: Transactions::new(timing, transactions, seed),
+            contexts: Slab::with_capacity(transactions),
+            legs: Legs::new(legs, seed),
+            pool: Pool::default(),
+            coarse: Queue::with_capacity(transactions),
+            scratch: None,
+            spare: None,
+            spare_response: None,
+            serial: 0,
+            seed,
+            stats: Stats::default(),
+        }
+    }
+}
