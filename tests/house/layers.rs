@@ -8,9 +8,6 @@ use crate::source::{File, files, is_word, lines_with, text};
 /// The first top-level module that is not core.
 const EDGE: &str = "config";
 
-/// Folders whose inner files may use the plain words of their own `mod.rs`, which uses them in turn.
-const SHARED_WORDS: &[&str] = &["proxy"];
-
 /// What the core must not know: clocks, sockets, threads, locks, the environment, files, terminals, unseeded hashing.
 const BANNED_IN_CORE: &[&str] = &[
     "Instant",
@@ -153,7 +150,7 @@ fn breach(own: &[String], path: &[String], levels: &BTreeMap<Vec<String>, Level>
         return match level.children.iter().position(|c| c == wanted) {
             Some(theirs) if theirs < mine => None,
             Some(_) => Some(format!("`{}` stands below `{}`", wanted, own[depth])),
-            None if depth == 0 || SHARED_WORDS.contains(&own[..depth].join("/").as_str()) => None,
+            None if depth == 0 => None,
             None => Some(format!("`{}` belongs to the folder's own mod.rs, which stands below", path.join("::"))),
         };
     }
