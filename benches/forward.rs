@@ -44,7 +44,7 @@ impl Bench {
 
     fn call(&mut self, n: u32) {
         let caller = world::udp(world::CALLER);
-        let placed = self.receive(caller, &world::invite(n)).remove(0);
+        let placed = self.receive(caller, &world::invite(n)).remove(1);
         let to = placed.to();
         let mcp = world::udp(&to);
         let contact = format!("Contact: <sip:mcp@{to}>\r\n");

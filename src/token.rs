@@ -162,14 +162,28 @@ fn sextet(letter: u8) -> Option<u8> {
 }
 
 fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> blake3::Hash {
-    // Short inputs, the usual case, are gathered once: one call costs less than one update per part.
-    let mut gathered = smallvec::SmallVec::<[u8; 512]>::new();
-    for part in parts {
-        gathered.extend_from_slice(&(part.len() as u32).to_le_bytes());
-        gathered.extend_from_slice(part);
+    let octets: usize = parts.iter().map(|part| 4 + part.len()).sum();
+    if octets > GATHERED {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        for part in parts {
+            hasher.update(&(part.len() as u32).to_le_bytes()).update(part);
+        }
+        return hasher.finalize();
     }
-    blake3::keyed_hash(key, &gathered)
+    // Short inputs, the usual case, are gathered first: one call costs less than two updates per part.
+    let mut gathered = [0; GATHERED];
+    let mut rest = &mut gathered[..];
+    for part in parts {
+        let (head, tail) = rest.split_at_mut(4 + part.len());
+        head[..4].copy_from_slice(&(part.len() as u32).to_le_bytes());
+        head[4..].copy_from_slice(part);
+        rest = tail;
+    }
+    blake3::keyed_hash(key, &gathered[..octets])
 }
+
+/// Octets that are hashed in one call.
+const GATHERED: usize = 320;
 
 fn first64(hash: &blake3::Hash) -> u64 {
     let (words, _) = hash.as_bytes().as_chunks::<8>();
@@ -201,6 +215,17 @@ mod tests {
         let mac = |parts: &[&[u8]]| keys.mac(Purpose::Branch, keys.id(), parts).unwrap();
         assert_ne!(mac(&[b"ab", b"c"]), mac(&[b"a", b"bc"]));
         assert_ne!(mac(&[b"ab"]), keys.mac(Purpose::Route, keys.id(), &[b"ab"]).unwrap());
+    }
+
+    #[test]
+    fn long_parts_are_framed_like_short_ones() {
+        let long = [b'x'; 400];
+        let mut hasher = blake3::Hasher::new_keyed(&[7; 32]);
+        hasher.update(&400u32.to_le_bytes()).update(&long);
+        assert_eq!(keyed(&[7; 32], &[&long]), hasher.finalize());
+        hasher.reset();
+        hasher.update(&2u32.to_le_bytes()).update(b"ab").update(&0u32.to_le_bytes());
+        assert_eq!(keyed(&[7; 32], &[b"ab", b""]), hasher.finalize());
     }
 
     #[test]

@@ -215,17 +215,26 @@ pub(super) fn parse_ip(text: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// Four decimal numbers without leading zeros, in one pass: every Via and URI of every message has one.
 fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0u8; 4];
-    let mut parts = text.split(|&octet| octet == b'.');
-    for octet in &mut octets {
-        let part = parts.next()?;
-        if part.len() > 3 || (part.len() > 1 && part[0] == b'0') {
-            return None;
-        }
-        *octet = super::scan::number(part, 255)? as u8;
+    if text.len() > 15 || !text.first()?.is_ascii_digit() {
+        return None;
     }
-    parts.next().is_none().then_some(Ipv4Addr::from(octets))
+    let (mut address, mut dots, mut octet, mut digits) = (0u32, 0, 0u32, 0);
+    for &letter in text {
+        match letter {
+            b'0'..=b'9' if digits == 0 || octet != 0 => {
+                octet = octet * 10 + u32::from(letter - b'0');
+                digits += 1;
+            }
+            b'.' if digits != 0 && octet <= 255 => {
+                address = address << 8 | octet;
+                (dots, octet, digits) = (dots + 1, 0, 0);
+            }
+            _ => return None,
+        }
+    }
+    (dots == 3 && digits != 0 && octet <= 255).then(|| Ipv4Addr::from(address << 8 | octet))
 }
 
 fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
@@ -269,5 +278,35 @@ fn hex(digit: u8) -> u8 {
     match digit {
         b'0'..=b'9' => digit - b'0',
         _ => (digit | 0x20) - b'a' + 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_literal_has_four_numbers_without_leading_zeros() {
+        for text in ["0.0.0.0", "255.255.255.255", "192.0.2.1", "10.0.0.10"] {
+            assert_eq!(ipv4(text.as_bytes()), text.parse().ok(), "{text}");
+        }
+        for text in [
+            "",
+            ".",
+            "1.2.3",
+            "1.2.3.",
+            "1.2.3.4.",
+            "1.2.3.4.5",
+            "1..2.3",
+            "256.1.1.1",
+            "1.2.3.256",
+            "01.2.3.4",
+            "1.2.3.00",
+            "1.2.3.4444",
+            "a.2.3.4",
+            "1.2.3.-4",
+        ] {
+            assert_eq!(ipv4(text.as_bytes()), None, "{text}");
+        }
     }
 }
