@@ -11,10 +11,25 @@ mod world;
 
 use std::ops::Range;
 
+use tandem::proxy::stats::Stats;
 use world::World;
 
 /// Seeds of one full run, over all tests.
 const SEEDS: u64 = 2_000;
+
+/// Counters of the node that move in any full run.
+const REACHED: &[&str] = &[
+    "retransmissions_absorbed",
+    "retransmissions_sent",
+    "transaction_timeouts",
+    "retries",
+    "first_response_timeouts",
+    "timer_c_expired",
+    "transport_errors",
+    "cancels",
+    "stray_dropped",
+    "calls_ended_inactive",
+];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -40,13 +55,19 @@ fn run(seed: u64, loud: bool) -> world::Summary {
 fn run_share(share: u64) {
     let seeds = number("TANDEM_SIM_SEEDS").unwrap_or(SEEDS);
     let range: Range<u64> = share * seeds / 4..(share + 1) * seeds / 4;
-    let (mut calls, mut completed) = (0, 0);
+    let (mut calls, mut completed, mut stats) = (0, 0, Stats::default());
     for seed in range.clone() {
         let summary = run(seed, false);
         calls += summary.calls;
         completed += summary.completed;
+        stats.add(&summary.stats);
     }
     println!("sim: seeds {range:?}: {calls} calls, {completed} completed, the others ended as the model allows");
+    println!("sim: {:?}", stats.named().collect::<Vec<_>>());
+    if range.end - range.start >= SEEDS / 4 {
+        let idle: Vec<_> = stats.named().filter(|(name, n)| REACHED.contains(name) && *n == 0).collect();
+        assert!(idle.is_empty(), "a world in which this never happens proves little: {idle:?}");
+    }
     assert!(completed > calls / 2, "most calls complete");
 }
 

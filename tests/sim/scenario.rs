@@ -190,8 +190,8 @@ fn plan(chance: &mut Chance) -> Plan {
         hold: chance.millis(1..12_000),
         steps: (0..count).map(|_| (chance.millis(1..4_000), *chance.pick(&steps))).collect(),
         cancel_after: Some(if chance.per_mille(200) { chance.millis(1..6_000) } else { PATIENCE }),
+        extra: String::from(*chance.pick(&["", "", "Supported: timer\r\nSession-Expires: 1800\r\n"])),
         hang_up_after: chance.per_mille(150).then(|| chance.millis(1..10_000)),
-        ..Plan::default()
     }
 }
 

@@ -10,6 +10,7 @@ use tandem::agent::script::{Outcome, Report};
 use tandem::base::{ConnId, Flow, ListenerId, Time, Transport, table_hash};
 use tandem::node::{Command, Input, Node, Received, Scratch, Single};
 use tandem::out::{Event, Out};
+use tandem::proxy::stats::Stats;
 
 use crate::check::Check;
 use crate::model::{History, Model};
@@ -48,12 +49,14 @@ pub struct World {
 }
 
 /// What one run says when it went well.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// A hash of every message with its time.
     pub trace: u64,
     pub calls: u64,
     pub completed: u64,
+    /// What the node counted.
+    pub stats: Stats,
 }
 
 /// Who acts next.
@@ -339,6 +342,7 @@ impl World {
     /// The end of the liveness phase: nothing is left of all this.
     fn end(&mut self, summary: &mut Summary) {
         summary.trace = self.trace;
+        self.counters(summary);
         let gauges = self.node.gauges();
         self.ensure(gauges.is_empty(), || format!("tables are not empty: {gauges:?}, {:?}", self.node.legs(5)));
         let open: usize = self.callers.iter().map(|caller| caller.open()).sum();
@@ -347,6 +351,19 @@ impl World {
         let violations = self.callers.iter().flat_map(|c| c.violations());
         let violations: Vec<_> = violations.chain(self.servers.iter().flat_map(|s| s.violations())).cloned().collect();
         self.ensure(violations.is_empty(), || violations.join("\n"));
+    }
+
+    /// The node's counters agree with what was seen, and none says that it is broken.
+    fn counters(&mut self, summary: &mut Summary) {
+        let stats = self.node.stats();
+        let broken = (stats.panics, stats.silent_shards, stats.calls.forged_tokens, stats.calls.unsendable);
+        self.ensure(broken == (0, 0, 0, 0), || format!("panics, silent shards, forged tokens, unsendable: {broken:?}"));
+        let calls = &stats.calls;
+        let ended = calls.calls_ended_bye + calls.calls_ended_session_expired + calls.calls_ended_inactive;
+        let counted = (calls.calls_answered as usize, ended as usize);
+        let seen = (self.answered, self.ended);
+        self.ensure(counted == seen, || format!("answered and ended: counted {counted:?}, seen {seen:?}"));
+        summary.stats = stats.calls;
     }
 
     fn ensure(&self, holds: bool, why: impl FnOnce() -> String) {
