@@ -17,7 +17,7 @@ impl Proxy {
         let relayed = self.stray_identity(response).is_some_and(|identity| {
             let sent_by = self.view.identities.get(identity).text();
             match recognise(&self.view.keys, sent_by, response) {
-                Some(Recognised::Pure) => self.relay(io, response, identity),
+                Some(Recognised::Pure) => self.stray_pure(io, response, from, identity),
                 Some(Recognised::Attempt(attempt)) => self.stray_attempt(io, response, from, identity, &attempt),
                 None => false,
             }
@@ -27,6 +27,20 @@ impl Proxy {
         } else {
             self.stats.stray_dropped += 1;
         }
+    }
+
+    /// A response to a request inside a dialog. Its sender may wait for it, unless we have answered ourselves: then only
+    /// another 2xx to INVITE may follow (§16.7 step 5), and a refusal is acknowledged and dropped.
+    fn stray_pure(&mut self, io: &mut Io<'_>, response: &Message<'_>, from: Flow, identity: IdentityId) -> bool {
+        let invite = response.cseq().method == Method::Invite;
+        let passes = invite && response.status().is_some_and(|status| status < 300);
+        if passes || !self.transactions.has_answered(response) {
+            return self.relay(io, response, identity);
+        }
+        if invite {
+            io.send(from, |bytes| write_bare_ack(response, bytes));
+        }
+        false
     }
 
     /// A response to an INVITE of an earlier run of this node: what may still become a call passes, a refusal is

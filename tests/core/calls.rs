@@ -383,6 +383,26 @@ fn in_dialog_requests_without_an_answer_are_never_told_408() {
 }
 
 #[test]
+fn a_late_refusal_of_a_re_invite_does_not_contradict_our_408() {
+    let mut world = World::new();
+    let (_, ok) = answered(&mut world, 1);
+    world.receive(CALLER, &from_caller(1, "ACK", 1, &ok));
+    let sent = world.receive(CALLER, &from_caller(1, "INVITE", 2, &ok));
+    let placed = sent[0].clone();
+    let timed_out = world.pass(Duration::from_secs(33));
+    assert_eq!(timed_out.iter().filter(|(_, s)| s.to() == CALLER).map(|(_, s)| s.status()).next(), Some(408));
+    let late = world.receive(MCPS[0], &placed.answer("481 Call/Transaction Does Not Exist", "mcp", ""));
+    let lines: Vec<_> = late.iter().map(|s| (s.to(), s.start_line().split(' ').next().unwrap())).collect();
+    assert_eq!(lines, [(MCPS[0].into(), "ACK")], "the caller has its final, the media server gets its ACK");
+    assert_eq!(late[0].branch(), placed.branch());
+    assert_eq!(world.stats().calls.stray_dropped, 1);
+    let late = world.receive(MCPS[0], &placed.answer("200 OK", "mcp", OK_CONTACT));
+    assert_eq!((late[0].status(), late[0].to()), (200, CALLER.into()), "a 2xx always passes");
+    world.receive(CALLER, &from_caller(1, "BYE", 3, &ok));
+    world.assert_empties();
+}
+
+#[test]
 fn a_bye_that_nobody_answers_frees_the_port() {
     let mut world = World::new();
     let (_, ok) = answered(&mut world, 1);
