@@ -28,7 +28,6 @@ const REACHED: &[&str] = &[
     "transport_errors",
     "cancels",
     "stray_dropped",
-    "calls_ended_inactive",
 ];
 
 fn number(name: &str) -> Option<u64> {

@@ -70,7 +70,9 @@ impl Model {
         if !known && !history.finals.contains(&status) {
             return Some(format!("no server said {status}; they said {:?}", history.finals));
         }
-        if !matches!(status, 408 | 480 | 500) {
+        // Nobody is tried any more once the caller has cancelled.
+        let cancelled = history.plan.cancel_after.is_some_and(|after| report.invited + after <= report.ended);
+        if cancelled || !matches!(status, 408 | 480 | 500) {
             return None;
         }
         let passed_over =

@@ -215,7 +215,13 @@ impl Demo {
         let held: u32 = self.running.node.resources().iter().map(|r| r.in_use).sum();
         self.screen.note("");
         say(&self.tally.summary());
-        say(&format!("ports held at the end: {held}\n"));
+        match held {
+            0 => say("ports held at the end: 0\n"),
+            // The server might have answered: its ports are given back 64·T1 after the CANCEL (RFC 3261 §9.1).
+            _ => say(&format!(
+                "ports held at the end: {held}, by INVITEs that died unanswered; back 32 s after their CANCEL\n"
+            )),
+        }
         for violation in
             self.stage.caller.violations().iter().chain(self.stage.servers.iter().flat_map(|s| s.violations()))
         {
