@@ -119,7 +119,7 @@ fn rsip_view(octets: &[u8]) -> usize {
     }
 }
 
-fn rsip_headers(message: &(impl HasHeaders + HeadersExt)) -> usize {
+fn rsip_headers(message: &impl HeadersExt) -> usize {
     let branch = message.via_header().and_then(|v| v.typed()).ok().and_then(|v| v.branch().map(|b| b.value().len()));
     black_box(message.from_header().and_then(|h| h.typed()).is_ok());
     black_box(message.to_header().and_then(|h| h.typed()).is_ok());

@@ -235,7 +235,7 @@ pub(super) fn host_end(text: &[u8], at: usize) -> usize {
 
 /// Where the octets end that a URI can be made of.
 pub(super) fn uri_end(text: &[u8], at: usize) -> usize {
-    wide_run(text, at, URI, |word| below(word, b'"' + 1) | equal(word | ONES * 2, b'>'))
+    wide_run(text, at, URI, |word| below(word, b'"' + 1) | equal(word | (ONES * 2), b'>'))
 }
 
 /// Where an unquoted parameter value ends.

@@ -6,6 +6,8 @@ mod answers;
 mod calls;
 mod crashers;
 mod corpus;
+#[cfg(feature = "runtime")]
+mod differential;
 mod framing;
 mod parse;
 mod property;

@@ -83,7 +83,7 @@ fn line(spellings: &'static [&'static str], value: impl Strategy<Value = String>
 }
 
 /// A sound request: its header lines in any order, a body, and octets behind it.
-fn request() -> BoxedStrategy<Vec<u8>> {
+pub fn request() -> BoxedStrategy<Vec<u8>> {
     let mandatory = (
         line(&["Via", "v", "VIA"], vec(via(), 1..3).prop_map(|vias| vias.join(" , "))),
         line(&["From", "f", "fRoM"], address()),
@@ -226,7 +226,7 @@ fn reading(octets: &[u8]) -> Result<Vec<Range<u16>>, Malformed> {
 }
 
 /// The same cases in every run; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask for more or others.
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     let asked = ProptestConfig::default();
     let rng_seed = match asked.rng_seed {
         RngSeed::Random => RngSeed::Fixed(3261),
