@@ -50,11 +50,13 @@ impl InviteClient {
     /// A response came.
     pub fn on_response(&mut self, now: Time, timing: &Timing, status: u16) -> Verdict {
         match (self.state, status) {
-            (State::Calling | State::Proceeding, ..200) => {
+            (State::Calling, ..200) => {
                 self.state = State::Proceeding;
                 self.clock = Clock::OFF;
                 Verdict::Pass
             }
+            // The clock of a cancelled INVITE runs on.
+            (State::Proceeding, ..200) => Verdict::Pass,
             (State::Calling | State::Proceeding, ..300) => {
                 self.state = State::Accepted;
                 self.clock = Clock::ends(now, timing.t1x64());

@@ -1,6 +1,8 @@
 //! What fuzzing found, small enough to read.
 
-use super::world::{CALLER, World, invite, invite_with};
+use std::time::Duration;
+
+use super::world::{CALLER, MCPS, World, invite, invite_with};
 
 /// A request that is at a limit already could be forwarded, and its response would come back past the limit: nobody
 /// would hear of it, and the media server would count as silent.
@@ -20,4 +22,25 @@ fn a_request_at_a_limit_is_refused_and_not_forwarded_past_it() {
         assert_eq!(told.status(), status, "{} octets more", more.len());
         assert_eq!(world.gauges().grants, usize::from(status == 100));
     }
+}
+
+/// A media server that keeps ringing after its CANCEL held its port and its transaction for ever: each provisional
+/// stopped the 64*T1 after which a cancelled INVITE counts as cancelled (RFC 3261 section 9.1).
+#[test]
+fn ringing_on_does_not_outlive_a_cancel() {
+    let mut world = World::new();
+    let placed =
+        world.receive(CALLER, &invite(1)).into_iter().find(|s| s.to() == MCPS[0]).expect("the INVITE is placed");
+    let ringing = placed.answer("180 Ringing", "m", "");
+    world.receive(MCPS[0], &ringing);
+    let cancel = invite(1).replacen("INVITE", "CANCEL", 1).replace("1 INVITE", "1 CANCEL");
+    assert_eq!(world.receive(CALLER, &cancel).len(), 2, "200 to the caller, CANCEL to the media server");
+    world.receive(MCPS[0], &ringing);
+
+    world.pass(Duration::from_millis(31_900));
+    assert_eq!(world.gauges().grants, 1, "the media server may still answer");
+    let told = world.pass(Duration::from_millis(200));
+    assert_eq!(told.iter().filter(|(_, s)| s.to() == CALLER && s.status() == 487).count(), 1);
+    assert_eq!(world.gauges().grants, 0);
+    world.assert_empties();
 }
