@@ -209,10 +209,14 @@ impl Connection {
         inlet: &dyn Inlet,
         stats: &IoStats,
     ) -> Result<(), Closed> {
-        inbound.buffer.reserve(CHUNK);
-        match stream.try_read_buf(&mut inbound.buffer) {
+        // A begun message holds as much memory as has come of it, not a chunk: there may be ten thousand of them.
+        let mut chunk = [0; CHUNK];
+        match stream.try_read(&mut chunk) {
             Ok(0) => return Err(Closed::Peer),
-            Ok(_) => self.touch(),
+            Ok(n) => {
+                self.touch();
+                inbound.buffer.extend_from_slice(&chunk[..n]);
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(_) => return Err(Closed::Error),
         }
