@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time;
@@ -22,6 +23,13 @@ use crate::runtime::stats::{Closed, IoStats};
 
 /// A connection must be established within this time.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
+
+/// Octets that the other side's kernel has not acknowledged for so long end the connection.
+const UNACKNOWLEDGED_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection that has been quiet for so long is probed by the kernel, this often.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a listener rests when there are no descriptors for what it would accept.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -179,7 +187,8 @@ impl Streams {
     fn admit(self: &Arc<Self>, listener: ListenerId, stream: TcpStream, remote: SocketAddr) {
         self.stats.streams_accepted.count();
         let Ok(local) = stream.local_addr() else { return self.stats.closed(Closed::Error) };
-        let _ = stream.set_nodelay(true);
+        // Without these the stream still works.
+        let _ = tune(&stream);
         let flow = Flow { transport: Transport::Tcp, listener, local, remote, conn: None };
         let connection = Connection::new(self.next_id(), flow, true);
         let mut table = self.table.lock();
@@ -257,8 +266,16 @@ async fn connect(flow: Flow) -> io::Result<TcpStream> {
     // From the host that our Via names; the port is the kernel's choice.
     socket.bind(SocketAddr::new(flow.local.ip(), 0))?;
     let stream = socket.connect(flow.remote).await?;
-    stream.set_nodelay(true)?;
+    tune(&stream)?;
     Ok(stream)
+}
+
+/// Small messages leave at once, and a host that vanished without a word is noticed while its calls still live.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_DEADLINE))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL))
 }
 
 /// Errors of `accept` that concern one connection; the next one may well be accepted.
