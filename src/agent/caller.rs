@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::dialog::Dialog;
 use super::endpoint::Endpoint;
-use super::heard::{Asked, ClientId, Heard, Timing, transmit};
+use super::heard::{Asked, ClientId, Heard, Timing, Violations, transmit};
 use super::outgoing::{Cancel, Leg, Outgoing, Phase, number_of};
 use super::script::{Outcome, Plan, Report, Step};
 use super::wire::{Request, Response, sdp};
@@ -36,12 +36,9 @@ pub struct Caller {
     timers: BTreeSet<(Time, u64)>,
     placed: u64,
     reports: Vec<Report>,
-    violations: Vec<String>,
+    violations: Violations,
     index: Index,
 }
-
-/// Violations kept; more are only noise.
-const VIOLATIONS: usize = 32;
 
 impl Caller {
     /// A caller without calls.
@@ -53,7 +50,7 @@ impl Caller {
             timers: BTreeSet::new(),
             placed: 0,
             reports: Vec::new(),
-            violations: Vec::new(),
+            violations: Violations::default(),
             index: Index::new(),
         }
     }
@@ -109,7 +106,7 @@ impl Caller {
                     Heard::Stray => self.on_stray(now, &message, out),
                 }
             }
-            Err(why) => self.violation(format!("a malformed message ({}) reached the caller", why.name())),
+            Err(why) => self.violations.push(format!("a malformed message ({}) reached the caller", why.name())),
         }
         self.index = index;
     }
@@ -142,7 +139,7 @@ impl Caller {
 
     /// What others did wrong, in words.
     pub fn violations(&self) -> &[String] {
-        &self.violations
+        self.violations.all()
     }
 
     /// Calls without a report yet.
@@ -152,7 +149,7 @@ impl Caller {
 
     fn on_response(&mut self, now: Time, number: u64, message: &Message<'_>, out: &mut Out) {
         if let Some(wrong) = self.calls.get(&number).and_then(|call| call.wrong(message)) {
-            self.violation(format!("call {number}: a response with {wrong}"));
+            self.violations.push(format!("call {number}: a response with {wrong}"));
         }
         let (status, cseq) = (message.status().unwrap_or_default(), message.cseq());
         match cseq.method {
@@ -197,7 +194,7 @@ impl Caller {
             return self.acknowledge(number, leg, message.cseq().number, out);
         }
         let Some(dialog) = Dialog::of_response(message) else {
-            return self.violation(format!("call {number}: 2xx without To tag or Contact"));
+            return self.violations.push(format!("call {number}: 2xx without To tag or Contact"));
         };
         call.legs.push(Leg { dialog, acks: Vec::new(), left: false, bye: None });
         let (leg, wanted) = (call.legs.len() - 1, call.phase == Phase::Inviting);
@@ -217,7 +214,7 @@ impl Caller {
     fn on_step_response(&mut self, now: Time, number: u64, status: u16, message: &Message<'_>, out: &mut Out) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         let Some(leg) = call.leg_of(message) else { return };
-        call.pending = call.pending.filter(|cseq| *cseq != message.cseq().number);
+        call.pending = call.pending.filter(|(cseq, _)| *cseq != message.cseq().number);
         match status {
             200..300 if matches!(message.cseq().method, Method::Invite) => {
                 self.acknowledge(number, leg, message.cseq().number, out);
@@ -260,7 +257,7 @@ impl Caller {
             call.legs[leg].left |= bye;
             call.hung_up |= bye && leg == 0;
             if status == 500 {
-                self.violation(format!("call {number}: CSeq did not grow"));
+                self.violations.push(format!("call {number}: CSeq did not grow"));
             } else if bye && leg == 0 {
                 self.over(now, number);
             }
@@ -299,6 +296,10 @@ impl Caller {
                 self.endpoint.cancel(now, call.invite, out);
             }
             Phase::Inviting => call.cancel = Cancel::Wanted,
+            Phase::Up if call.pending.is_some_and(|(_, until)| now >= until) => {
+                call.dropped.get_or_insert(408);
+                self.leave(now, number, 0, out);
+            }
             Phase::Up if call.pending.is_some() => {
                 call.due = now + self.config.timing.t1;
                 self.timers.insert((call.due, number));
@@ -327,10 +328,10 @@ impl Caller {
         let Some(call) = self.calls.get_mut(&number).filter(|call| !call.legs.is_empty()) else { return };
         match self.endpoint.inside(&mut call.legs[0].dialog, step.method(), None, &extra, &body) {
             Some((branch, flow, bytes)) => {
-                call.pending = Some(call.legs[0].dialog.cseq);
+                call.pending = Some((call.legs[0].dialog.cseq, now + self.config.timing.patience() * 2));
                 self.endpoint.request(now, number, branch, flow, bytes, out);
             }
-            None => self.violation(format!("call {number}: route set leads nowhere")),
+            None => self.violations.push(format!("call {number}: route set leads nowhere")),
         }
     }
 
@@ -349,7 +350,7 @@ impl Caller {
             Some((branch, flow, bytes)) => {
                 leg.bye = Some(self.endpoint.request(now, number, branch, flow, bytes, out));
             }
-            None => self.violation(format!("call {number}: route set leads nowhere")),
+            None => self.violations.push(format!("call {number}: route set leads nowhere")),
         }
     }
 
@@ -364,7 +365,7 @@ impl Caller {
                 transmit(out, flow, &bytes);
                 leg.acks.push((cseq, flow, bytes));
             }
-            None => self.violation(format!("call {number}: route set leads nowhere")),
+            None => self.violations.push(format!("call {number}: route set leads nowhere")),
         }
     }
 
@@ -389,12 +390,6 @@ impl Caller {
         match self.config.transport {
             Transport::Udp => format!("Contact: <sip:{name}@{addr}>\r\n"),
             Transport::Tcp => format!("Contact: <sip:{name}@{addr};transport=tcp>\r\n"),
-        }
-    }
-
-    fn violation(&mut self, text: String) {
-        if self.violations.len() < VIOLATIONS {
-            self.violations.push(text);
         }
     }
 }

@@ -88,3 +88,24 @@ pub fn transmit(out: &mut Out, flow: Flow, bytes: &[u8]) {
         true
     });
 }
+
+/// What others did wrong, in words; a bounded list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Violations(Vec<String>);
+
+impl Violations {
+    /// More are only noise.
+    const MOST: usize = 32;
+
+    /// Notes one.
+    pub fn push(&mut self, text: String) {
+        if self.0.len() < Self::MOST {
+            self.0.push(text);
+        }
+    }
+
+    /// All that were noted.
+    pub fn all(&self) -> &[String] {
+        &self.0
+    }
+}

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::chance::Chance;
 use super::endpoint::Endpoint;
-use super::heard::{Asked, Heard, Timing, server_key, transmit};
+use super::heard::{Asked, Heard, Timing, Violations, server_key, transmit};
 use super::incoming::{Incoming, Phase, babble, retry_after, wrong};
 use super::wire::{Response, sdp};
 use crate::base::{Flow, Time};
@@ -38,15 +38,12 @@ pub struct MediaServer {
     timers: BTreeSet<(Time, u64)>,
     chance: Chance,
     tally: Tally,
-    violations: Vec<String>,
+    violations: Violations,
     index: Index,
     scratch: Index,
 }
 
 const ALLOW: &str = "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE\r\n";
-
-/// Violations kept; more are only noise.
-const VIOLATIONS: usize = 32;
 
 impl MediaServer {
     /// A media server without calls.
@@ -61,7 +58,7 @@ impl MediaServer {
             tags: BTreeMap::new(),
             timers: BTreeSet::new(),
             tally: Tally::default(),
-            violations: Vec::new(),
+            violations: Violations::default(),
             index: Index::new(),
             scratch: Index::new(),
         }
@@ -119,7 +116,7 @@ impl MediaServer {
 
     /// What others did wrong, in words.
     pub fn violations(&self) -> &[String] {
-        &self.violations
+        self.violations.all()
     }
 
     /// Ends an answered call by its Call-ID with a BYE. `false`: there is none.
@@ -142,7 +139,7 @@ impl MediaServer {
         let mut index = std::mem::take(&mut self.index);
         match index.parse(bytes) {
             Ok(()) => self.hear(now, &index.message(bytes), flow, out),
-            Err(why) => self.violation(format!("a malformed message ({}) reached the media server", why.name())),
+            Err(why) => self.violations.push(format!("a malformed message ({}) reached the media server", why.name())),
         }
         self.index = index;
     }
@@ -172,7 +169,7 @@ impl MediaServer {
         if message.is_request()
             && let Some(wrong) = wrong(message, flow)
         {
-            self.violation(format!("{}: {wrong}", String::from_utf8_lossy(message.method().as_bytes())));
+            self.violations.push(format!("{}: {wrong}", String::from_utf8_lossy(message.method().as_bytes())));
         }
         match (self.behaviour.mood, message.method(), message.to_tag()) {
             (Mood::Silent | Mood::Babbling, Method::Options, None) if message.is_request() => return,
@@ -235,7 +232,7 @@ impl MediaServer {
         let dialog = self.calls.get_mut(&number).and_then(|call| call.dialog.as_mut()).filter(|d| d.covers(message));
         let Some(dialog) = dialog else { return self.reply(now, asked, 481, "", out) };
         if message.cseq().number <= dialog.heard {
-            self.violation(format!("call {number}: CSeq did not grow"));
+            self.violations.push(format!("call {number}: CSeq did not grow"));
             return self.reply(now, asked, 500, "", out);
         }
         dialog.heard = message.cseq().number;
@@ -355,7 +352,7 @@ impl MediaServer {
         let Some(dialog) = self.calls.get_mut(&number).and_then(|call| call.dialog.as_mut()) else { return };
         match self.endpoint.inside(dialog, "BYE", None, "", b"") {
             Some((branch, flow, bytes)) => _ = self.endpoint.request(now, number, branch, flow, bytes, out),
-            None => self.violation(format!("call {number}: route set leads nowhere")),
+            None => self.violations.push(format!("call {number}: route set leads nowhere")),
         }
         self.end(now, number);
     }
@@ -390,12 +387,6 @@ impl MediaServer {
 
     fn contact(&self) -> String {
         format!("Contact: <sip:{}@{}>\r\n", self.config.name, self.config.addr)
-    }
-
-    fn violation(&mut self, text: String) {
-        if self.violations.len() < VIOLATIONS {
-            self.violations.push(text);
-        }
     }
 }
 

@@ -20,9 +20,9 @@ pub struct Outgoing {
     /// (RFC 3261 §13.2.2.4).
     pub legs: Vec<Leg>,
     pub next_step: usize,
-    /// CSeq number of the step that waits for its final. The next one waits too: a request that overtakes another is refused
+    /// CSeq number of the step that waits for its final, and until when. The next one waits too: a request that overtakes another is refused
     /// (RFC 3261 §12.2.2).
-    pub pending: Option<u32>,
+    pub pending: Option<(u32, Time)>,
     pub due: Time,
     pub invited: Time,
     pub answered: Option<Time>,
