@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::group::{Route, Terms};
 use super::health::Evidence;
-use crate::base::{Host, LegId, ResourceId, Time};
+use crate::base::{Flow, Host, LegId, ResourceId, Time};
 
 /// What the proxy asks of the Farm. Limits, choice and reservation are one call. Every call that can change a
 /// resource's observed health says so through [`Desk::evidence`].
@@ -22,6 +22,8 @@ pub trait Desk {
     fn adopt(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant>;
     /// Whether `resource` is known to answer at this host (AOR, aliases, learnt hosts).
     fn vouch(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> Vouch;
+    /// A stream to `resource`, if it offers one beside its usual transport (RFC 3261 §18.1.1).
+    fn stream(&self, resource: ResourceId) -> Option<Flow>;
     /// Remembers a host that `resource` itself named in Contact or Record-Route. Bounded per resource.
     fn learn(&self, resource: ResourceId, host: &Host<'_>);
 }

@@ -11,7 +11,7 @@ use super::group::{Config, Group, Member, ResourceConfig, Route, Terms};
 use super::health::{Evidence, HealthChange, Monitor, Probe};
 use super::ledger::Ledger;
 use super::scheme::{self, Blocked};
-use crate::base::{Host, LegId, ResourceId, Time};
+use crate::base::{Flow, Host, LegId, ResourceId, Time};
 
 /// All resources, groups and grants of a node.
 ///
@@ -116,6 +116,11 @@ impl Farm {
             Some(key) if self.members[key as usize].hosts.know(host, port) => Vouch::Known,
             Some(_) => Vouch::Stranger,
         }
+    }
+
+    /// See [`stream`](super::Desk::stream).
+    pub fn stream(&self, resource: ResourceId) -> Option<Flow> {
+        self.members[self.key(resource)? as usize].route.stream
     }
 
     /// See [`learn`](super::Desk::learn).

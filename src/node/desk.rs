@@ -3,7 +3,7 @@
 use std::cell::Cell as Flag;
 
 use crate::balance::{Ask, Desk, Evidence, Farm, Grant, Outcome, Refusal, Vouch};
-use crate::base::{Host, LegId, ResourceId, Time};
+use crate::base::{Flow, Host, LegId, ResourceId, Time};
 
 use super::Cell;
 
@@ -48,6 +48,10 @@ impl<C: Cell<Farm>> Desk for FarmDesk<'_, C> {
 
     fn vouch(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> Vouch {
         self.farm.with(|farm| farm.vouch(resource, host, port))
+    }
+
+    fn stream(&self, resource: ResourceId) -> Option<Flow> {
+        self.farm.with(|farm| farm.stream(resource))
     }
 
     fn learn(&self, resource: ResourceId, host: &Host<'_>) {

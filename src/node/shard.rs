@@ -72,3 +72,67 @@ impl Shard {
         self.silent = again || !sound;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::{Ask, Evidence, Grant, Outcome, Refusal, Vouch};
+    use crate::base::{Flow, Host, LegId, NodeId, ResourceId};
+    use crate::identity::Identities;
+    use crate::proxy::Config;
+    use crate::token::Keys;
+
+    struct Nobody;
+
+    impl Desk for Nobody {
+        fn admit(&self, _: Time, _: &Ask<'_>) -> Result<Grant, Refusal> {
+            Err(Refusal::NoGroup)
+        }
+        fn advance(&self, _: Time, _: Grant, _: Outcome, _: &Ask<'_>) -> Result<Grant, Refusal> {
+            Err(Refusal::NoGroup)
+        }
+        fn release(&self, _: Time, _: Grant, _: Outcome) {}
+        fn evidence(&self, _: Time, _: ResourceId, _: Evidence) {}
+        fn adopt(&self, _: Time, _: ResourceId, _: LegId) -> Option<Grant> {
+            None
+        }
+        fn vouch(&self, _: ResourceId, _: &Host<'_>, _: u16) -> Vouch {
+            Vouch::NoResource
+        }
+        fn stream(&self, _: ResourceId) -> Option<Flow> {
+            None
+        }
+        fn learn(&self, _: ResourceId, _: &Host<'_>) {}
+    }
+
+    fn shard() -> Shard {
+        let view = View {
+            serving: true,
+            node: NodeId(1),
+            epoch: Default::default(),
+            identities: Identities::default(),
+            keys: Keys::new("tandem", &[b"x"]).unwrap(),
+            config: Config::default(),
+            since: Time::ZERO,
+        };
+        Shard::new(Arc::new(view), 8, 8, 1)
+    }
+
+    fn fail(shard: &mut Shard, seconds: u64) {
+        let now = Time::from_micros(seconds * 1_000_000);
+        let mut out = Out::new();
+        shard.run::<()>(now, &Nobody, &mut out, |_, _| panic!("poison"));
+        assert!(out.transmits.is_empty());
+    }
+
+    #[test]
+    fn one_failed_assertion_costs_one_message_and_a_second_one_soon_the_shard() {
+        let mut shard = shard();
+        fail(&mut shard, 1);
+        assert!(shard.run(Time::ZERO, &Nobody, &mut Out::new(), |_, _| true), "it goes on");
+        fail(&mut shard, 62);
+        assert_eq!((shard.panics, shard.silent), (2, false), "long ago is forgiven");
+        fail(&mut shard, 63);
+        assert!(shard.silent && !shard.run(Time::ZERO, &Nobody, &mut Out::new(), |_, _| true));
+    }
+}

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::balance::Vouch;
-use crate::base::{Flow, Host, ResourceId, SessionId, Time};
+use crate::base::{Flow, Host, ResourceId, SessionId, Time, limits};
 use crate::identity::IdentityId;
 use crate::out::{EndReason, Event, Out, Transmit};
 use crate::session::Leg;
@@ -34,6 +34,8 @@ struct NextHop<'a> {
     host: Host<'a>,
     port: u16,
     strict: bool,
+    /// The URI itself names the transport.
+    explicit: bool,
 }
 
 impl Proxy {
@@ -47,8 +49,9 @@ impl Proxy {
         place: &Place,
     ) -> Result<(), Reject> {
         let token = self.permission(request, place)?;
-        let next = self.next_hop(request, place)?;
+        let mut next = self.next_hop(request, place)?;
         self.check_neighbour(io, &token, &next, flow)?;
+        self.prefer_stream(io, request, &token, &mut next);
         if let Some(leg) = self.legs.find_mut(token.leg) {
             leg.heard = io.now;
         }
@@ -197,7 +200,24 @@ impl Proxy {
             return Err(Reject::NowhereToGo);
         }
         let flow = Flow { transport, listener: from.listener, local: from.addr, remote, conn: None };
-        Ok(NextHop { flow, out, name, host: uri.host, port, strict: is_route && !uri.is_loose() })
+        let (strict, explicit) = (is_route && !uri.is_loose(), uri.transport().is_some());
+        Ok(NextHop { flow, out, name, host: uri.host, port, strict, explicit })
+    }
+
+    /// §18.1.1: what does not fit a datagram goes to the resource over a stream, if it offers one.
+    fn prefer_stream(&self, io: &Io<'_>, request: &Message<'_>, token: &RouteToken, next: &mut NextHop<'_>) {
+        let large = request.bytes().len() > limits::DATAGRAM_REQUEST;
+        if !large || next.explicit || next.flow.transport.reliable() || token.side != Side::Caller {
+            return;
+        }
+        let stream = io.desk.stream(token.resource).filter(|s| s.remote.ip() == next.flow.remote.ip());
+        let identities = &self.view.identities;
+        if let Some(stream) = stream
+            && let Some(out) = identities.by_local(stream.transport, stream.local)
+        {
+            next.out = out;
+            next.flow = Flow { remote: next.flow.remote, ..stream };
+        }
     }
 
     /// The token permits requests between its resource and whoever called: from the caller only to the resource, from

@@ -513,6 +513,20 @@ fn what_does_not_fit_a_datagram_takes_a_stream_if_there_is_one() {
 }
 
 #[test]
+fn a_large_request_inside_a_dialog_takes_the_stream_too() {
+    let mut world = World::bent(Bend { stream: true, ..Bend::default() });
+    let (_, ok) = answered(&mut world, 1);
+    let info = from_caller(1, "INFO", 2, &ok);
+    let large = info.replace("Content-Length", &format!("X-Large: {}\r\nContent-Length", "x".repeat(1_000)));
+    let sent = world.receive(CALLER, &large);
+    assert_eq!((sent[0].flow.transport, sent[0].to()), (Transport::Tcp, MCPS[0].into()));
+    assert!(sent[0].header("Via").starts_with("SIP/2.0/TCP 192.0.2.1:5060;branch="));
+    let named =
+        large.replace("198.51.100.1:5060 SIP", "198.51.100.1:5060;transport=udp SIP").replace("info2", "info2b");
+    assert_eq!(world.receive(CALLER, &named)[0].flow.transport, Transport::Udp, "the URI asks for it");
+}
+
+#[test]
 fn a_next_hop_that_is_a_name_is_left_to_the_driver() {
     let mut world = World::new();
     let sent = world.receive(CALLER, &invite(1).replace("caller@192.0.2.9:5060>", "caller@pc33.example.com>"));
