@@ -101,7 +101,8 @@ fn scan(octets: &[u8]) -> usize {
 fn view(index: &mut Index, octets: &[u8]) -> usize {
     index.parse(octets).expect("a sound message");
     let message = index.message(octets);
-    let via = black_box(message.via());
+    let via = message.via();
+    black_box((via.branch, via.transport, via.sent_by, via.received, via.rport));
     black_box((message.from_tag(), message.to_tag(), message.call_id()));
     black_box((message.cseq(), message.max_forwards()));
     black_box(message.contacts().next());

@@ -117,6 +117,7 @@ impl<'a> Message<'a> {
     }
 
     /// The topmost Via.
+    #[inline]
     pub fn via(&self) -> Via<'a> {
         self.index.via.of(self.bytes)
     }

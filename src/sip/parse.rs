@@ -62,7 +62,7 @@ impl Index {
             return self.opaque(name, bytes, at, start);
         }
         if self.first(name) != NONE {
-            return None;
+            return if name == Name::Via { self.lower_via(bytes, at, start, seen) } else { None };
         }
         let mut routes = 0;
         let end = match name {
@@ -111,6 +111,24 @@ impl Index {
         let end = Line::end(bytes, start).ok()?;
         let value = Span::new(start, trim_end(bytes, start, end));
         (!is_lws(bytes[start]) && self.push(name, at, value)).then_some(end + 2)
+    }
+
+    /// A Via below the topmost with a single value.
+    fn lower_via(&mut self, bytes: &[u8], at: usize, start: usize, seen: &mut Seen) -> Option<usize> {
+        let end = Line::end(bytes, start).ok()?;
+        let value = Span::new(start, trim_end(bytes, start, end));
+        let single = memchr::memchr3(b',', b'"', b'<', value.of(bytes)).is_none();
+        if !single || value.is_empty() || is_lws(bytes[start]) || seen.vias >= limits::VIAS {
+            return None;
+        }
+        if !self.push(Name::Via, at, value) {
+            return None;
+        }
+        seen.vias += 1;
+        if seen.vias == 2 {
+            self.next_via = value;
+        }
+        Some(end + 2)
     }
 
     /// A field of any spelling; gives the next line.

@@ -223,6 +223,17 @@ const fn equal(word: u64, octet: u8) -> u64 {
     below(word ^ (ONES * octet as u64), 1)
 }
 
+/// Flags all but digits, lower-case letters, dash and dot.
+#[inline(always)]
+const fn no_name(word: u64) -> u64 {
+    let low = word & !TOPS;
+    // The top bit of an octet of each sum tells whether that octet is at least so large.
+    let (dash, colon) = (low + ONES * (0x80 - b'-' as u64), low + ONES * (0x80 - b':' as u64));
+    let (a, brace) = (low + ONES * (0x80 - b'a' as u64), low + ONES * (0x80 - b'{' as u64));
+    let member = (dash & !colon) | (a & !brace);
+    ((!member | word) & TOPS) | equal(word, b'/')
+}
+
 /// Where the token that starts at `at` ends.
 pub(super) fn token_end(text: &[u8], at: usize) -> usize {
     run(text, at, TOKEN)
@@ -230,7 +241,12 @@ pub(super) fn token_end(text: &[u8], at: usize) -> usize {
 
 /// Where the host name that starts at `at` ends. The underscore is no host character, but in use.
 pub(super) fn host_end(text: &[u8], at: usize) -> usize {
-    run(text, at, HOST)
+    wide_run(text, at, HOST, no_name)
+}
+
+/// Where the user part, or the host that stands in its place, ends that is made of token octets.
+pub(super) fn user_end(text: &[u8], at: usize) -> usize {
+    wide_run(text, at, TOKEN, no_name)
 }
 
 /// Where the octets end that a URI can be made of.

@@ -4,7 +4,7 @@
 //! property test holds both to the same answers.
 
 use super::header::Name;
-use super::scan::{Span, host_end, token_end, uri_end};
+use super::scan::{Span, host_end, token_end, uri_end, user_end};
 use super::start;
 
 /// The name at the head of `line` and where its value starts, if both are written as most do.
@@ -46,7 +46,7 @@ pub(super) fn request_line(bytes: &[u8], at: usize) -> Option<(start::Places, us
     let uri = method_end + 1;
     let user = uri + 4;
     let mut host = user;
-    let mut end = token_end(bytes, user);
+    let mut end = user_end(bytes, user);
     if bytes.get(end) == Some(&b'@') && end > user {
         host = end + 1;
         end = host_end(bytes, host);

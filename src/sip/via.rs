@@ -202,7 +202,8 @@ impl Places {
         Some((places, next))
     }
 
-    /// The value in the octets that it was read from.
+    /// The value in the octets that it was read from. Inlined, so that only what the caller looks at is computed.
+    #[inline(always)]
     pub(super) fn of<'a>(&self, bytes: &'a [u8]) -> Via<'a> {
         let host = self.host.of(bytes);
         Via {
