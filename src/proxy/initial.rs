@@ -42,6 +42,10 @@ impl Proxy {
         }
         let service = service(request);
         let leg = self.leg_id(request, 0);
+        if self.legs.find(leg).is_some() {
+            // The INVITE of a call that lives, long after its transaction (§8.2.2.2 as a proxy sees it).
+            return Err(Reject::Loop);
+        }
         let grant = match io.desk.admit(io.now, &Ask { leg, service, tried: &[] }) {
             Ok(grant) => grant,
             Err(refusal) => {

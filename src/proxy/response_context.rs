@@ -134,7 +134,11 @@ impl Proxy {
         let (id, resource) = (attempt.leg, attempt.resource);
         io.desk.evidence(io.now, resource, Evidence::Answered);
         let grant = attempt.grant.take().or_else(|| io.desk.adopt(io.now, resource, id));
-        let (Some(grant), None) = (grant, self.legs.find(id)) else { return };
+        let Some(grant) = grant else { return };
+        if self.legs.find(id).is_some() {
+            // Rebuilt from its token meanwhile, or the same INVITE twice: one leg holds one port.
+            return io.desk.release(io.now, grant, Outcome::Completed);
+        }
         self.stats.calls_answered += 1;
         io.out.events.push(Event::Answered { leg: id, resource, invited });
         self.insert_leg(Leg {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{CALLER, MCPS, World, invite, invite_with};
+use super::world::{CALLER, MCPS, Sent, World, invite, invite_with};
 
 /// A request that is at a limit already could be forwarded, and its response would come back past the limit: nobody
 /// would hear of it, and the media server would count as silent.
@@ -43,4 +43,41 @@ fn ringing_on_does_not_outlive_a_cancel() {
     assert_eq!(told.iter().filter(|(_, s)| s.to() == CALLER && s.status() == 487).count(), 1);
     assert_eq!(world.gauges().grants, 0);
     world.assert_empties();
+}
+
+/// The INVITE of a living call came again after its transaction had ended: it was placed a second time under the same
+/// leg id, and the port of the second placement was lost for ever.
+#[test]
+fn the_invite_of_a_living_call_is_not_placed_again() {
+    let mut world = World::new();
+    super::calls::answered(&mut world, 1);
+    world.pass(Duration::from_secs(60));
+    let told = world.receive(CALLER, &invite(1));
+    assert_eq!((told.len(), told[0].status(), told[0].to()), (1, 482, CALLER.into()));
+    assert_eq!((world.gauges().legs, world.gauges().grants), (1, 1));
+    world.assert_empties();
+}
+
+/// The same where the first placement had failed: the leg of the second attempt is the one that lives.
+#[test]
+fn a_second_answer_to_one_leg_gives_its_port_back() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        let placed = invites(&world.receive(CALLER, &invite(1)));
+        let retried = invites(&world.receive(&placed.to(), &placed.answer("500 Oops", "m0", "")));
+        let contact = format!("Contact: <sip:mcp@{}>\r\n", retried.to());
+        let told = world.receive(&retried.to(), &retried.answer("200 OK", "m1", &contact));
+        assert!(told.iter().any(|s| s.to() == CALLER && s.status() == 200), "the 2xx always reaches the caller");
+        world.pass(Duration::from_secs(60));
+        assert_eq!((world.gauges().legs, world.gauges().grants), (1, 1));
+    }
+    world.assert_empties();
+}
+
+/// The one INVITE among what left.
+fn invites(sent: &[Sent]) -> Sent {
+    let mut found = sent.iter().filter(|s| s.start_line().starts_with("INVITE "));
+    let invite = found.next().expect("an INVITE left").clone();
+    assert!(found.next().is_none(), "one INVITE left");
+    invite
 }
