@@ -6,7 +6,8 @@
 use crate::base::limits;
 
 use super::header::Name;
-use super::parse::{Line, content_length};
+use super::line::Line;
+use super::parse::content_length;
 use super::scan::Malformed;
 
 /// What the octets at the front of a stream are. Sans-IO and resumable: every octet is looked at a bounded number of

@@ -7,6 +7,7 @@
 
 pub mod scan;
 mod list;
+mod line;
 pub mod uri;
 pub mod name_addr;
 pub mod via;

@@ -223,7 +223,7 @@ fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
     let (mut address, mut dots, mut octet, mut digits) = (0u32, 0, 0u32, 0);
     for &letter in text {
         match letter {
-            b'0'..=b'9' if digits == 0 || octet != 0 => {
+            b'0'..=b'9' if digits == 0 || (octet != 0 && digits < 3) => {
                 octet = octet * 10 + u32::from(letter - b'0');
                 digits += 1;
             }
@@ -305,6 +305,7 @@ mod tests {
             "1.2.3.4444",
             "a.2.3.4",
             "1.2.3.-4",
+            "999999999999999",
         ] {
             assert_eq!(ipv4(text.as_bytes()), None, "{text}");
         }
