@@ -158,12 +158,11 @@ impl Driver {
         self.guarded(|| self.node.handle_batch(now, batch, &mut turn.scratch, &mut turn.out));
     }
 
-    /// Fires what is due, then sends everything that `turn` holds.
-    pub fn settle(&self, now: Time, turn: &mut Turn) {
+    /// Fires what is due at `now`.
+    pub fn fire(&self, now: Time, turn: &mut Turn) {
         if self.deadline() <= now {
             self.guarded(|| self.node.handle_timeout(now, &mut turn.scratch, &mut turn.out));
         }
-        self.flush(now, turn);
     }
 
     /// Wakes the sleeper if it would miss a deadline. For those who handle something beside the receiver.
@@ -182,7 +181,7 @@ impl Driver {
     }
 
     /// Takes the errors off a socket's queue; those that quote a datagram of ours reach the node with the next
-    /// [`Driver::settle`]. Returns how many there were.
+    /// [`Driver::flush`]. Returns how many there were.
     pub fn take_errors(&self, listener: ListenerId, turn: &mut Turn) -> usize {
         let Some(socket) = self.socket(listener) else { return 0 };
         let mut memory = [0; QUOTATION];
@@ -218,8 +217,9 @@ impl Driver {
         }
     }
 
-    /// Sends everything, and has the node handle what could not be delivered until nothing more comes of it.
-    fn flush(&self, now: Time, turn: &mut Turn) {
+    /// Sends everything that `turn` holds, and has the node handle what could not be delivered until nothing more comes
+    /// of it.
+    pub fn flush(&self, now: Time, turn: &mut Turn) {
         for _ in 0..ROUNDS {
             std::mem::swap(&mut turn.out, &mut turn.sent);
             self.send(turn);

@@ -22,8 +22,12 @@ const _: () = assert!(SLOTS <= limits::BATCH, "one wake-up handles at most a bat
 
 /// Datagrams that come closer together than this are waited for in `recvmmsg` itself, which saves the `ppoll`. Deadlines
 /// may then be late by [`socket::RECEIVE_TIMEOUT`](crate::runtime::socket::RECEIVE_TIMEOUT), but only when traffic
-/// pauses: each batch looks at them.
+/// pauses.
 const BUSY: Duration = Duration::from_millis(2);
+
+/// While datagrams come, deadlines are looked at this often: to ask every shard with each datagram would cost more than
+/// to parse it.
+const LOOK: Duration = Duration::from_millis(1);
 
 type Batch<'a> = SmallVec<[Received<'a>; SLOTS]>;
 
@@ -62,6 +66,8 @@ pub struct Receiver {
     /// When something last came in.
     last: Time,
     busy: bool,
+    /// When deadlines are looked at again, while datagrams come.
+    look: Time,
 }
 
 impl Receiver {
@@ -72,7 +78,8 @@ impl Receiver {
         interests.push(Interest::readable(driver.waker().as_fd()));
         let listeners = driver.listeners().map(|(id, _)| id).collect();
         let (inbox, turn) = (Inbox::new(), Turn::default());
-        Self { driver, pulse, lanes, inbox, turn, listeners, interests, next: 0, last: Time::ZERO, busy: false }
+        let (last, look) = (Time::ZERO, Time::ZERO);
+        Self { driver, pulse, lanes, inbox, turn, listeners, interests, next: 0, last, busy: false, look }
     }
 
     /// Works until the driver stops.
@@ -86,7 +93,11 @@ impl Receiver {
                 self.last = now;
                 self.handle(now, listener, count);
             }
-            self.driver.settle(now, &mut self.turn);
+            if came.is_none() || now >= self.look {
+                self.driver.fire(now, &mut self.turn);
+                self.look = now + LOOK;
+            }
+            self.driver.flush(now, &mut self.turn);
             self.pulse.wait();
         }
     }
@@ -198,7 +209,7 @@ pub fn help(driver: &Driver, pulse: &Pulse, lane: &Lane) {
             let now = sys::now();
             pulse.work(now);
             driver.batch(now, &batch, &mut turn);
-            driver.settle(now, &mut turn);
+            driver.flush(now, &mut turn);
         }
         driver.nudge();
         pulse.wait();
