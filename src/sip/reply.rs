@@ -30,22 +30,27 @@ impl Reply<'_> {
     pub fn write(&self, request: &Message<'_>, source: SocketAddr, out: &mut Vec<u8>) {
         self.status_line(out);
         let stamps = Stamps::of(request, &request.via(), source);
-        for header in request.headers() {
+        for header in request.headers().filter(|header| self.copies(header.name)) {
+            begin(out, header.name.as_str());
             match header.name {
-                Name::Via => {
-                    out.extend_from_slice(b"Via: ");
-                    stamps.write(request.span(header.value), request.base(), out);
-                    out.extend_from_slice(b"\r\n");
-                }
-                Name::From => line(out, "From", header.value),
-                Name::To => self.to(header.value, request.to_tag().is_some(), out),
-                Name::CallId => line(out, "Call-ID", header.value),
-                Name::CSeq => line(out, "CSeq", header.value),
-                Name::Timestamp if self.status == 100 => line(out, "Timestamp", header.value),
-                _ => {}
+                Name::Via => stamps.write(request.span(header.value), request.base(), out),
+                _ => out.extend_from_slice(header.value),
             }
+            if header.name == Name::To {
+                self.tag(request.to_tag().is_some(), out);
+            }
+            out.extend_from_slice(b"\r\n");
         }
         self.finish(out);
+    }
+
+    /// Whether the response has this header of the request.
+    fn copies(&self, name: Name) -> bool {
+        match name {
+            Name::Via | Name::From | Name::To | Name::CallId | Name::CSeq => true,
+            Name::Timestamp => self.status == 100,
+            _ => false,
+        }
     }
 
     fn status_line(&self, out: &mut Vec<u8>) {
@@ -56,9 +61,8 @@ impl Reply<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn to(&self, value: &[u8], tagged: bool, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"To: ");
-        out.extend_from_slice(value);
+    /// Appends the tag of To, if it needs one.
+    fn tag(&self, tagged: bool, out: &mut Vec<u8>) {
         if let Some(tag) = self.to_tag
             && !tagged
             && self.status != 100
@@ -66,12 +70,13 @@ impl Reply<'_> {
             out.extend_from_slice(b";tag=");
             out.extend_from_slice(tag);
         }
-        out.extend_from_slice(b"\r\n");
     }
 
     fn finish(&self, out: &mut Vec<u8>) {
         for (name, value) in self.extra {
-            line(out, name, value);
+            begin(out, name);
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     }
@@ -90,20 +95,19 @@ pub fn refuse(index: &Index, bytes: &[u8], reply: &Reply<'_>, source: SocketAddr
     }
     reply.status_line(out);
     let stamps = Stamps::of(&message, &via, source);
-    let mut clean = Vec::new();
-    for field in index.fields() {
-        clean.clear();
+    for field in index.fields().iter().filter(|field| reply.copies(field.name)) {
+        begin(out, field.name.as_str());
+        let start = out.len();
         match field.name {
-            Name::Via => stamps.write(field.value, bytes, &mut clean),
-            Name::From | Name::To | Name::CallId | Name::CSeq => clean.extend_from_slice(field.value.of(bytes)),
-            Name::Timestamp if reply.status == 100 => clean.extend_from_slice(field.value.of(bytes)),
-            _ => continue,
+            Name::Via => stamps.write(field.value, bytes, out),
+            _ => out.extend_from_slice(field.value.of(bytes)),
         }
-        clean.iter_mut().filter(|octet| matches!(**octet, b'\r' | b'\n' | 0)).for_each(|octet| *octet = b' ');
-        match field.name {
-            Name::To => reply.to(&clean, !index.to.tag.is_empty(), out),
-            name => line(out, name.as_str(), &clean),
+        let copied = out[start..].iter_mut();
+        copied.filter(|octet| matches!(**octet, b'\r' | b'\n' | 0)).for_each(|octet| *octet = b' ');
+        if field.name == Name::To {
+            reply.tag(!index.to.tag.is_empty(), out);
         }
+        out.extend_from_slice(b"\r\n");
     }
     reply.finish(out);
     true
@@ -207,11 +211,9 @@ impl Stamps {
     }
 }
 
-fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+fn begin(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// The usual phrase of a status code (RFC 3261 §21 and the RFCs that add to it); of its class if there is none.
