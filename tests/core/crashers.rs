@@ -81,3 +81,13 @@ fn invites(sent: &[Sent]) -> Sent {
     assert!(found.next().is_none(), "one INVITE left");
     invite
 }
+
+/// Digits without a dot once overflowed the reader of IPv4 addresses.
+#[test]
+fn a_host_of_many_digits_is_a_name() {
+    let mut world = World::new();
+    let text = invite(1).replace("Via: SIP/2.0/UDP 192.0.2.9:5060", "Via: SIP/2.0/UDP 198888888888:5060");
+    let placed = invites(&world.receive(CALLER, &text));
+    assert!(placed.all("Via")[1].starts_with("SIP/2.0/UDP 198888888888:5060;"), "{}", placed.all("Via")[1]);
+    assert!(placed.all("Via")[1].ends_with(";received=192.0.2.9"));
+}
