@@ -229,8 +229,12 @@ impl MediaServer {
     fn on_in_dialog(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
         let message = asked.message;
         let number = self.number_of(message);
-        let dialog = self.calls.get_mut(&number).and_then(|call| call.dialog.as_mut()).filter(|d| d.covers(message));
-        let Some(dialog) = dialog else { return self.reply(now, asked, 481, "", out) };
+        // RFC 3261 §15.1.1: after its own BYE the dialog is over, but a BYE that crosses it is still answered.
+        let bye = matches!(message.method(), Method::Bye);
+        let call = self.calls.get_mut(&number).filter(|call| call.phase == Phase::Answered || bye);
+        let Some(dialog) = call.and_then(|call| call.dialog.as_mut()).filter(|dialog| dialog.covers(message)) else {
+            return self.reply(now, asked, 481, "", out);
+        };
         if message.cseq().number <= dialog.heard {
             self.violations.push(format!("call {number}: CSeq did not grow"));
             return self.reply(now, asked, 500, "", out);

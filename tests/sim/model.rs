@@ -45,6 +45,8 @@ impl Model {
             Outcome::Cancelled => "its caller lost patience".into(),
             Outcome::Unanswered => "the INVITE got no final".into(),
             Outcome::Dropped(_) if self.crashed(report) => return None,
+            // Its BYE was on the way.
+            Outcome::Dropped(481) if history.plan.hang_up_after.is_some() => return None,
             Outcome::Dropped(status) => format!("its dialog broke with {status} on a live server"),
             Outcome::Failed(status) => self.failed(report, history, status)?,
         };
