@@ -1,7 +1,6 @@
 //! [`Node`]: how a message passes from the driver to its shard and out again, and the glue between the parts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::balance::{Farm, ResourceView};
 use crate::base::Time;
@@ -14,6 +13,7 @@ use crate::sip::reply::{Reply, reason_phrase, refuse};
 use crate::sip::{Index, Malformed, Via};
 use crate::token::Keys;
 
+use super::deadlines::Deadlines;
 use super::desk::FarmDesk;
 use super::hub::Hub;
 use super::probe::Prober;
@@ -28,15 +28,10 @@ pub struct Node<K: Cells> {
     shards: Box<[K::Cell<Shard>]>,
     hub: K::Cell<Hub>,
     farm: K::Cell<Farm>,
-    deadlines: Box<[Deadline]>,
+    /// Of each shard, then of the hub's probes.
+    deadlines: Deadlines,
     /// Knows the shard of a Call-ID; the bucket key never changes.
     steer: Keys,
-}
-
-/// The next deadlines of a shard, readable without taking it.
-struct Deadline {
-    transaction: AtomicU64,
-    coarse: AtomicU64,
 }
 
 impl<K: Cells> Node<K> {
@@ -61,13 +56,15 @@ impl<K: Cells> Node<K> {
             let seed = config.seed.wrapping_add(n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             K::Cell::new(Shard::new(view.clone(), share(transactions), share(legs), seed))
         };
-        Self {
+        let node = Self {
             shards: (0..shards).map(shard).collect(),
             hub: K::Cell::new(Hub::new(view.clone(), prober)),
             farm: K::Cell::new(farm),
-            deadlines: (0..shards).map(|_| Deadline::never()).collect(),
+            deadlines: Deadlines::new(shards + 1),
             steer: config.keys,
-        }
+        };
+        node.publish_probes();
+        node
     }
 
     /// One input.
@@ -111,27 +108,25 @@ impl<K: Cells> Node<K> {
 
     /// Everything that is due at `now`.
     pub fn handle_timeout(&self, now: Time, _scratch: &mut Scratch, out: &mut Out) {
-        for n in 0..self.shards.len() {
-            if self.deadlines[n].next().0 <= now {
-                self.with_shard(now, n, out, |shard, desk, out| shard.run(now, desk, out, Proxy::handle_timeout));
-            }
+        for n in (0..self.shards.len()).filter(|n| self.deadlines.is_due(*n, now)) {
+            self.with_shard(now, n, out, |shard, desk, out| shard.run(now, desk, out, Proxy::handle_timeout));
         }
-        if self.hub.with(|hub| hub.prober.next_timeout()).is_some_and(|due| due <= now) {
+        if self.deadlines.is_due(self.shards.len(), now) {
             self.hub.with(|hub| {
                 hub.handle_timeout(now, out, |resource, probe| {
-                    self.farm.with(|farm| farm.probed(now, resource, probe))
+                    self.farm.with(|farm| farm.probed(now, resource, probe));
                 });
             });
+            self.publish_probes();
             self.spread_health(now, out);
         }
+        self.deadlines.refresh();
     }
 
-    /// When `handle_timeout` wants to be called next, and why.
+    /// When `handle_timeout` wants to be called next, and why. Never too late; sometimes too early, when what was to be
+    /// done then has been done.
     pub fn next_timeout(&self) -> Option<(Time, TimerName)> {
-        let probe = self.hub.with(|hub| hub.prober.next_timeout()).unwrap_or(Time::NEVER);
-        let shards = self.deadlines.iter().map(Deadline::next);
-        let next = shards.chain([(probe, TimerName::Probe)]).min_by_key(|(due, _)| *due)?;
-        (next.0 != Time::NEVER).then_some(next)
+        Some(self.deadlines.earliest()).filter(|(due, _)| *due != Time::NEVER)
     }
 
     /// Replaces identities, keys, groups and proxy settings; calls go on. Node id, epoch, seed and capacity stay.
@@ -150,6 +145,7 @@ impl<K: Cells> Node<K> {
             farm.monitored().map(|(id, route, monitor)| (id, route.clone(), monitor)).collect()
         });
         self.hub.with(|hub| hub.prober.configure(now, targets.into_iter()));
+        self.publish_probes();
         self.set_view(&view);
     }
 
@@ -253,6 +249,7 @@ impl<K: Cells> Node<K> {
         let message = index.message(received.bytes);
         if !message.is_request() && message.via().branch.is_some_and(Prober::owns) {
             let result = self.hub.with(|hub| hub.probe_response(now, &message));
+            self.publish_probes();
             if let Some((resource, probe)) = result {
                 self.farm.with(|farm| farm.probed(now, resource, probe));
                 self.spread_health(now, out);
@@ -286,7 +283,9 @@ impl<K: Cells> Node<K> {
     fn undelivered(&self, now: Time, octets: &[u8], out: &mut Out) {
         let Some((branch, cancel)) = own_branch(octets) else { return };
         if Prober::owns(branch) {
-            if let Some((resource, probe)) = self.hub.with(|hub| hub.probe_undelivered(branch)) {
+            let result = self.hub.with(|hub| hub.probe_undelivered(branch));
+            self.publish_probes();
+            if let Some((resource, probe)) = result {
                 self.farm.with(|farm| farm.probed(now, resource, probe));
                 self.spread_health(now, out);
             }
@@ -325,17 +324,30 @@ impl<K: Cells> Node<K> {
         let desk = FarmDesk::new(&self.farm);
         let result = self.shards[n].with(|shard| {
             let result = f(shard, &desk, out);
-            self.deadlines[n].publish(if shard.silent {
-                (Time::NEVER, Time::NEVER)
-            } else {
-                shard.proxy().next_timeout()
-            });
+            self.publish(n, shard);
             result
         });
         if desk.take_touched() {
             self.spread_health(now, out);
         }
         result
+    }
+
+    fn publish(&self, n: usize, shard: &Shard) {
+        let (transaction, coarse) = match shard.silent {
+            true => (Time::NEVER, Time::NEVER),
+            false => shard.proxy().next_timeout(),
+        };
+        if transaction <= coarse {
+            self.deadlines.publish(n, transaction, TimerName::Transaction);
+        } else {
+            self.deadlines.publish(n, coarse, TimerName::Coarse);
+        }
+    }
+
+    fn publish_probes(&self) {
+        let due = self.hub.with(|hub| hub.prober.next_timeout()).unwrap_or(Time::NEVER);
+        self.deadlines.publish(self.shards.len(), due, TimerName::Probe);
     }
 
     /// Members that went down have their unanswered attempts cancelled and tried elsewhere.
@@ -350,7 +362,7 @@ impl<K: Cells> Node<K> {
                 let desk = FarmDesk::new(&self.farm);
                 self.shards[n].with(|shard| {
                     shard.run(now, &desk, out, |proxy, io| proxy.resource_down(io, resource));
-                    self.deadlines[n].publish(shard.proxy().next_timeout());
+                    self.publish(n, shard);
                 });
             }
         }
@@ -376,23 +388,5 @@ impl Scratch {
         if self.indexes.len() < CHUNK {
             self.indexes.resize_with(CHUNK, Index::new);
         }
-    }
-}
-
-impl Deadline {
-    fn never() -> Self {
-        let never = || AtomicU64::new(Time::NEVER.as_micros());
-        Deadline { transaction: never(), coarse: never() }
-    }
-
-    fn publish(&self, (transaction, coarse): (Time, Time)) {
-        self.transaction.store(transaction.as_micros(), Ordering::Release);
-        self.coarse.store(coarse.as_micros(), Ordering::Release);
-    }
-
-    fn next(&self) -> (Time, TimerName) {
-        let transaction = Time::from_micros(self.transaction.load(Ordering::Acquire));
-        let coarse = Time::from_micros(self.coarse.load(Ordering::Acquire));
-        if transaction <= coarse { (transaction, TimerName::Transaction) } else { (coarse, TimerName::Coarse) }
     }
 }

@@ -11,6 +11,7 @@ pub mod probe;
 pub mod shard;
 pub mod hub;
 mod desk;
+mod deadlines;
 mod machine;
 
 pub use crate::proxy::Config as ProxyConfig;

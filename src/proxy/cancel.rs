@@ -144,7 +144,6 @@ impl Proxy {
             machine: ClientMachine::Other(NonInviteClient::start(now, &timing, flow.transport.reliable())),
             branch,
             cancel: true,
-            flow,
             owner: id,
             attempt: n as u8,
         });

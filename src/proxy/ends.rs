@@ -12,6 +12,9 @@ impl Proxy {
     pub(super) fn client_failed(&mut self, io: &mut Io<'_>, client: u32, outcome: Outcome) {
         let transaction = self.transactions.close_client(client);
         let (id, n) = (transaction.owner, transaction.attempt as usize);
+        if id == NOBODY {
+            return;
+        }
         self.contexts[id as usize].clients -= 1;
         if !transaction.cancel {
             self.contexts[id as usize].attempts[n].client = None;
@@ -83,6 +86,21 @@ impl Proxy {
         if !needed && let Some(request) = context.request.take() {
             self.pool.give_back(request);
         }
+    }
+
+    /// A non-INVITE request that got its final needs its transactions only to absorb and repeat: its context goes.
+    pub(super) fn detach(&mut self, io: &mut Io<'_>, id: u32) {
+        let context = &mut self.contexts[id as usize];
+        if let Some(server) = context.server.take() {
+            self.transactions.server_mut(server).owner = NOBODY;
+        }
+        for attempt in &mut context.attempts {
+            if let Some(client) = attempt.client.take() {
+                self.transactions.client_mut(client).owner = NOBODY;
+                context.clients -= 1;
+            }
+        }
+        self.reap(io, id);
     }
 
     /// Removes a context to which nothing refers any more.

@@ -105,15 +105,9 @@ impl Proxy {
         self.send_hop(io.out, request, &hop, name);
         self.stats.requests_forwarded += 1;
         let server = self.transactions.open_server(key, server, upstream, id);
-        let (branch, flow) = (hop.branch, hop.flow);
-        let client = self.transactions.open_client(NewClient {
-            machine: client,
-            branch,
-            cancel: false,
-            flow,
-            owner: id,
-            attempt: 0,
-        });
+        let branch = hop.branch;
+        let client =
+            self.transactions.open_client(NewClient { machine: client, branch, cancel: false, owner: id, attempt: 0 });
         let context = &mut self.contexts[id as usize];
         context.server = Some(server);
         context.clients = 1;

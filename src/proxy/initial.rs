@@ -167,7 +167,6 @@ impl Proxy {
             machine: ClientMachine::Invite(machine),
             branch: hop.branch,
             cancel: false,
-            flow: hop.flow,
             owner: id,
             attempt: index,
         });

@@ -72,7 +72,7 @@ impl Proxy {
                 self.forward_final(io, id, response, status);
             }
         }
-        self.drop_request(id);
+        self.detach(io, id);
     }
 
     fn provisional(&mut self, io: &mut Io<'_>, id: u32, n: usize, response: &Message<'_>, status: u16) {
@@ -115,11 +115,8 @@ impl Proxy {
                 Role::InDialog { .. } => self.conclude_in_dialog(io, id, response, 200),
             }
         }
-        let session = SessionId(self.view.keys.call_key(response.call_id()).0);
         let status = response.status().unwrap_or(200);
-        io.send_recorded(&Change::Leg { leg, session, resource }, |io| {
-            self.forward_final(io, id, response, status);
-        });
+        io.send_recorded(&Change::Leg { leg, resource }, |io| self.forward_final(io, id, response, status));
         if first {
             // §16.7 step 10.
             self.cancel_others(io, id, n);

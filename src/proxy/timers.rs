@@ -84,6 +84,9 @@ impl Proxy {
             return self.client_failed(io, id, Outcome::Cancelled);
         }
         let client = self.transactions.close_client(id);
+        if client.owner == NOBODY {
+            return;
+        }
         let context = &mut self.contexts[client.owner as usize];
         context.clients -= 1;
         if !client.cancel {

@@ -12,8 +12,6 @@ pub enum Change<'a> {
     Leg {
         /// The leg.
         leg: LegId,
-        /// Its session.
-        session: SessionId,
         /// Where it lives.
         resource: ResourceId,
     },

@@ -52,7 +52,8 @@ impl Leg {
 pub struct Legs {
     legs: Slab<Leg>,
     by_id: HashTable<u32>,
-    sessions: HashTable<Session>,
+    sessions: Slab<Session>,
+    by_session: HashTable<u32>,
     ended: HashTable<LegId>,
     /// In the order in which they are forgotten.
     forget: VecDeque<(Time, LegId)>,
@@ -73,7 +74,8 @@ impl Legs {
         Self {
             legs: Slab::with_capacity(limit),
             by_id: HashTable::with_capacity(limit),
-            sessions: HashTable::with_capacity(limit),
+            sessions: Slab::with_capacity(limit),
+            by_session: HashTable::with_capacity(limit),
             ended: HashTable::new(),
             forget: VecDeque::new(),
             limit,
@@ -148,21 +150,27 @@ impl Legs {
 
     /// A leg or an attempt joins a session; the first one founds it.
     pub fn join(&mut self, id: SessionId) {
-        let seed = self.seed;
-        match self.sessions.find_mut(hash(seed, id.0), |s| s.id == id) {
-            Some(session) => session.members += 1,
+        let (sessions, seed) = (&self.sessions, self.seed);
+        match self.by_session.find(hash(seed, id.0), |s| sessions[*s as usize].id == id) {
+            Some(&slot) => self.sessions[slot as usize].members += 1,
             None => {
-                self.sessions.insert_unique(hash(seed, id.0), Session { id, members: 1 }, |s| hash(seed, s.id.0));
+                let slot = self.sessions.insert(Session { id, members: 1 }) as u32;
+                let sessions = &self.sessions;
+                self.by_session.insert_unique(hash(seed, id.0), slot, |s| hash(seed, sessions[*s as usize].id.0));
             }
         }
     }
 
     /// A leg or an attempt leaves; the last one ends the session.
     pub fn leave(&mut self, id: SessionId) {
-        if let Ok(mut entry) = self.sessions.find_entry(hash(self.seed, id.0), |s| s.id == id) {
-            entry.get_mut().members -= 1;
-            if entry.get().members == 0 {
+        let sessions = &mut self.sessions;
+        let found = self.by_session.find_entry(hash(self.seed, id.0), |s| sessions[*s as usize].id == id);
+        if let Ok(entry) = found {
+            let slot = *entry.get() as usize;
+            sessions[slot].members -= 1;
+            if sessions[slot].members == 0 {
                 entry.remove();
+                sessions.remove(slot);
             }
         }
     }
@@ -195,6 +203,7 @@ impl Legs {
     /// Whether indexes and slabs agree.
     pub fn check(&self) -> bool {
         self.by_id.len() == self.legs.len()
+            && self.by_session.len() == self.sessions.len()
             && self.ended.len() == self.forget.len()
             && self.legs.iter().all(|(slot, leg)| self.find(leg.id) == Some(slot as u32) && leg.grant.is_some())
     }

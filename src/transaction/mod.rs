@@ -59,8 +59,6 @@ pub struct Client {
     pub branch: Branch,
     /// Whether it is a CANCEL, which shares its branch with the INVITE.
     pub cancel: bool,
-    /// Where it went.
-    pub flow: Flow,
     /// The owner's number.
     pub owner: u32,
     /// Which of the owner's attempts it belongs to.
@@ -231,9 +229,9 @@ impl Transactions {
     /// Opens a client transaction.
     pub fn open_client(&mut self, client: NewClient) -> u32 {
         self.serial = self.serial.wrapping_add(1);
-        let NewClient { machine, branch, cancel, flow, owner, attempt } = client;
+        let NewClient { machine, branch, cancel, owner, attempt } = client;
         let serial = self.serial;
-        let client = Client { machine, branch, cancel, flow, owner, attempt, serial, queued: Time::NEVER };
+        let client = Client { machine, branch, cancel, owner, attempt, serial, queued: Time::NEVER };
         let hash = table_hash(self.seed, client.branch.as_bytes());
         let id = self.clients.insert(client) as u32;
         let (clients, seed) = (&self.clients, self.seed);
@@ -358,8 +356,6 @@ pub struct NewClient {
     pub branch: Branch,
     /// Whether it is a CANCEL.
     pub cancel: bool,
-    /// Where it goes.
-    pub flow: Flow,
     /// The owner's number.
     pub owner: u32,
     /// Which of the owner's attempts.
