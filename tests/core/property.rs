@@ -155,6 +155,13 @@ fn exercise(octets: &[u8]) -> Option<Malformed> {
     match fault {
         None => {
             look(&message);
+            // What the parser vouches for.
+            assert_eq!(message.uri().is_some(), message.is_request());
+            assert!(message.routes().all(|route| route.is_some()));
+            assert_eq!(message.vias().count(), message.via_count());
+            assert!(!message.via().sent_by.is_empty() && !message.call_id().is_empty());
+            assert!(!message.from().uri.is_empty() && !message.to().uri.is_empty());
+            assert!(message.cseq().number < 1 << 31 && message.header(Name::CSeq).is_some());
             let mut edits = Edits::new();
             stamp_source(&mut edits, &message, source);
             edits.remove_values(&message, Name::Route, 1);
