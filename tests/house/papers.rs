@@ -165,6 +165,31 @@ fn the_readme_speaks_of_this_version_and_this_example() {
 }
 
 #[test]
+fn the_example_configurations_are_sound() {
+    let examples = files(&["deploy"], ".toml");
+    assert!(examples.iter().any(|f| f.path == "deploy/tandem.toml"));
+    let unsound = examples.into_iter().filter(|f| tandem(&["check", &f.path]).is_none());
+    report("examples that `tandem check` refuses", unsound.map(|f| f.path).collect());
+}
+
+#[test]
+fn every_fuzz_target_is_explained_seeded_and_run() {
+    let manifest = text("fuzz/Cargo.toml");
+    let targets: Vec<&str> =
+        manifest.split("[[bin]]").skip(1).filter_map(|bin| bin.split("name = \"").nth(1)?.split('"').next()).collect();
+    assert!(targets.contains(&"node"));
+    let mut findings = Vec::new();
+    for target in targets {
+        let explained = text("fuzz/README.md").contains(&format!("| `{target}` |"));
+        let listed = |script: &str| text(script).split_whitespace().any(|word| word.trim_end_matches(';') == target);
+        if !(explained && listed("fuzz/seed") && listed("fuzz/run")) {
+            findings.push(target.to_string());
+        }
+    }
+    report("fuzz targets", findings);
+}
+
+#[test]
 fn every_metric_in_the_papers_is_exported() {
     let source: String = files(&["src/runtime"], ".rs").into_iter().map(|f| f.text).collect();
     let mut findings = Vec::new();
