@@ -190,7 +190,10 @@ impl World {
 
     fn handle(&mut self, input: Input<'_>) {
         if let Input::Message(received) | Input::BadStream(received, _) = &input {
-            self.unsound = self.index.parse(received.bytes).is_err();
+            // A Via below the topmost one is not judged before it comes to the top.
+            let read = self.index.parse(received.bytes).is_ok();
+            let message = self.index.message(received.bytes);
+            self.unsound = !read || !message.is_request() && message.next_via().is_none();
         }
         self.node.handle(self.now, input, &mut self.scratch, &mut self.out);
         self.drain();

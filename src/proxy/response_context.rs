@@ -20,12 +20,19 @@ use super::{Io, Proxy};
 impl Proxy {
     /// A response: to its client transaction by branch and CSeq method (§17.1.3), or a stray.
     pub(super) fn response(&mut self, io: &mut Io<'_>, response: &Message<'_>, from: crate::base::Flow) {
-        let cancel = response.cseq().method == Method::Cancel;
+        let method = response.cseq().method;
+        let cancel = method == Method::Cancel;
         let client = response.via().branch.and_then(|b| self.transactions.find_client(b, cancel));
-        match client {
-            Some(client) => self.client_response(io, client, response),
-            None => self.stray(io, response, from),
+        let Some(client) = client else { return self.stray(io, response, from) };
+        // §17.1.3: the ACK of a non-2xx has its INVITE's branch, and nobody answers an ACK.
+        let invite = matches!(self.transactions.client(client).machine, ClientMachine::Invite(_));
+        // §16.7 step 3: without a Via below ours a response is for us, and only our CANCEL asks for one.
+        let deliverable = cancel || response.via_count() > 1;
+        if invite != (method == Method::Invite) || !deliverable {
+            self.stats.stray_dropped += 1;
+            return;
         }
+        self.client_response(io, client, response);
     }
 
     fn client_response(&mut self, io: &mut Io<'_>, client: u32, response: &Message<'_>) {

@@ -91,3 +91,30 @@ fn a_host_of_many_digits_is_a_name() {
     assert!(placed.all("Via")[1].starts_with("SIP/2.0/UDP 198888888888:5060;"), "{}", placed.all("Via")[1]);
     assert!(placed.all("Via")[1].ends_with(";received=192.0.2.9"));
 }
+
+/// A response to the ACK of a non-2xx, which has its INVITE's branch and our Via alone, went on to the caller without
+/// any Via.
+#[test]
+fn a_response_to_an_ack_of_ours_ends_here() {
+    let mut world = World::new();
+    let placed = invites(&world.receive(CALLER, &invite(1)));
+    let busy = placed.answer("486 Busy Here", "m", "");
+    let sent = world.receive(&placed.to(), &busy);
+    let ack = sent.iter().find(|s| s.start_line().starts_with("ACK ")).expect("the 486 is acknowledged");
+    assert!(world.receive(&ack.to(), &ack.answer("200 OK", "m", "")).is_empty());
+    assert!(world.receive(&ack.to(), &ack.answer("183 Session Progress", "m", "")).is_empty());
+    assert_eq!(world.stats().calls.stray_dropped, 2);
+}
+
+/// A response that lost the Via of the caller can reach nobody.
+#[test]
+fn a_response_without_a_via_for_the_caller_ends_here() {
+    let mut world = World::new();
+    let placed = invites(&world.receive(CALLER, &invite(1)));
+    let own = format!("Via: {}\r\n", placed.all("Via")[1]);
+    let ringing = placed.answer("180 Ringing", "m", "");
+    assert!(ringing.contains(&own));
+    assert!(world.receive(&placed.to(), &ringing.replace(&own, "")).is_empty());
+    assert_eq!(world.stats().calls.stray_dropped, 1);
+    assert_eq!(world.receive(&placed.to(), &ringing).len(), 1);
+}
