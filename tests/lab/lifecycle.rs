@@ -7,7 +7,7 @@ use crate::rig::http;
 use crate::rig::mcp::Mcp;
 use crate::rig::message::Message;
 use crate::rig::node::{Node, Setup};
-use crate::rig::poll::{SOON, until_true};
+use crate::rig::poll::{SOON, until, until_true};
 use crate::rig::udp::Udp;
 use crate::rig::world::World;
 
@@ -72,8 +72,12 @@ fn a_graceful_stop_refuses_new_calls_and_waits_for_those_that_live() {
 
     node.process.signal("TERM");
     until_true("readiness off", SOON, || matches!(http::get(node.admin, "/readyz"), Ok((503, _))));
-    udp.send(node.sip, call::options(udp.at, node.sip, 1));
-    let options = udp.answer(503, "OPTIONS");
+    let options = until("OPTIONS tell of it", SOON, || {
+        let question = Call::new(udp.at, node.sip);
+        udp.send(node.sip, question.request("OPTIONS", 1, &question.branch, "", ""));
+        let answer = udp.expect("an answer", |m| m.call_id() == question.id);
+        Some(answer).filter(|m| m.status() == Some(503))
+    });
     assert_eq!(options.all("retry-after").len(), 1, "{options:?}");
     let refused = Call::new(udp.at, node.sip);
     udp.send(node.sip, refused.invite());
@@ -168,6 +172,6 @@ fn a_retransmission_is_answered_and_never_placed_twice() {
     let branches: std::collections::BTreeSet<_> =
         server.requests("INVITE").iter().map(|s| s.message.branch().to_owned()).collect();
     assert_eq!((branches.len(), server.requests("BYE").len()), (1, 1));
-    assert!(node.process.log().len() < 4_096, "quiet");
+    node.assert_quiet();
     node.until("no call", |m| m.sum("tandem_ports_in_use") == 0.0);
 }

@@ -8,6 +8,7 @@ mod rig;
 
 mod generators;
 mod calls;
+mod cancel;
 mod outage;
 mod kamailio;
 mod capacity;

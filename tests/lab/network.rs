@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::rig::call::{self, Call};
 use crate::rig::mcp::Mcp;
-use crate::rig::node::Setup;
+use crate::rig::node::{Metrics, Setup};
 use crate::rig::udp::Udp;
 use crate::rig::world::World;
 
@@ -64,7 +64,12 @@ fn an_overflowing_receive_buffer_is_counted_and_the_next_message_is_served() {
         udp.send(node.sip, &noise);
     }
     node.process.signal("CONT");
-    node.until("the loss noticed", |m| m.sum("tandem_receive_overflow_total") > 0.0);
+    // The kernel tells of the loss with the next datagram that finds room.
+    let noticed = |m: &Metrics| {
+        udp.send(node.sip, "\r\n");
+        m.sum("tandem_receive_overflow_total") > 0.0
+    };
+    node.until("the loss noticed", noticed);
     udp.send(node.sip, call::options(udp.at, node.sip, 0));
     udp.answer(200, "OPTIONS");
 }

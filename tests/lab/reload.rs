@@ -34,7 +34,7 @@ fn what_is_wrong_is_refused_with_its_line_and_changes_nothing() {
     let mut lives = call(&udp, &node);
     let sound = node.config();
     let wrong = [
-        ("a syntax error", sound.replace("[admin]", "[admin"), "[admin"),
+        ("a syntax error", sound.replace("[admin]", "[admin"), "unclosed table"),
         ("an unknown key", sound.replace("port-capacity", "port-capazity"), "port-capazity"),
         ("a new listener", sound.replace(":5060\", \"tcp", ":5069\", \"tcp"), "sip.transport"),
     ];
