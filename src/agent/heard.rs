@@ -58,7 +58,7 @@ pub struct Asked<'a> {
 pub enum Heard {
     /// A repetition, or the ACK to a non-2xx final: nothing more to do.
     Absorbed,
-    /// A new request. Its transaction waits for [`Endpoint::respond`].
+    /// A new request. Its transaction waits for `Endpoint::respond`.
     Request(ServerKey),
     /// The ACK to a 2xx.
     Ack,

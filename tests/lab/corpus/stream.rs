@@ -100,7 +100,7 @@ fn verdict(tcp: &mut Tcp, case: &Case) -> Result<(), String> {
     let alone = sentinel_is_due(case);
     let limit = if case.tcp.contains(&Word::Wait) { DEADLINE } else { SOON };
     loop {
-        if alone && heard.iter().any(|m| sentinel(m)) && case.tcp.iter().any(|w| complete(*w, case, &heard)) {
+        if alone && heard.iter().any(sentinel) && case.tcp.iter().any(|w| complete(*w, case, &heard)) {
             return Ok(());
         }
         match tcp.message(limit) {

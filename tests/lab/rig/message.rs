@@ -108,11 +108,10 @@ impl fmt::Debug for Message {
 
 /// The parameter `name` of a value like `host;name=x;other`.
 pub fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
-    let found = value.split(';').skip(1).find_map(|p| {
+    value.split(';').skip(1).find_map(|p| {
         let (key, value) = p.split_once('=').unwrap_or((p, ""));
         key.trim().eq_ignore_ascii_case(name).then_some(value.trim())
-    });
-    found
+    })
 }
 
 /// `host:port` of a Via value.

@@ -38,11 +38,6 @@ impl Process {
         self.child.id()
     }
 
-    /// The running child, for its pipes.
-    pub fn child(&mut self) -> &mut Child {
-        &mut self.child
-    }
-
     /// Sends a signal by name: `TERM`, `HUP`, `USR1`, `KILL`, `STOP`, `CONT`.
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();

@@ -1,7 +1,7 @@
 //! A TCP connection of the test.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -57,11 +57,6 @@ impl Tcp {
     pub fn reset(self) {
         let socket = Socket::from(self.stream);
         let _ = socket.set_linger(Some(Duration::ZERO));
-    }
-
-    /// No more from our side.
-    pub fn finish(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// The next message, if it comes in time. `None` and `closed`: the far end has closed.
