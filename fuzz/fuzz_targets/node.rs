@@ -14,7 +14,8 @@ use tandem::base::{ConnId, Epoch, Flow, ListenerId, NodeId, Time, Transport};
 use tandem::identity::{Identities, Identity};
 use tandem::node::{Capacity, Command, Config, Input, Node, ProxyConfig, Received, Scratch, Single};
 use tandem::out::Out;
-use tandem::sip::header::Index;
+use tandem::sip::edit::Edits;
+use tandem::sip::header::{Index, Name};
 use tandem::sip::reply::{Reply, reason_phrase};
 use tandem::token::Keys;
 
@@ -190,13 +191,25 @@ impl World {
 
     fn handle(&mut self, input: Input<'_>) {
         if let Input::Message(received) | Input::BadStream(received, _) = &input {
-            // A Via below the topmost one is not judged before it comes to the top.
-            let read = self.index.parse(received.bytes).is_ok();
-            let message = self.index.message(received.bytes);
-            self.unsound = !read || !message.is_request() && message.next_via().is_none();
+            self.unsound = !self.is_sound(received.bytes);
         }
         self.node.handle(self.now, input, &mut self.scratch, &mut self.out);
         self.drain();
+    }
+
+    /// Whether a message can be read, and a response also without its topmost Via: the one below is not judged before.
+    fn is_sound(&mut self, bytes: &[u8]) -> bool {
+        if self.index.parse(bytes).is_err() {
+            return false;
+        }
+        let message = self.index.message(bytes);
+        if message.is_request() {
+            return true;
+        }
+        let (mut edits, mut rest) = (Edits::new(), Vec::new());
+        edits.remove_values(&message, Name::Via, 1);
+        edits.write(&message, &mut rest);
+        self.index.parse(&rest).is_ok()
     }
 
     /// Lets time pass, timer by timer.
