@@ -46,6 +46,8 @@ struct World {
     invite: Vec<u8>,
     /// Whether what came in last cannot be read.
     unsound: bool,
+    /// Whether a response ever came in that the next hop could not read.
+    tainted: bool,
 }
 
 impl World {
@@ -60,6 +62,7 @@ impl World {
             sent: Vec::new(),
             invite: Vec::new(),
             unsound: false,
+            tainted: false,
         }
     }
 
@@ -192,6 +195,8 @@ impl World {
     fn handle(&mut self, input: Input<'_>) {
         if let Input::Message(received) | Input::BadStream(received, _) = &input {
             self.unsound = !self.is_sound(received.bytes);
+            // Kept, and repeated later.
+            self.tainted |= self.unsound && received.bytes.trim_ascii_start().starts_with(b"SIP/");
         }
         self.node.handle(self.now, input, &mut self.scratch, &mut self.out);
         self.drain();
@@ -234,9 +239,9 @@ impl World {
             let bytes = self.out.bytes(transmit);
             if !bytes.iter().all(|b| matches!(b, b'\r' | b'\n')) {
                 let parsed = self.index.parse(bytes);
-                // A refusal repeats what was wrong.
-                let refusal = self.unsound && bytes.starts_with(b"SIP/2.0 ");
-                assert!(parsed.is_ok() || refusal, "{parsed:?}: {}", String::from_utf8_lossy(bytes));
+                // A refusal, or a response passed on, repeats what was wrong.
+                let repeats = (self.unsound || self.tainted) && bytes.starts_with(b"SIP/2.0 ");
+                assert!(parsed.is_ok() || repeats, "{parsed:?}: {}", String::from_utf8_lossy(bytes));
             }
             if self.sent.len() == KEPT {
                 self.sent.remove(0);
