@@ -63,7 +63,7 @@ impl Proxy {
             contexts: Slab::with_capacity(transactions),
             legs: Legs::new(legs, seed),
             pool: Pool::default(),
-            coarse: Queue::with_capacity(transactions),
+            coarse: Queue::default(),
             scratch: None,
             spare: None,
             spare_response: None,

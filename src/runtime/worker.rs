@@ -27,7 +27,7 @@ const BUSY: Duration = Duration::from_millis(2);
 
 /// While datagrams come, deadlines are looked at this often: to ask every shard with each datagram would cost more than
 /// to parse it.
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(4);
 
 type Batch<'a> = SmallVec<[Received<'a>; SLOTS]>;
 

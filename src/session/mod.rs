@@ -12,7 +12,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::balance::Grant;
-use crate::base::{LegId, ResourceId, SessionId, Time, table_hash};
+use crate::base::{LegId, ResourceId, SPARE, SessionId, Time, table_hash};
 
 /// An answered call on one resource.
 #[derive(Debug)]
@@ -69,13 +69,13 @@ struct Session {
 }
 
 impl Legs {
-    /// Room for `limit` legs, set aside at once so that no insertion waits for a rehash.
+    /// Room for `limit` legs, set aside at once but for the indexes.
     pub fn new(limit: usize, seed: u64) -> Self {
         Self {
             legs: Slab::with_capacity(limit),
-            by_id: HashTable::with_capacity(limit),
+            by_id: HashTable::with_capacity(limit / SPARE),
             sessions: Slab::with_capacity(limit),
-            by_session: HashTable::with_capacity(limit),
+            by_session: HashTable::with_capacity(limit / SPARE),
             ended: HashTable::new(),
             forget: VecDeque::new(),
             limit,

@@ -13,7 +13,7 @@ pub mod non_invite_server;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::base::{Flow, Time, table_hash};
+use crate::base::{Flow, SPARE, Time, table_hash};
 use crate::sip::{Message, Method};
 use crate::token::fingerprint;
 
@@ -126,15 +126,15 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// Room for `limit` server and as many client transactions, set aside at once.
+    /// Room for `limit` server and as many client transactions, set aside at once but for the indexes.
     pub fn new(timing: Timing, limit: usize, seed: u64) -> Self {
         Self {
             timing,
             servers: Slab::with_capacity(limit),
-            by_key: HashTable::with_capacity(limit),
+            by_key: HashTable::with_capacity(limit / SPARE),
             clients: Slab::with_capacity(limit),
-            by_branch: HashTable::with_capacity(limit),
-            queue: Queue::with_capacity(limit),
+            by_branch: HashTable::with_capacity(limit / SPARE),
+            queue: Queue::default(),
             secret: blake3::derive_key("tandem 1 transaction", &seed.to_le_bytes()),
             seed,
             serial: 0,
