@@ -22,7 +22,7 @@ fn spread(name: &str, calls: u32, rate: u32, caller: &[&str]) {
     let members = [11, 12, 13].map(|host| world.addr(host, 5060));
     let servers = members.map(|at| Sipp::uas(&world, &format!("uas{}", at.ip()), "uas", at).start(&world));
     let probed = "monitor-method = \"option\"\nmonitor-interval = \"1s\"\nmonitor-timeout = \"1s\"";
-    let node = Setup::new(&world).group("MCP", probed, &members, "10000").start(&world);
+    let node = Setup::new(&world).t1(500).group("MCP", probed, &members, "10000").start(&world);
 
     let uac = Sipp::uac(&world, "uac", "uac", world.addr(100, 5060), world.addr(NODE, 5060));
     let uac = uac.calls(calls, rate).args(caller.iter().copied()).start(&world);

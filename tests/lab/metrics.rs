@@ -37,7 +37,7 @@ fn every_registered_metric_moves() {
     // Streams to it can be opened, and that is all.
     let _accepts = std::net::TcpListener::bind(mute).expect("a free address");
     let probed = "monitor-method = \"option\"\nmonitor-interval = \"200ms\"\nmonitor-timeout = \"200ms\"";
-    let setup = Setup::new(&world).proxy("sip.timer.t1 = \"50ms\"").group("MCP", probed, &[good, busy, closed], "50");
+    let setup = Setup::new(&world).t1(50).group("MCP", probed, &[good, busy, closed], "50");
     let setup = setup.resource(&format!("sip:{mute};transport=tcp"), "port-capacity = 1");
     let mut node = setup.clone().start(&world);
     let udp = Udp::bind(world.addr(100, 5060));

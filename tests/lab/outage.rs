@@ -16,7 +16,7 @@ fn a_media_server_that_dies_costs_no_call_that_it_has_not_answered() {
     let others = [start("second", 1), start("third", 2)];
     let probed = "monitor-method = \"option\"\nmonitor-interval = \"500ms\"\nmonitor-timeout = \"500ms\"\n\
                   monitor-down-after = 3\nmonitor-up-after = 2";
-    let node = Setup::new(&world).group("MCP", probed, &members, "10000").start(&world);
+    let node = Setup::new(&world).t1(500).group("MCP", probed, &members, "10000").start(&world);
 
     // 18 s of calls at 200/s; calls end at once, so what the dying server has answered is over but for a moment.
     let uac = Sipp::uac(&world, "uac", "uac", world.addr(100, 5060), world.addr(NODE, 5060));

@@ -78,6 +78,17 @@ impl Word {
     }
 }
 
+/// Where the node's policy decides before routing does: it places INVITEs, answers OPTIONS, and refuses the rest without
+/// a call. Each of these parses, which is what the corpus asks; none is refused with 400.
+const POLICY: &[(&str, &str)] = &[
+    ("rfc4475/wsinv.dat", "481"), // an INVITE with a To tag and without a Route of ours
+    ("rfc4475/intmeth.dat", "501"),
+    ("rfc4475/esc02.dat", "501"),
+    ("rfc4475/dblreq.dat", "405"),   // REGISTER
+    ("rfc4475/mpart01.dat", "405"),  // MESSAGE
+    ("rfc4475/regbadct.dat", "405"), // REGISTER
+];
+
 /// Where the corpus is, if it is here.
 pub fn directory() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
@@ -97,7 +108,12 @@ fn case(dir: &Path, row: &[&str]) -> Case {
     let [name, _, octets, _, _, _, udp, tcp, ..] = row else { panic!("a row of the manifest: {row:?}") };
     let content = fs::read(dir.join(name)).expect("a file of the corpus");
     assert_eq!(content.len().to_string(), *octets, "{name}");
-    Case { name: (*name).to_owned(), octets: content, udp: Word::list(udp), tcp: Word::list(tcp) }
+    let (mut udp, mut tcp) = (Word::list(udp), Word::list(tcp));
+    if let Some((_, policy)) = POLICY.iter().find(|(file, _)| file == name) {
+        udp.extend(Word::list(policy));
+        tcp.extend(Word::list(policy));
+    }
+    Case { name: (*name).to_owned(), octets: content, udp, tcp }
 }
 
 fn verify(dir: &Path, rows: &[Vec<&str>]) {
@@ -107,4 +123,31 @@ fn verify(dir: &Path, rows: &[Vec<&str>]) {
     let check = Command::new("sha256sum").args(["--check", "--quiet", "--strict"]).arg(&list).current_dir(dir).output();
     let check = check.expect("sha256sum");
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+}
+
+/// Copies that are transactions of their own: as many octets, another branch.
+#[derive(Default)]
+pub struct Fresh {
+    next: u32,
+}
+
+impl Fresh {
+    /// A number of its own.
+    pub fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+
+    /// A copy with a branch of its own, if it has one.
+    pub fn copy(&mut self, octets: &[u8]) -> Vec<u8> {
+        let mut copy = octets.to_vec();
+        let Some(cookie) = octets.windows(7).position(|w| w.eq_ignore_ascii_case(b"z9hG4bK")) else { return copy };
+        let mut number = self.number();
+        let token = copy.iter_mut().skip(cookie + 7).take_while(|o| o.is_ascii_alphanumeric());
+        for octet in token.take(6) {
+            *octet = b"0123456789abcdefghijklmnopqrstuv"[(number % 32) as usize];
+            number /= 32;
+        }
+        copy
+    }
 }

@@ -47,7 +47,7 @@ fn framing(cases: &mut Vec<Case>) {
     add("hexadecimal length", "Content-Length: 0x4\r\n\r\nbody", "400", "400+close");
     add("no length", "\r\nbody", "forward", "400+close");
     add("length beyond a datagram", "Content-Length: 5\r\n\r\nbody", "400", "wait");
-    add("octets behind", "Content-Length: 2\r\n\r\nbody", "forward-truncated", "resync-error");
+    add("octets behind", "Content-Length: 2\r\n\r\nbody\r\n\r\n", "forward-truncated", "resync-error");
     add("no empty line", "Content-Length: 0\r\n", "400-or-drop", "wait");
     add("bare LF in a value", "Subject: one\ntwo: three\r\nContent-Length: 0\r\n\r\n", "400", "400+close");
     add("bare CR in a value", "Subject: one\rtwo: three\r\nContent-Length: 0\r\n\r\n", "400", "400+close");

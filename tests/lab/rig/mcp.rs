@@ -85,6 +85,21 @@ impl Mcp {
         until(&format!("{what} at {}", self.at), SOON, || self.seen().into_iter().find(|s| wanted(&s.message)))
     }
 
+    /// Whether it has seen such a message.
+    pub fn saw(&self, wanted: impl Fn(&Message) -> bool) -> bool {
+        self.memory().seen.iter().any(|seen| wanted(&seen.message))
+    }
+
+    /// How many messages it has seen.
+    pub fn count(&self) -> usize {
+        self.memory().seen.len()
+    }
+
+    /// What it has seen after the first `mark` messages.
+    pub fn later(&self, mark: usize) -> Vec<Message> {
+        self.memory().seen.iter().skip(mark).map(|seen| seen.message.clone()).collect()
+    }
+
     /// The greatest number of calls that it ever held at one instant: from the INVITE in to the answer to the BYE, or
     /// to its own refusal, out.
     pub fn most_calls(&self) -> usize {

@@ -21,6 +21,8 @@ pub const FORGOTTEN: Duration = Duration::from_secs(45);
 pub struct Setup {
     /// `sip.transport`.
     pub listen: Vec<String>,
+    /// T1 in milliseconds. Shorter than the default of 500, so that 64*T1 is soon over.
+    pub t1: u16,
     /// Further lines of `[proxy]`.
     pub proxy: String,
     /// `[log] level`.
@@ -39,12 +41,19 @@ impl Setup {
         let at = world.addr(NODE, 5060);
         Setup {
             listen: vec![format!("udp:{at}"), format!("tcp:{at}")],
+            t1: 200,
             proxy: String::new(),
             level: "info",
             groups: String::new(),
             env: Vec::new(),
             wrapper: Vec::new(),
         }
+    }
+
+    /// Another T1, in milliseconds.
+    pub fn t1(mut self, t1: u16) -> Setup {
+        self.t1 = t1;
+        self
     }
 
     /// One group that is not probed, with members of this capacity (`10`, `"unlimited"`).
@@ -75,10 +84,10 @@ impl Setup {
     }
 
     fn text(&self, world: &World) -> String {
-        let Setup { listen, proxy, level, groups, .. } = self;
+        let Setup { listen, t1, proxy, level, groups, .. } = self;
         let (state, admin) = (world.path("state"), world.addr(NODE, 9090));
         format!(
-            "[cluster]\nstate-dir = {state:?}\n\n[proxy]\nsip.transport = {listen:?}\n{proxy}\n\
+            "[cluster]\nstate-dir = {state:?}\n\n[proxy]\nsip.transport = {listen:?}\nsip.timer.t1 = {t1}\n{proxy}\n\
              [admin]\nlisten = \"{admin}\"\n\n[log]\nlevel = \"{level}\"\n{groups}"
         )
     }
