@@ -276,6 +276,10 @@ impl<K: Cells> Node<K> {
             hub.malformed[malformed as usize] += 1;
             hub.refusals += u64::from(answered);
         });
+        // Who cannot be told by an answer is told by the end of the stream, instead of waiting for one.
+        if !answered && !received.bytes.starts_with(b"SIP/") {
+            out.close.extend(received.flow.conn);
+        }
     }
 
     /// Octets of ours that did not arrive. The quotation in an ICMP error may be cut short, so only the start line and

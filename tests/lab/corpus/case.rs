@@ -143,7 +143,8 @@ impl Fresh {
         let mut copy = octets.to_vec();
         let Some(cookie) = octets.windows(7).position(|w| w.eq_ignore_ascii_case(b"z9hG4bK")) else { return copy };
         let mut number = self.number();
-        let token = copy.iter_mut().skip(cookie + 7).take_while(|o| o.is_ascii_alphanumeric());
+        let value = copy.iter_mut().skip(cookie + 7).take_while(|o| !b";,\r\n \t".contains(o));
+        let token = value.filter(|o| o.is_ascii_alphanumeric());
         for octet in token.take(6) {
             *octet = b"0123456789abcdefghijklmnopqrstuv"[(number % 32) as usize];
             number /= 32;
