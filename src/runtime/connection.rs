@@ -146,6 +146,8 @@ impl Connection {
         self.outbound.lock().stream = Some(Arc::clone(&stream));
         let reason = self.exchange(&stream, inlet, stats).await;
         let reason = *self.outbound.lock().end.get_or_insert(reason);
+        // Counted before the peer can see the end, so that whoever saw it finds it counted.
+        stats.closed(reason);
         if matches!(reason, Closed::Framing | Closed::Local | Closed::Peer) {
             // Failing here changes nothing: the connection goes either way.
             let _ = time::timeout(FLUSH_DEADLINE, self.flush(&stream)).await;

@@ -136,7 +136,6 @@ impl Streams {
     async fn serve(&self, connection: Arc<Connection>, stream: TcpStream) {
         let Some(inlet) = self.inlet.upgrade() else { return };
         let reason = connection.run(stream, &*inlet, &self.stats).await;
-        self.stats.closed(reason);
         tracing::debug!(?reason, remote = %connection.flow.remote, "stream closed");
         self.forget(&connection);
     }
