@@ -30,7 +30,7 @@ impl Proxy {
         let shown = if self.view.config.server.is_empty() { 2 } else { 3 };
         let reply = Reply { status: 200, reason: reason_phrase(200), to_tag: Some(&tag), extra: &extra[..shown] };
         io.send(upstream, |bytes| {
-            reply.write(request, flow.remote, bytes);
+            write_no_larger(&reply, 0, request, flow, bytes);
             true
         });
         self.stats.responses_generated += 1;
@@ -47,12 +47,14 @@ impl Proxy {
     ) -> bool {
         let Some(status) = reject.status() else { return false };
         let mut extra = reject.extra();
+        // Retry-After and Unsupported are the point of their responses; Allow is what everybody knows.
+        let needed = if status == 405 { 0 } else { extra.len() };
         if !self.view.config.server.is_empty() {
             extra.push(("Server", self.view.config.server.as_bytes()));
         }
         let tag = self.own_tag(request);
         let reply = Reply { status, reason: reason_phrase(status), to_tag: Some(&tag), extra: &extra };
-        reply.write(request, source.remote, bytes);
+        write_no_larger(&reply, needed, request, source, bytes);
         true
     }
 
@@ -95,6 +97,19 @@ impl Proxy {
             return None;
         }
         Some(Flow { remote, ..source })
+    }
+}
+
+/// Writes a response; over UDP, where a source may be forged, with so many of its extra fields (`needed` at least) that
+/// it is no larger than its request: nobody is flooded through us.
+fn write_no_larger(reply: &Reply<'_>, needed: usize, request: &Message<'_>, source: Flow, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    for shown in (needed..=reply.extra.len()).rev() {
+        bytes.truncate(start);
+        Reply { extra: &reply.extra[..shown], ..*reply }.write(request, source.remote, bytes);
+        if source.transport.reliable() || bytes.len() - start <= request.bytes().len() {
+            return;
+        }
     }
 }
 

@@ -468,7 +468,8 @@ fn draining_refuses_new_calls_and_serves_what_lives() {
     world.command(Command::Drain);
     let refused = world.receive(CALLER, &invite(2));
     assert_eq!((refused[0].status(), refused[0].header("Retry-After")), (503, "5"));
-    let options = invite(3).replace("INVITE", "OPTIONS");
+    // Long enough for an answer with Allow that is no larger than its question.
+    let options = invite_with(3, &format!("User-Agent: {}\n", "x".repeat(200))).replace("INVITE", "OPTIONS");
     assert_eq!(world.receive(CALLER, &options)[0].status(), 503);
     assert_eq!(world.receive(CALLER, &from_caller(1, "BYE", 2, &ok))[0].to(), MCPS[0]);
     world.command(Command::Resume);

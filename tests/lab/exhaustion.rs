@@ -1,10 +1,12 @@
 //! Out of descriptors, out of tables: new work is refused, what lives goes on.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::rig::call::{self, Call};
 use crate::rig::mcp::{self, Mcp};
+use crate::rig::message::Message;
 use crate::rig::node::Setup;
 use crate::rig::poll::until_true;
 use crate::rig::tcp::Tcp;
@@ -44,14 +46,19 @@ fn ringing_calls_cost_what_is_documented_and_give_it_back() {
     const CALLS: u64 = 20_000;
     let world = World::new("memory");
     let at = world.addr(11, 5060);
-    let ringing = Mcp::start(
-        at,
-        Box::new(move |message, _| match message.method() {
-            "INVITE" => vec![mcp::now(mcp::reply(message, at, 180))],
-            "CANCEL" => vec![mcp::now(mcp::reply(message, at, 200)), mcp::now(terminated(message, at))],
-            _ => mcp::answer(message, at),
-        }),
-    );
+    let mut invites: HashMap<String, Message> = HashMap::new();
+    let script = move |message: &Message, _| match message.method() {
+        "INVITE" => {
+            invites.insert(message.call_id().to_owned(), message.clone());
+            vec![mcp::now(mcp::reply(message, at, 180))]
+        }
+        "CANCEL" => {
+            let ended = invites.remove(message.call_id()).map(|invite| mcp::now(mcp::reply(&invite, at, 487)));
+            std::iter::once(mcp::now(mcp::reply(message, at, 200))).chain(ended).collect()
+        }
+        _ => mcp::answer(message, at),
+    };
+    let ringing = Mcp::start(at, Box::new(script));
     let node = Setup::new(&world).members(&[at], "\"unlimited\"").start(&world);
     let udp = Udp::bind(world.addr(100, 5060));
     let idle = node.process.rss();
@@ -75,9 +82,4 @@ fn ringing_calls_cost_what_is_documented_and_give_it_back() {
     }
     node.assert_empty();
     drop(ringing);
-}
-
-/// 487 to the INVITE that a CANCEL names (RFC 3261 §9.2).
-fn terminated(cancel: &crate::rig::message::Message, at: std::net::SocketAddr) -> String {
-    mcp::reply(cancel, at, 487).replace(" CANCEL\r\n", " INVITE\r\n")
 }

@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use crate::rig::call::Call;
 use crate::rig::kamailio::Kamailio;
 use crate::rig::node::{NODE, Node, Setup};
 use crate::rig::sipp::{Score, Sipp};
-use crate::rig::udp::Udp;
 use crate::rig::world::World;
 
 const UPSTREAM: u8 = 2;
@@ -75,25 +73,6 @@ fn a_caller_gives_up_at_each_stage() {
     assert_eq!(server.messages("BYE_Recv"), u64::from(CALLS), "a 200 that raced the CANCEL reaches the caller");
     chain.node.assert_empty();
     chain.node.assert_quiet();
-}
-
-#[test]
-fn a_cancel_on_the_heels_of_its_invite_waits_for_a_provisional_response() {
-    let chain = Chain::new("heels");
-    let at = |host| chain.world.addr(host, 5060);
-    let uas = Sipp::uas(&chain.world, "uas", "cancel-uas", at(SERVER)).start(&chain.world);
-    let caller = Udp::bind(at(CALLER));
-    // Past the first Kamailio, so that nothing but the node holds the CANCEL back; the fourth Via is a dead one.
-    let call = Call::new(caller.at, at(NODE));
-    let more = "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKbehind\r\nRecord-Route: <sip:192.0.2.1;lr>\r\n";
-    caller.send(call.node(), call.invite_with(more, "v=0\r\n"));
-    caller.send(call.node(), call.cancel());
-    caller.answer(200, "CANCEL");
-    let refusal = caller.answer(487, "INVITE");
-    caller.send(call.node(), call.ack_refusal(&refusal));
-    let score = uas.stop();
-    assert_eq!((score.messages("CANCEL_Recv"), score.messages("ACK_Recv")), (1, 1), "{}", score.trouble);
-    chain.node.assert_empty();
 }
 
 #[test]

@@ -53,6 +53,9 @@ impl Traffic {
         for caller in self.callers {
             caller.finish(Duration::from_secs(90)).assert_all(self.calls);
         }
-        self.server.stop().assert_all(2 * self.calls);
+        // Others may have called it too.
+        let score = self.server.stop();
+        assert_eq!(score.failed(), 0, "{}", score.trouble);
+        assert!(score.successful() >= 2 * self.calls, "{score:?}");
     }
 }
