@@ -47,8 +47,8 @@ impl Proxy {
     ) -> bool {
         let Some(status) = reject.status() else { return false };
         let mut extra = reject.extra();
-        // Retry-After and Unsupported are the point of their responses; Allow is what everybody knows.
-        let needed = if status == 405 { 0 } else { extra.len() };
+        // What a refusal must carry is never left out (§21.4.6, §21.4.15).
+        let needed = extra.len();
         if !self.view.config.server.is_empty() {
             extra.push(("Server", self.view.config.server.as_bytes()));
         }

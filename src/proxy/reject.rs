@@ -5,7 +5,11 @@ use smallvec::SmallVec;
 use crate::balance::Refusal;
 use crate::sip::{Malformed, Method};
 
-/// What `Allow` says.
+/// What is served outside a dialog: the Allow that a 405 must carry (§21.4.6), short enough for an answer that is no
+/// larger than its request.
+const SERVED: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS";
+
+/// What Allow says in the answer to OPTIONS: also what is routed inside dialogs.
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, SUBSCRIBE, NOTIFY, MESSAGE";
 
 /// Seconds in Retry-After of a 503 of our own.
@@ -208,7 +212,7 @@ impl Reject {
     pub(super) fn extra(&self) -> SmallVec<[(&'static str, &[u8]); 2]> {
         match self {
             Reject::Extension(tags) => smallvec::smallvec![("Unsupported", tags.as_slice())],
-            Reject::NotAllowed | Reject::NotImplemented => smallvec::smallvec![("Allow", ALLOW.as_bytes())],
+            Reject::NotAllowed | Reject::NotImplemented => smallvec::smallvec![("Allow", SERVED.as_bytes())],
             Reject::Draining | Reject::Full => smallvec::smallvec![("Retry-After", RETRY_AFTER.as_bytes())],
             _ => SmallVec::new(),
         }
