@@ -11,7 +11,7 @@ use crate::identity::Identities;
 use crate::out::Out;
 use crate::sip::{Message, Method};
 
-/// Starts the branch of every probe. The dot keeps it apart from all other branches, which are base64url.
+/// Starts the branch of every probe. The dot keeps it apart from all other branches, whose alphabet has none.
 const MARK: &str = "z9hG4bKprobe.";
 /// T1 and T2 of Timer E (RFC 3261 §17.1.2.2).
 const T1: Duration = Duration::from_millis(500);
