@@ -11,7 +11,7 @@ use crate::rig::udp::Udp;
 use crate::rig::world::World;
 
 /// Datagrams of one flood; sent as fast as one thread can, in bursts that a socket buffer holds.
-const FLOOD: usize = 20_000;
+const FLOOD: usize = 10_000;
 const BURST: usize = 50;
 
 /// The n-th datagram of a flood from `me` to `node`.
@@ -32,7 +32,7 @@ fn floods_cost_no_call_and_answer_with_no_more_than_they_brought() {
         ("REGISTER", register),
     ];
     let before = node.log().lines().count();
-    let mut traffic = Traffic::start(&world, server, 20);
+    let mut traffic = Traffic::start(&world, server, 30);
     let mut total = (0, 0);
     for (n, (name, kind)) in kinds.into_iter().enumerate() {
         let stranger = Udp::bind(world.addr(200 + u8::try_from(n).expect("a few"), 5060));

@@ -99,7 +99,7 @@ fn pieces(way: &Way, case: &Case, cuts: &[Cut], fresh: &mut Fresh) -> Vec<(Cut, 
 
 /// A sound OPTIONS is glued to what does not cost the stream its framing.
 fn sentinel_is_due(case: &Case) -> bool {
-    !case.tcp.iter().any(|word| word.closes() || *word == Word::Wait)
+    !case.tcp.iter().all(|word| word.closes()) && !case.tcp.contains(&Word::Wait)
 }
 
 fn verdict(tcp: &mut Tcp, case: &Case) -> Result<(), String> {
@@ -108,11 +108,6 @@ fn verdict(tcp: &mut Tcp, case: &Case) -> Result<(), String> {
     let limit = if case.tcp.contains(&Word::Wait) { DEADLINE } else { SOON };
     loop {
         if alone && heard.iter().any(sentinel) && case.tcp.iter().any(|w| complete(*w, case, &heard)) {
-            return Ok(());
-        }
-        // Where an answer and the end are both right, an answer is the end of the matter.
-        let answered = |word: &Word| matches!(word, Word::Status(s) if heard.iter().any(|m| m.status() == Some(*s)));
-        if !alone && heard.len() == 1 && case.tcp.iter().any(answered) {
             return Ok(());
         }
         match tcp.message(limit) {
