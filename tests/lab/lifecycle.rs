@@ -47,6 +47,8 @@ fn systemd_hears_of_readiness_watchdog_reload_and_stop() {
     };
     setup.env.push(("NOTIFY_SOCKET", path.display().to_string()));
     setup.env.push(("WATCHDOG_USEC", String::from("400000")));
+    // systemd names the process that is to kick.
+    setup.wrapper = ["sh", "-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\""].map(str::to_owned).to_vec();
     let mut node = setup.launch(&world);
     hear("READY=1");
     // Three in a row: it goes on kicking.
