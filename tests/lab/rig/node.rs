@@ -13,8 +13,9 @@ use super::world::World;
 
 /// Where a node listens unless a test says otherwise.
 pub const NODE: u8 = 1;
-/// 64*T1 and a bit: after that nothing of a call may be left.
-pub const FORGOTTEN: Duration = Duration::from_secs(45);
+/// How long anything of a call may be remembered after it: a BYE that nobody answers takes 64*T1, and what it ended is
+/// remembered for as long again.
+pub const FORGOTTEN: Duration = Duration::from_secs(80);
 
 /// A configuration in the making.
 #[derive(Clone)]
