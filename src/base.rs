@@ -182,10 +182,19 @@ pub enum Host<'a> {
     Name(&'a [u8]),
 }
 
-/// Indexes begin with room for one entry in so many of their limit: what is sized for the largest site lies in memory so
-/// thinly at a usual one that every look-up misses the cache. Growing costs a shard about a millisecond, a few times in
-/// its life.
-pub const SPARE: usize = 16;
+/// For how many entries an index begins with room whose limit is `limit`. What is sized for the largest site lies in
+/// memory so thinly at a usual one that every look-up misses the cache; growing costs a shard about a millisecond, a few
+/// times in its life.
+pub const fn index_room(limit: usize) -> usize {
+    const SMALL: usize = 512;
+    if limit <= SMALL {
+        limit
+    } else if limit / 16 < SMALL {
+        SMALL
+    } else {
+        limit / 16
+    }
+}
 
 /// Hash of `bytes` under `seed`, for tables that never leave the process. Not for adversaries who know the seed.
 pub fn table_hash(seed: u64, bytes: &[u8]) -> u64 {

@@ -12,7 +12,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::balance::Grant;
-use crate::base::{LegId, ResourceId, SPARE, SessionId, Time, table_hash};
+use crate::base::{LegId, ResourceId, SessionId, Time, index_room, table_hash};
 
 /// An answered call on one resource.
 #[derive(Debug)]
@@ -73,9 +73,9 @@ impl Legs {
     pub fn new(limit: usize, seed: u64) -> Self {
         Self {
             legs: Slab::with_capacity(limit),
-            by_id: HashTable::with_capacity(limit / SPARE),
+            by_id: HashTable::with_capacity(index_room(limit)),
             sessions: Slab::with_capacity(limit),
-            by_session: HashTable::with_capacity(limit / SPARE),
+            by_session: HashTable::with_capacity(index_room(limit)),
             ended: HashTable::new(),
             forget: VecDeque::new(),
             limit,

@@ -13,7 +13,7 @@ pub mod non_invite_server;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::base::{Flow, SPARE, Time, table_hash};
+use crate::base::{Flow, Time, index_room, table_hash};
 use crate::sip::{Message, Method};
 use crate::token::fingerprint;
 
@@ -131,9 +131,9 @@ impl Transactions {
         Self {
             timing,
             servers: Slab::with_capacity(limit),
-            by_key: HashTable::with_capacity(limit / SPARE),
+            by_key: HashTable::with_capacity(index_room(limit)),
             clients: Slab::with_capacity(limit),
-            by_branch: HashTable::with_capacity(limit / SPARE),
+            by_branch: HashTable::with_capacity(index_room(limit)),
             queue: Queue::default(),
             secret: blake3::derive_key("tandem 1 transaction", &seed.to_le_bytes()),
             seed,
