@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::balance::Route;
 use crate::base::{Flow, LegId, ResourceId, Transport};
 use crate::identity::{Identity, IdentityId};
-use crate::sip::edit::Text;
+use crate::sip::edit::{Text, decimal};
 use crate::sip::reply::stamp_source;
 use crate::sip::{Edits, Index, Message, Name};
 use crate::transaction::branch::Branch;
@@ -107,7 +107,7 @@ pub fn write_follow_up(
     }
     line(&[b"Max-Forwards: 70\r\nFrom: ", sent.from().value, b"\r\nTo: ", to.unwrap_or(sent.to().value), b"\r\n"]);
     line(&[b"Call-ID: ", sent.call_id(), b"\r\nCSeq: "]);
-    decimal(sent.cseq().number, bytes);
+    decimal(u64::from(sent.cseq().number), bytes);
     bytes.extend_from_slice(b" ");
     bytes.extend_from_slice(method.as_bytes());
     bytes.extend_from_slice(b"\r\nContent-Length: 0\r\n\r\n");
@@ -254,20 +254,4 @@ fn max_forwards(request: &Message<'_>, edits: &mut Edits) {
             edits.insert(request.start_span().end).push(b"Max-Forwards: 70\r\n");
         }
     }
-}
-
-/// Appends `number` in decimal.
-pub(super) fn decimal(number: u32, bytes: &mut Vec<u8>) {
-    let mut digits = [0; 10];
-    let mut at = digits.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    bytes.extend_from_slice(&digits[at..]);
 }

@@ -3,11 +3,12 @@
 
 use crate::base::{Flow, Host};
 use crate::identity::IdentityId;
+use crate::sip::edit::decimal;
 use crate::sip::{Message, Method};
 use crate::transaction::ServerMachine;
 use crate::transaction::branch::{Attempt, Recognised, recognise};
 
-use super::forward::{decimal, own_record_route, write_response};
+use super::forward::{own_record_route, write_response};
 use super::own::via_target;
 use super::{Io, Proxy};
 
@@ -124,7 +125,7 @@ fn write_bare_ack(response: &Message<'_>, bytes: &mut Vec<u8>) -> bool {
     line(&[b"ACK ", uri, b" SIP/2.0\r\nVia: ", response.via().value, b"\r\nMax-Forwards: 70\r\nFrom: "]);
     line(&[response.from().value, b"\r\nTo: ", response.to().value, b"\r\nCall-ID: ", response.call_id()]);
     line(&[b"\r\nCSeq: "]);
-    decimal(response.cseq().number, bytes);
+    decimal(u64::from(response.cseq().number), bytes);
     bytes.extend_from_slice(b" ACK\r\nContent-Length: 0\r\n\r\n");
     true
 }

@@ -121,7 +121,7 @@ impl Edits {
 }
 
 /// Appends `value` in decimal.
-pub(super) fn decimal(value: u64, out: &mut Vec<u8>) {
+pub fn decimal(value: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = value;
