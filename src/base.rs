@@ -87,6 +87,19 @@ impl Bucket {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
+/// Which of two states of a record is the later one: the epoch of its writer, then the position in the writer's lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// The epoch of its writer.
+    pub epoch: Epoch,
+    /// The writer's position in the lane of the call.
+    pub seq: Seq,
+}
+
+/// One of the paths between this node and a peer: index into the addresses of `cluster.member.N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathId(pub u8);
+
 /// A call pinned to one resource: keyed hash over (Call-ID, From tag, upstream branch, attempt index).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LegId(pub u64);

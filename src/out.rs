@@ -4,7 +4,8 @@
 
 use std::ops::Range;
 
-use crate::base::{ConnId, Flow, LegId, ResourceId, SessionId, Time};
+use crate::base::{ConnId, Flow, LegId, NodeId, ResourceId, SessionId, Time};
+use crate::replica::{Kind, Stream};
 
 /// What one or more `handle` calls want done. Reused: `clear` keeps the capacity.
 #[derive(Debug, Default)]
@@ -17,6 +18,21 @@ pub struct Out {
     pub events: Vec<Event>,
     /// Stream connections to close after their transmits are written.
     pub close: Vec<ConnId>,
+    /// What the peers are told, in order.
+    pub frames: Vec<Frame>,
+}
+
+/// One frame for a peer. The driver authenticates and sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// For whom.
+    pub peer: NodeId,
+    /// Over which stream.
+    pub stream: Stream,
+    /// What it carries.
+    pub kind: Kind,
+    /// Its payload in [`Out::arena`].
+    pub payload: Range<u32>,
 }
 
 /// One message to send.
@@ -103,6 +119,7 @@ impl Out {
         self.transmits.clear();
         self.events.clear();
         self.close.clear();
+        self.frames.clear();
     }
 
     /// Appends one transmit whose octets `write` puts into the arena. Nothing is added when `write` says `false`.
