@@ -100,6 +100,15 @@ pub struct ResourceRow {
     pub reason: String,
     /// Ports in use.
     pub in_use: u32,
+    /// How many of them calls of this node's own hold.
+    #[serde(default)]
+    pub own: u32,
+    /// How many its own calls may hold; `null`: as many as are free.
+    #[serde(default)]
+    pub allowance: Option<u32>,
+    /// Ports in use above `port-capacity`: no new call until they are given back.
+    #[serde(default)]
+    pub debt: u32,
     /// `port-capacity`; `null` when unlimited.
     pub capacity: Option<u32>,
     /// INVITEs placed since start.
@@ -157,6 +166,9 @@ impl ResourceRow {
             health: view.health.to_owned(),
             reason: view.reason.to_owned(),
             in_use: view.in_use,
+            own: view.own,
+            allowance: view.allowance,
+            debt: view.debt,
             capacity: view.capacity,
             placed: view.placed,
             failed: view.failed,
@@ -220,6 +232,9 @@ mod tests {
             health,
             reason: "",
             in_use,
+            own: 1,
+            allowance: Some(9),
+            debt: 0,
             capacity,
             placed: 9,
             failed: 1,

@@ -20,6 +20,12 @@ pub trait Desk {
     /// Reserves a port for a leg that already lives on `resource` (rebuilt from its token). `None`: resource unknown.
     /// Never refused for capacity: the call exists; above the limit it is debt.
     fn adopt(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant>;
+    /// Counts a port that a call of the peer's holds. As [`Desk::adopt`], but nothing of this node's budget is spent.
+    fn shadow(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant>;
+    /// The call is this node's own from now on, and its port spends of this node's budget.
+    fn take_over(&self, now: Time, grant: &mut Grant);
+    /// The call is the peer's from now on.
+    fn hand_over(&self, now: Time, grant: &mut Grant);
     /// Whether `resource` is known to answer at this host (AOR, aliases, learnt hosts).
     fn vouch(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> Vouch;
     /// A stream to `resource`, if it offers one beside its usual transport (RFC 3261 §18.1.1).
@@ -72,7 +78,7 @@ pub struct Grant {
 pub enum Refusal {
     /// No group serves this service type.
     NoGroup,
-    /// Every usable member is full. `code` is the group's `noresource-response-code` (default 480).
+    /// Of no usable member may this node take a port: they are in use, or not its to spend. `code` is the group's `noresource-response-code` (default 480).
     Full {
         /// Final status for the caller.
         code: u16,
@@ -116,6 +122,13 @@ pub struct ResourceView {
     pub reason: &'static str,
     /// Ports in use: the size of a set of grants.
     pub in_use: u32,
+    /// How many of them calls of this node's own hold.
+    pub own: u32,
+    /// How many its own calls may hold; `None`: as many as are free.
+    pub allowance: Option<u32>,
+    /// Ports in use above `port-capacity`, because a call that exists is never refused its port. No new call is placed
+    /// until they are given back.
+    pub debt: u32,
     /// `port-capacity`, `None` = unlimited.
     pub capacity: Option<u32>,
     /// INVITEs placed since start.

@@ -7,9 +7,10 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::desk::{Ask, Grant, Outcome, Refusal, ResourceView, Vouch};
+use super::escrow::{Budget, Ration, Reserve};
 use super::group::{Config, Group, Member, ResourceConfig, Route, Terms};
 use super::health::{Evidence, HealthChange, Monitor, Probe};
-use super::ledger::Ledger;
+use super::ledger::{Count, Ledger};
 use super::scheme::{self, Blocked};
 use crate::base::{Flow, Host, LegId, ResourceId, Time};
 
@@ -24,7 +25,10 @@ pub struct Farm {
     members: Slab<Member>,
     /// Keys of `members` by resource id, which is a hash already.
     index: HashTable<u32>,
+    /// The calls of this node and those that it knows of its peer.
     ledger: Ledger,
+    budget: Budget,
+    reserve: Reserve,
     /// At most two per resource.
     changes: VecDeque<HealthChange>,
     /// The latest `now` that came in.
@@ -65,6 +69,22 @@ impl Farm {
         }
         let keys: Vec<u32> = self.members.iter().map(|(key, _)| key as u32).collect();
         keys.into_iter().for_each(|key| self.bury(key));
+        self.ration();
+    }
+
+    /// What this node's own calls may spend from now on; [`Budget::Whole`] at first. Calls that exist stay, also above
+    /// a smaller budget.
+    pub fn set_budget(&mut self, now: Time, budget: Budget) {
+        self.see(now);
+        self.budget = budget;
+        self.ration();
+    }
+
+    /// What is left alone after a cold start; replaces what was.
+    pub fn set_reserve(&mut self, now: Time, reserve: Reserve) {
+        self.see(now);
+        self.reserve = reserve;
+        self.ration();
     }
 
     /// See [`admit`](super::Desk::admit). The first group in the order of the configuration that serves the service type decides;
@@ -84,10 +104,11 @@ impl Farm {
     /// See [`release`](super::Desk::release).
     pub fn release(&mut self, now: Time, grant: Grant, outcome: Outcome) {
         self.see(now);
-        let key = self.ledger.give_back(grant.slot);
+        let (key, own) = self.ledger.give_back(grant.slot);
         let member = &mut self.members[key as usize];
         debug_assert_eq!(member.id, grant.resource);
-        if !matches!(outcome, Outcome::Completed | Outcome::Expired) {
+        // Of a call of the peer's, the peer counts how it ended.
+        if own && !matches!(outcome, Outcome::Completed | Outcome::Expired) {
             member.failed += 1;
         }
         self.bury(key);
@@ -103,10 +124,24 @@ impl Farm {
 
     /// See [`adopt`](super::Desk::adopt).
     pub fn adopt(&mut self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
+        self.enter(now, resource, leg, true)
+    }
+
+    /// See [`shadow`](super::Desk::shadow).
+    pub fn shadow(&mut self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
+        self.enter(now, resource, leg, false)
+    }
+
+    /// See [`take_over`](super::Desk::take_over).
+    pub fn take_over(&mut self, now: Time, grant: &mut Grant) {
         self.see(now);
-        let key = self.key(resource)?;
-        let terms = Arc::clone(&self.members[key as usize].terms);
-        Some(self.grant(key, leg, terms))
+        self.ledger.set_own(grant.slot, true);
+    }
+
+    /// See [`hand_over`](super::Desk::hand_over).
+    pub fn hand_over(&mut self, now: Time, grant: &mut Grant) {
+        self.see(now);
+        self.ledger.set_own(grant.slot, false);
     }
 
     /// See [`vouch`](super::Desk::vouch). Port 0 asks for the host at any port: the source port of a stream says nothing.
@@ -160,7 +195,7 @@ impl Farm {
         seated.chain(drained).map(|(group, key)| self.row(group, key)).collect()
     }
 
-    /// Grants alive.
+    /// Grants alive, also those of the peer's calls.
     pub fn grants(&self) -> usize {
         self.ledger.len()
     }
@@ -180,7 +215,7 @@ impl Farm {
             if self.key(member.id) != Some(key as u32) {
                 return Err(format!("{:?} is not found by its id", member.id));
             }
-            if member.draining && self.ledger.count(key as u32) == 0 {
+            if member.draining && self.ledger.count(key as u32).all == 0 {
                 return Err(format!("{:?} drained and did not vanish", member.id));
             }
         }
@@ -207,12 +242,19 @@ impl Farm {
         let member = &mut self.members[key as usize];
         member.health.chosen(now);
         member.placed += 1;
-        Ok(self.grant(key, ask.leg, terms))
+        Ok(self.grant(key, ask.leg, terms, true))
     }
 
-    fn grant(&mut self, key: u32, leg: LegId, terms: Arc<Terms>) -> Grant {
+    fn enter(&mut self, now: Time, resource: ResourceId, leg: LegId, own: bool) -> Option<Grant> {
+        self.see(now);
+        let key = self.key(resource)?;
+        let terms = Arc::clone(&self.members[key as usize].terms);
+        Some(self.grant(key, leg, terms, own))
+    }
+
+    fn grant(&mut self, key: u32, leg: LegId, terms: Arc<Terms>, own: bool) -> Grant {
         let member = &self.members[key as usize];
-        let slot = self.ledger.take(key, leg);
+        let slot = self.ledger.take(key, leg, own);
         Grant { resource: member.id, leg, route: Arc::clone(&member.route), terms, slot }
     }
 
@@ -241,10 +283,16 @@ impl Farm {
         key
     }
 
+    fn ration(&mut self) {
+        for (_, member) in &mut self.members {
+            member.ration = Ration::new(&self.budget, self.reserve, member.id, member.port_capacity);
+        }
+    }
+
     /// Forgets a removed member whose last grant has ended.
     fn bury(&mut self, key: u32) {
         let member = &self.members[key as usize];
-        if !member.draining || self.ledger.count(key) > 0 {
+        if !member.draining || self.ledger.count(key).all > 0 {
             return;
         }
         if let Ok(entry) = self.index.find_entry(member.id.0, |k| *k == key) {
@@ -262,13 +310,17 @@ impl Farm {
 
     fn row(&self, group: &str, key: u32) -> ResourceView {
         let member = &self.members[key as usize];
+        let Count { all, own } = self.ledger.count(key);
         ResourceView {
             group: group.to_owned(),
             aor: member.aor.clone(),
             id: member.id,
             health: if member.draining { "draining" } else { member.health.name(self.seen) },
             reason: if member.draining { "left the configuration" } else { member.health.reason(self.seen) },
-            in_use: self.ledger.count(key),
+            in_use: all,
+            own,
+            allowance: member.ration.own,
+            debt: member.port_capacity.map_or(0, |capacity| all.saturating_sub(capacity)),
             capacity: member.port_capacity,
             placed: member.placed,
             failed: member.failed,
@@ -287,11 +339,18 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use super::super::escrow::Shares;
     use super::super::group::{GroupConfig, ResourceConfig, SchemeName};
     use super::*;
-    use crate::base::{Flow, ListenerId, Transport};
+    use crate::base::{Flow, ListenerId, NodeId, Transport};
 
     const T0: Time = Time::from_micros(1_000_000);
+    const A: NodeId = NodeId(1);
+
+    /// Of node A and one more.
+    fn shares(of_a: u16) -> Shares {
+        Shares::new(vec![(A, of_a), (NodeId(2), 1_000 - of_a)]).unwrap()
+    }
 
     fn resource(n: u64, port_capacity: Option<u32>) -> ResourceConfig {
         let remote: SocketAddr = format!("192.0.2.{n}:5070").parse().unwrap();
@@ -355,24 +414,81 @@ mod tests {
     /// What the ledger must say: every grant that is alive, and how each resource is limited.
     struct Model {
         farm: Farm,
+        /// Calls of this node's own.
         alive: Vec<Grant>,
+        /// Calls of the peer's.
+        shadows: Vec<Grant>,
         capacities: Vec<Option<u32>>,
         scheme: SchemeName,
+        budget: Budget,
     }
 
     impl Model {
-        fn in_use(&self, resource: ResourceId) -> u32 {
+        fn new(scheme: SchemeName, capacities: Vec<Option<u32>>) -> Self {
+            let (alive, shadows) = (Vec::new(), Vec::new());
+            Model { farm: farm(scheme, &capacities), alive, shadows, capacities, scheme, budget: Budget::Whole }
+        }
+
+        fn own(&self, resource: ResourceId) -> u32 {
             self.alive.iter().filter(|g| g.resource == resource).count() as u32
+        }
+
+        fn in_use(&self, resource: ResourceId) -> u32 {
+            self.own(resource) + self.shadows.iter().filter(|g| g.resource == resource).count() as u32
         }
 
         fn capacity(&self, resource: ResourceId) -> Option<u32> {
             self.capacities[resource.0 as usize - 1]
         }
 
-        /// Members that may take a call: untried and with a port left.
+        fn may_spend(&self, resource: ResourceId) -> bool {
+            let capacity = self.capacity(resource);
+            let within = match &self.budget {
+                Budget::Whole => true,
+                Budget::Floor(node, shares) => {
+                    capacity.is_none_or(|c| self.own(resource) < shares.floor(*node, resource, c))
+                }
+                Budget::Nothing => false,
+            };
+            within && capacity.is_none_or(|c| self.in_use(resource) < c)
+        }
+
+        /// Members that may take a call: untried and with a port left that is this node's to spend.
         fn candidates(&self, tried: &[ResourceId]) -> Vec<ResourceId> {
             let all = (1..=self.capacities.len() as u64).map(ResourceId);
-            all.filter(|r| !tried.contains(r) && self.capacity(*r).is_none_or(|c| self.in_use(*r) < c)).collect()
+            all.filter(|r| !tried.contains(r) && self.may_spend(*r)).collect()
+        }
+
+        /// What the peer says, or the cluster.
+        fn under_a_pair(&mut self, dice: &mut Dice, leg: u64) {
+            match dice.below(8) {
+                0..3 => {
+                    let resource = ResourceId(1 + dice.below(self.capacities.len() as u64));
+                    self.shadows.push(self.farm.shadow(T0, resource, LegId(leg)).unwrap());
+                }
+                3..5 if !self.shadows.is_empty() => {
+                    let grant = self.shadows.swap_remove(dice.below(self.shadows.len() as u64) as usize);
+                    self.farm.release(T0, grant, Outcome::TimedOut);
+                }
+                5 if !self.shadows.is_empty() => {
+                    let mut grant = self.shadows.swap_remove(dice.below(self.shadows.len() as u64) as usize);
+                    self.farm.take_over(T0, &mut grant);
+                    self.alive.push(grant);
+                }
+                6 if !self.alive.is_empty() => {
+                    let mut grant = self.alive.swap_remove(dice.below(self.alive.len() as u64) as usize);
+                    self.farm.hand_over(T0, &mut grant);
+                    self.shadows.push(grant);
+                }
+                _ => {
+                    self.budget = match dice.below(4) {
+                        0 => Budget::Nothing,
+                        1 => Budget::Whole,
+                        _ => Budget::Floor(A, shares(dice.below(1_001) as u16)),
+                    };
+                    self.farm.set_budget(T0, self.budget.clone());
+                }
+            }
         }
 
         fn judge(&mut self, tried: &[ResourceId], answer: Result<Grant, Refusal>) {
@@ -406,15 +522,17 @@ mod tests {
 
         fn compare(&self) {
             self.farm.check().unwrap();
-            let mut expected: Vec<_> = self.alive.iter().map(|g| (g.resource, g.leg)).collect();
+            let all = || self.alive.iter().chain(&self.shadows);
+            let mut expected: Vec<_> = all().map(|g| (g.resource, g.leg)).collect();
             let mut held: Vec<_> = self.farm.held().collect();
             expected.sort();
             held.sort();
             assert_eq!(held, expected);
             for row in self.farm.view() {
-                assert_eq!(row.in_use, self.in_use(row.id));
+                let debt = row.capacity.map_or(0, |c| self.in_use(row.id).saturating_sub(c));
+                assert_eq!((row.in_use, row.own, row.debt), (self.in_use(row.id), self.own(row.id), debt));
             }
-            assert_eq!(self.farm.grants(), self.alive.len());
+            assert_eq!(self.farm.grants(), all().count());
         }
     }
 
@@ -422,11 +540,14 @@ mod tests {
         (0..dice.below(3)).map(|_| ResourceId(1 + dice.below(members))).collect()
     }
 
-    fn run_model(scheme: SchemeName, seed: u64) {
-        let capacities = vec![Some(7), Some(3), None, Some(0), Some(11)];
-        let mut model = Model { farm: farm(scheme, &capacities), alive: Vec::new(), capacities, scheme };
+    fn run_model(scheme: SchemeName, seed: u64, paired: bool) {
+        let mut model = Model::new(scheme, vec![Some(7), Some(3), None, Some(0), Some(11)]);
         let mut dice = Dice(seed);
         for step in 0..10_000 {
+            if paired && dice.below(4) == 0 {
+                model.under_a_pair(&mut dice, step);
+                continue;
+            }
             let pick = |dice: &mut Dice, m: &Model| dice.below(m.alive.len() as u64) as usize;
             match dice.below(10) {
                 0..5 => {
@@ -455,7 +576,7 @@ mod tests {
             }
         }
         model.compare();
-        for grant in model.alive.drain(..) {
+        for grant in model.alive.drain(..).chain(model.shadows.drain(..)) {
             model.farm.release(T0, grant, Outcome::Expired);
         }
         model.compare();
@@ -465,7 +586,8 @@ mod tests {
     #[test]
     fn ledger_and_schemes_agree_with_the_model() {
         for (scheme, seed) in [(SchemeName::RoundRobin, 1), (SchemeName::LeastUsed, 2), (SchemeName::LeastPercent, 3)] {
-            run_model(scheme, seed);
+            run_model(scheme, seed, false);
+            run_model(scheme, seed + 3, true);
         }
     }
 
@@ -656,12 +778,69 @@ mod tests {
     fn adopted_grants_are_debt_that_blocks_new_calls() {
         let mut farm = farm(SchemeName::LeastUsed, &[Some(1)]);
         let adopted: Vec<Grant> = (0..3).map(|n| farm.adopt(T0, ResourceId(1), LegId(n)).unwrap()).collect();
-        assert_eq!((farm.view()[0].in_use, farm.view()[0].placed), (3, 0));
+        assert_eq!((farm.view()[0].in_use, farm.view()[0].placed, farm.view()[0].debt), (3, 0, 2));
         for grant in adopted {
             assert_eq!(farm.admit(T0, &ask(9, &[])).unwrap_err(), Refusal::Full { code: 480 });
             farm.release(T0, grant, Outcome::Expired);
         }
         assert_eq!(deal(&mut farm, 1), [1]);
+    }
+
+    #[test]
+    fn calls_of_the_peer_take_room_and_spend_no_budget() {
+        let mut farm = farm(SchemeName::LeastUsed, &[Some(10)]);
+        farm.set_budget(T0, Budget::Floor(A, shares(300)));
+        let mut theirs: Vec<Grant> = (0..6).map(|n| farm.shadow(T0, ResourceId(1), LegId(n)).unwrap()).collect();
+        let mine: Vec<Grant> = (10..13).map(|n| farm.admit(T0, &ask(n, &[])).unwrap()).collect();
+        assert_eq!(farm.admit(T0, &ask(20, &[])).unwrap_err(), Refusal::Full { code: 480 }, "3 of 10 are A's");
+        let row = &farm.view()[0];
+        assert_eq!((row.in_use, row.own, row.allowance, row.debt), (9, 3, Some(3), 0));
+        farm.set_budget(T0, Budget::Whole);
+        let last = farm.admit(T0, &ask(21, &[])).unwrap();
+        assert_eq!(farm.admit(T0, &ask(22, &[])).unwrap_err(), Refusal::Full { code: 480 }, "theirs take room");
+        theirs.iter_mut().for_each(|grant| farm.take_over(T0, grant));
+        assert_eq!((farm.view()[0].own, farm.view()[0].allowance), (10, None));
+        let end = |farm: &mut Farm, grants: Vec<Grant>| {
+            grants.into_iter().for_each(|g| farm.release(T0, g, Outcome::Unreachable));
+        };
+        end(&mut farm, mine);
+        theirs.iter_mut().for_each(|grant| farm.hand_over(T0, grant));
+        end(&mut farm, theirs);
+        assert_eq!((farm.view()[0].failed, farm.view()[0].own), (3, 1), "how theirs ended, the peer counts");
+        end(&mut farm, vec![last]);
+    }
+
+    #[test]
+    fn a_node_without_a_budget_keeps_its_calls_and_takes_no_other() {
+        let mut farm = farm(SchemeName::RoundRobin, &[Some(2), None]);
+        let grant = farm.admit(T0, &ask(1, &[])).unwrap();
+        farm.set_budget(T0, Budget::Nothing);
+        let refusal = farm.advance(T0, grant, Outcome::Refused(500), &ask(1, &[])).unwrap_err();
+        assert_eq!(refusal, Refusal::Full { code: 480 }, "unlimited is not its to spend either");
+        let adopted = farm.adopt(T0, ResourceId(1), LegId(2)).unwrap();
+        farm.set_budget(T0, Budget::Floor(A, shares(0)));
+        let grant = farm.admit(T0, &ask(3, &[])).unwrap();
+        assert_eq!(grant.resource, ResourceId(2), "a floor does not bound what is unlimited");
+        for grant in [adopted, grant] {
+            farm.release(T0, grant, Outcome::Completed);
+        }
+    }
+
+    #[test]
+    fn a_budget_outlives_a_reload() {
+        let mut farm = farm(SchemeName::RoundRobin, &[Some(100)]);
+        farm.set_budget(T0, Budget::Floor(A, shares(250)));
+        let until = T0 + Duration::from_secs(60);
+        farm.set_reserve(T0, Reserve { per_mille: 900, until });
+        let resources = vec![resource(1, Some(20)), resource(2, Some(40))];
+        farm.reconfigure(T0, Config { groups: vec![group("g", SchemeName::RoundRobin, resources)] });
+        let allowances: Vec<_> = farm.view().iter().map(|r| r.allowance).collect();
+        assert_eq!(allowances, [Some(5), Some(10)]);
+        let cold: Vec<Grant> = (0..).map_while(|leg| farm.admit(T0, &ask(leg, &[])).ok()).collect();
+        assert_eq!(cold.len(), 2 + 4, "nine tenths are held back");
+        let warm: Vec<Grant> = (0..).map_while(|leg| farm.admit(until, &ask(leg, &[])).ok()).collect();
+        assert_eq!(warm.len(), 3 + 6);
+        cold.into_iter().chain(warm).for_each(|g| farm.release(until, g, Outcome::Completed));
     }
 
     #[test]

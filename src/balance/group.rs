@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::escrow::Ration;
 use super::health::{Health, Monitor};
 use super::hosts::Hosts;
 use crate::base::{Flow, ResourceId, Time};
@@ -131,6 +132,8 @@ pub(super) struct Member {
     pub terms: Arc<Terms>,
     pub route: Arc<Route>,
     pub port_capacity: Option<u32>,
+    /// What may be taken of it.
+    pub ration: Ration,
     pub health: Health,
     /// Left the configuration: lives until its last grant ends.
     pub draining: bool,
@@ -193,6 +196,7 @@ impl Member {
             terms: Arc::clone(&group.terms),
             route: Arc::new(config.route.clone()),
             port_capacity: None,
+            ration: Ration::default(),
             health: Health::new(monitor),
             draining: false,
             hosts: Hosts::default(),
@@ -217,10 +221,5 @@ impl Member {
         self.draining = false;
         let own = [Some(config.route.flow.remote), config.route.stream.map(|s| s.remote)];
         self.hosts.configure(&config.route.authority, own.into_iter().flatten().chain(config.aliases.iter().copied()));
-    }
-
-    /// Whether one more port may be taken.
-    pub fn has_room(&self, in_use: u32) -> bool {
-        self.port_capacity.is_none_or(|capacity| in_use < capacity)
     }
 }

@@ -3,13 +3,15 @@
 
 mod health;
 mod hosts;
-mod group;
 mod ledger;
+mod escrow;
+mod group;
 mod scheme;
 mod desk;
 mod farm;
 
 pub use desk::{Ask, Desk, Grant, Outcome, Refusal, ResourceView, Vouch};
+pub use escrow::{Budget, Reserve, Shares};
 pub use farm::Farm;
 pub use group::{Config, GroupConfig, ResourceConfig, Route, SchemeName, Terms, resource_id};
 pub use health::{Evidence, HealthChange, Monitor, Probe};

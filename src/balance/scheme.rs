@@ -15,7 +15,7 @@ use crate::base::{ResourceId, Time};
 /// Why a group has no member for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
-    /// A member would have done, but all its ports are taken.
+    /// A member would have done, but this node may take no port of it: they are in use, or not its to spend.
     Full,
     /// None is usable and untried.
     NoMember,
@@ -45,8 +45,8 @@ pub fn choose(
         let seat = group.seats[at];
         let member = &members[seat.member as usize];
         let Some(rank) = member.health.rank(now) else { continue };
-        let (in_use, skipped) = (ledger.count(seat.member), skip(member.id));
-        if !member.has_room(in_use) {
+        let (count, skipped) = (ledger.count(seat.member), skip(member.id));
+        if !member.ration.admits(now, count) {
             blocked = if skipped { blocked } else { Blocked::Full };
             continue;
         }
@@ -57,8 +57,8 @@ pub fn choose(
         }
         let load = match group.scheme {
             SchemeName::RoundRobin => Load::number(turns - group.floor),
-            SchemeName::LeastUsed => Load::number(in_use.into()),
-            SchemeName::LeastPercent => Load::share(in_use, member.port_capacity),
+            SchemeName::LeastUsed => Load::number(count.all.into()),
+            SchemeName::LeastPercent => Load::share(count.all, member.port_capacity),
         };
         if rank == Rank::Good && load.part == 0 {
             return Ok(Choice { at, floor: group.floor });

@@ -178,6 +178,15 @@ fn probed(row: &ResourceRow) -> String {
     row.last_probe_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.1} s ago"))
 }
 
+/// What an operator should know of a resource beside its state.
+fn reason(row: &ResourceRow) -> String {
+    match (row.debt, row.reason.as_str()) {
+        (0, reason) => reason.to_owned(),
+        (debt, "") => format!("{debt} ports above its capacity"),
+        (debt, reason) => format!("{reason}; {debt} ports above its capacity"),
+    }
+}
+
 fn resource_table(rows: &[ResourceRow]) -> String {
     let cells = |r: &ResourceRow| {
         [
@@ -189,7 +198,7 @@ fn resource_table(rows: &[ResourceRow]) -> String {
             r.placed.to_string(),
             r.failed.to_string(),
             probed(r),
-            r.reason.clone(),
+            reason(r),
         ]
     };
     table(

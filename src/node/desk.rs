@@ -46,6 +46,18 @@ impl<C: Cell<Farm>> Desk for FarmDesk<'_, C> {
         self.farm.with(|farm| farm.adopt(now, resource, leg))
     }
 
+    fn shadow(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
+        self.farm.with(|farm| farm.shadow(now, resource, leg))
+    }
+
+    fn take_over(&self, now: Time, grant: &mut Grant) {
+        self.farm.with(|farm| farm.take_over(now, grant));
+    }
+
+    fn hand_over(&self, now: Time, grant: &mut Grant) {
+        self.farm.with(|farm| farm.hand_over(now, grant));
+    }
+
     fn vouch(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> Vouch {
         self.farm.with(|farm| farm.vouch(resource, host, port))
     }

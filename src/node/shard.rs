@@ -96,6 +96,11 @@ mod tests {
         fn adopt(&self, _: Time, _: ResourceId, _: LegId) -> Option<Grant> {
             None
         }
+        fn shadow(&self, _: Time, _: ResourceId, _: LegId) -> Option<Grant> {
+            None
+        }
+        fn take_over(&self, _: Time, _: &mut Grant) {}
+        fn hand_over(&self, _: Time, _: &mut Grant) {}
         fn vouch(&self, _: ResourceId, _: &Host<'_>, _: u16) -> Vouch {
             Vouch::NoResource
         }

@@ -57,6 +57,39 @@ fn a_thousand_calls_at_once_on_thirty_ports() {
     assert!(servers.iter().all(|s| s.most_calls() == 10));
 }
 
+#[test]
+fn calls_above_a_lowered_limit_go_on_as_debt_and_new_ones_wait_until_it_is_paid() {
+    let world = World::new("debt");
+    let server = Mcp::answering(world.addr(11, 5060));
+    let limited = |ports: &str| Setup::new(&world).members(&[server.at], ports);
+    let mut node = limited("3").start(&world);
+    let caller = Udp::bind(world.addr(100, 5060));
+    let sip = node.sip;
+    let invite = |status| {
+        let mut call = Call::new(caller.at, sip);
+        caller.send(sip, call.invite());
+        let answer = caller.expect("a final", |m| m.call_id() == call.id && m.answers(status, "INVITE"));
+        if status == 200 {
+            call.established(&answer);
+            caller.send(sip, call.ack());
+        } else {
+            caller.send(sip, call.ack_refusal(&answer));
+        }
+        call
+    };
+    let calls = [(); 3].map(|()| invite(200));
+    node.reload(&world, limited("1"));
+    node.until("two ports of debt", |m| m.sum("tandem_capacity_drift") == 2.0);
+    for mut call in calls {
+        invite(480);
+        caller.send(sip, call.next("BYE"));
+        caller.expect("200 to BYE", |m| m.call_id() == call.id && m.answers(200, "BYE"));
+    }
+    invite(200);
+    let metrics = node.metrics();
+    assert_eq!((metrics.sum("tandem_capacity_drift"), metrics.ports(server.at)), (0.0, 1.0));
+}
+
 /// Sends what the calls still owe (retransmission of unanswered INVITEs, ACKs) and collects the final answers.
 fn finals(caller: &Udp, calls: &BTreeMap<String, Call>) -> BTreeMap<String, Message> {
     let mut finals = BTreeMap::new();

@@ -21,6 +21,7 @@ use crate::rig::world::World;
 /// by its unit tests.
 const MOVED_ELSEWHERE: &[(&str, &str)] = &[
     ("tandem_log_dropped_total", "sinks::a_log_that_nobody_reads"),
+    ("tandem_capacity_drift", "capacity::calls_above_a_lowered_limit_go_on_as_debt_and_new_ones_wait_until_it_is_paid"),
     ("tandem_accept_errors_total", "exhaustion::out_of_descriptors_calls_go_on_and_streams_come_back"),
     (
         "tandem_receive_overflow_total",

@@ -19,6 +19,16 @@ pub(super) static RESOURCES: &[Family] = &[
         }
     }),
     gauge(
+        "tandem_capacity_drift",
+        "Ports in use above port-capacity; no new call is placed until it is 0.",
+        &["group", "resource"],
+        |s, rows| {
+            for r in &s.resources {
+                rows.add(&[&r.group, &r.aor], f64::from(r.debt));
+            }
+        },
+    ),
+    gauge(
         "tandem_resource_health",
         "1 for the observed state of a resource.",
         &["group", "resource", "state"],

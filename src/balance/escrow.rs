@@ -1,0 +1,220 @@
+//! Escrow: how much of each limit a node may spend, so that nodes that cannot hear each other keep it together.
+
+use std::time::Duration;
+
+use super::ledger::Count;
+use crate::base::{NodeId, ResourceId, Time};
+
+/// What calls of this node's own may spend. Calls that exist are never touched by it; it is asked when a port is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Budget {
+    /// Every free port.
+    #[default]
+    Whole,
+    /// This node's floor of each limit; of `unlimited` as much as it likes.
+    Floor(NodeId, Shares),
+    /// No port at all, not even an unlimited one.
+    Nothing,
+}
+
+/// How the nodes split every limit. Nodes that hold the same shares have floors that add up to the limit, exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// Node and per mille, ascending by node.
+    nodes: Vec<(NodeId, u16)>,
+}
+
+/// Ports that are left alone after a cold start: calls of the time before may live on them that nobody has heard of
+/// yet. By default nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserve {
+    /// Of each limit, rounded down: a limit of 1 stays usable.
+    pub per_mille: u16,
+    /// From then on nothing is left alone: a lease has passed, so every call that lives has shown itself.
+    pub until: Time,
+}
+
+/// What the escrow leaves of one member's ports; worked out when the budget changes, not per call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ration {
+    limit: Option<u32>,
+    /// For this node's own calls.
+    pub own: Option<u32>,
+    /// For all calls, while the reserve is held.
+    cold: Option<u32>,
+    until: Time,
+}
+
+/// All of a limit.
+const WHOLE: u32 = 1_000;
+
+impl Shares {
+    /// Per mille of the active in a pair of which the other one stands by (`cluster.floor`).
+    pub const ACTIVE: u16 = 900;
+
+    /// These shares, per mille; `None` if a node is named twice or they exceed the whole. Less than the whole is no
+    /// loss: what is left belongs to each resource's home node.
+    pub fn new(mut nodes: Vec<(NodeId, u16)>) -> Option<Self> {
+        nodes.sort_unstable();
+        let twice = nodes.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        let sum: u32 = nodes.iter().map(|(_, share)| u32::from(*share)).sum();
+        (!twice && sum <= WHOLE).then_some(Self { nodes })
+    }
+
+    /// What `node` may spend of a limit: its share rounded down, and at the resource's home node what rounding left
+    /// over. A node that has no share gets nothing.
+    pub fn floor(&self, node: NodeId, resource: ResourceId, limit: u32) -> u32 {
+        let Some((_, share)) = self.nodes.iter().find(|(id, _)| *id == node) else { return 0 };
+        let own = part(limit, *share);
+        if self.home(resource) != Some(node) {
+            return own;
+        }
+        let dealt: u32 = self.nodes.iter().map(|(_, share)| part(limit, *share)).sum();
+        own + (limit - dealt)
+    }
+
+    /// The node that decides for `resource` what cannot be split: rendezvous hashing, alike on all nodes.
+    pub fn home(&self, resource: ResourceId) -> Option<NodeId> {
+        self.nodes.iter().map(|(id, _)| *id).max_by_key(|id| (affinity(resource, *id), *id))
+    }
+}
+
+impl Budget {
+    fn own(&self, resource: ResourceId, limit: Option<u32>) -> Option<u32> {
+        match self {
+            Budget::Whole => None,
+            Budget::Floor(node, shares) => limit.map(|limit| shares.floor(*node, resource, limit)),
+            Budget::Nothing => Some(0),
+        }
+    }
+}
+
+impl Reserve {
+    /// For one lease from `now` on.
+    pub fn for_lease(now: Time, per_mille: u16, lease: Duration) -> Self {
+        Self { per_mille, until: now + lease }
+    }
+}
+
+impl Ration {
+    /// What is left of `limit` (`None`: unlimited).
+    pub fn new(budget: &Budget, reserve: Reserve, resource: ResourceId, limit: Option<u32>) -> Self {
+        let per_mille = reserve.per_mille.min(WHOLE as u16);
+        let cold = limit.map(|limit| limit - part(limit, per_mille));
+        Self { limit, own: budget.own(resource, limit), cold, until: reserve.until }
+    }
+
+    /// Whether one more port may be taken.
+    pub fn admits(&self, now: Time, count: Count) -> bool {
+        let all = if now < self.until { self.cold } else { self.limit };
+        all.is_none_or(|most| count.all < most) && self.own.is_none_or(|most| count.own < most)
+    }
+}
+
+fn part(limit: u32, per_mille: u16) -> u32 {
+    (u64::from(limit) * u64::from(per_mille) / u64::from(WHOLE)) as u32
+}
+
+/// The same number on every node and in every version: they must agree on homes without asking.
+fn affinity(resource: ResourceId, node: NodeId) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key("tandem home of a resource");
+    hasher.update(&resource.0.to_be_bytes());
+    hasher.update(&node.0.to_be_bytes());
+    let hash = hasher.finalize();
+    let (words, _) = hash.as_bytes().as_chunks::<8>();
+    u64::from_be_bytes(words[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+
+    fn pair(a: u16) -> Shares {
+        Shares::new(vec![(A, a), (B, 1_000 - a)]).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn floors_of_two_nodes_add_up_to_the_limit(
+            limit in prop_oneof![0u32..4, 0u32..1_000, any::<u32>()],
+            share in 0u16..=1_000,
+            ids in (any::<u16>(), any::<u16>()).prop_filter("two nodes", |(a, b)| a != b),
+            resource in any::<u64>(),
+        ) {
+            let (a, b, resource) = (NodeId(ids.0), NodeId(ids.1), ResourceId(resource));
+            let here = Shares::new(vec![(a, share), (b, 1_000 - share)]).unwrap();
+            let there = Shares::new(vec![(b, 1_000 - share), (a, share)]).unwrap();
+            let (mine, theirs) = (here.floor(a, resource, limit), there.floor(b, resource, limit));
+            prop_assert_eq!(u64::from(mine) + u64::from(theirs), u64::from(limit));
+            let fair = f64::from(limit) * f64::from(share) / 1_000.0;
+            prop_assert!((f64::from(mine) - fair).abs() < 1.0, "{} of {}, {} would be fair", mine, limit, fair);
+        }
+
+        #[test]
+        fn floors_of_many_nodes_add_up_to_the_limit(
+            limit in prop_oneof![0u32..20, any::<u32>()],
+            shares in prop::collection::btree_map(any::<u16>(), 0u16..=142, 1..=7),
+            resource in any::<u64>(),
+        ) {
+            let nodes: Vec<_> = shares.into_iter().map(|(id, share)| (NodeId(id), share)).collect();
+            let shares = Shares::new(nodes.clone()).unwrap();
+            let sum: u64 = nodes.iter().map(|(id, _)| u64::from(shares.floor(*id, ResourceId(resource), limit))).sum();
+            prop_assert_eq!(sum, u64::from(limit));
+        }
+    }
+
+    #[test]
+    fn small_limits_lie_with_one_node() {
+        let shares = pair(Shares::ACTIVE);
+        let mut homes = [0, 0];
+        for resource in (0..1_000).map(ResourceId) {
+            let floors = |limit| (shares.floor(A, resource, limit), shares.floor(B, resource, limit));
+            let home = shares.home(resource).unwrap();
+            homes[usize::from(home == B)] += 1;
+            let rest = if home == A { (1, 0) } else { (0, 1) };
+            assert_eq!(floors(0), (0, 0));
+            assert_eq!(floors(1), rest);
+            assert_eq!(floors(2), (1 + rest.0, rest.1));
+            assert_eq!(floors(3), (2 + rest.0, rest.1));
+            assert_eq!(floors(10), (9, 1), "nothing is left over");
+        }
+        assert!(homes.iter().all(|n| (400..600).contains(n)), "{homes:?}");
+    }
+
+    #[test]
+    fn homes_are_the_same_in_every_version() {
+        let shares = pair(500);
+        let homes: String = (0..16).map(|n| if shares.home(ResourceId(n)) == Some(A) { 'a' } else { 'b' }).collect();
+        assert_eq!(homes, "abaaabaaabaaaabb");
+    }
+
+    #[test]
+    fn shares_that_would_spend_a_port_twice_are_refused() {
+        assert_eq!(Shares::new(vec![(A, 501), (B, 500)]), None);
+        assert_eq!(Shares::new(vec![(A, 500), (A, 500)]), None);
+        assert_eq!(pair(900).floor(NodeId(3), ResourceId(1), 100), 0, "a node without a share");
+        assert_eq!(Shares::new(Vec::new()).unwrap().floor(A, ResourceId(1), 100), 0);
+    }
+
+    #[test]
+    fn a_reserve_is_held_back_until_its_lease_has_passed() {
+        let t0 = Time::from_micros(1_000_000);
+        let reserve = Reserve::for_lease(t0, 250, Duration::from_secs(60));
+        let ration = |limit| Ration::new(&Budget::Whole, reserve, ResourceId(1), limit);
+        let count = |all| Count { all, own: 0 };
+        let last = reserve.until - Duration::from_micros(1);
+        assert!(ration(Some(10)).admits(last, count(7)));
+        assert!(!ration(Some(10)).admits(last, count(8)), "2 of 10 are held back");
+        assert!(ration(Some(10)).admits(reserve.until, count(9)));
+        assert!(!ration(Some(10)).admits(reserve.until, count(10)));
+        assert!(ration(Some(1)).admits(last, count(0)), "a limit of 1 stays usable");
+        assert!(ration(None).admits(last, count(1_000)));
+        let all = Reserve { per_mille: u16::MAX, ..reserve };
+        assert!(!Ration::new(&Budget::Whole, all, ResourceId(1), Some(10)).admits(last, count(0)));
+    }
+}
