@@ -100,7 +100,7 @@ fn resource(n: usize) -> ResourceConfig {
     let remote: SocketAddr = ([198, 51, 100, n as u8], 5070).into();
     let local = ([192, 0, 2, 1], 5060).into();
     let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local, remote, conn: None };
-    let route = Route { authority: remote.to_string().into(), flow, stream: None };
+    let route = Route { authority: remote.to_string().into(), flow, stream: None, own: None };
     let aor = format!("sip:{remote};transport=udp");
     ResourceConfig { id: resource_id(&aor), aor, route, aliases: Vec::new(), port_capacity: Some(200) }
 }

@@ -104,6 +104,10 @@ pub struct PathId(pub u8);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LegId(pub u64);
 
+/// An initial INVITE: keyed hash over (Call-ID, From tag, upstream branch), alike on every node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InviteId(pub u64);
+
 /// A media server: hash of its canonical AOR, stable across reloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceId(pub u64);
@@ -254,6 +258,12 @@ pub mod limits {
     pub const TRANSACTIONS: usize = 500_000;
     /// Octets of one journal lane.
     pub const LANE: usize = 1 << 20;
+    /// Octets of the payload of one frame between nodes: a full lane and the record that filled it.
+    pub const FRAME: usize = LANE + (1 << 18);
+    /// Messages of one shard that wait for the peer's word; more leave without it.
+    pub const HELD: usize = 4_096;
+    /// Frames of one lane that wait for an earlier one.
+    pub const EARLY_FRAMES: usize = 256;
     /// Stream connections of one node.
     pub const CONNECTIONS: usize = 10_000;
     /// Stream connections from one source address (resources are exempt).

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use crate::base::{ConnId, Flow, LegId, NodeId, ResourceId, SessionId, Time};
+use crate::cluster::Effect;
 use crate::replica::{Kind, Stream};
 
 /// What one or more `handle` calls want done. Reused: `clear` keeps the capacity.
@@ -20,6 +21,8 @@ pub struct Out {
     pub close: Vec<ConnId>,
     /// What the peers are told, in order.
     pub frames: Vec<Frame>,
+    /// What the cluster wants of the driver, in order.
+    pub effects: Vec<Effect>,
 }
 
 /// One frame for a peer. The driver authenticates and sends it.
@@ -84,6 +87,8 @@ pub enum Event {
         resource: ResourceId,
         /// When it was answered.
         answered: Time,
+        /// Another node answered it, and this one took it over.
+        taken_over: bool,
         /// Why.
         reason: EndReason,
     },
@@ -120,6 +125,7 @@ impl Out {
         self.events.clear();
         self.close.clear();
         self.frames.clear();
+        self.effects.clear();
     }
 
     /// Appends one transmit whose octets `write` puts into the arena. Nothing is added when `write` says `false`.
@@ -131,6 +137,13 @@ impl Out {
         }
         self.transmits.push(Transmit { flow, bytes: start as u32..self.arena.len() as u32, name: None });
         true
+    }
+
+    /// Appends one frame whose payload `write` puts into the arena.
+    pub fn frame(&mut self, peer: NodeId, stream: Stream, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.arena.len() as u32;
+        write(&mut self.arena);
+        self.frames.push(Frame { peer, stream, kind, payload: start..self.arena.len() as u32 });
     }
 
     /// The last transmit's next hop is a DNS name.
@@ -145,6 +158,11 @@ impl Out {
     /// The octets of a transmit.
     pub fn bytes(&self, transmit: &Transmit) -> &[u8] {
         &self.arena[transmit.bytes.start as usize..transmit.bytes.end as usize]
+    }
+
+    /// The payload of a frame.
+    pub fn payload(&self, frame: &Frame) -> &[u8] {
+        &self.arena[frame.payload.start as usize..frame.payload.end as usize]
     }
 
     /// The name to resolve of a transmit, if its next hop is one.

@@ -76,7 +76,7 @@ impl World {
             0xf3 => self.return_to_sender(pick, rest.get(1..).unwrap_or_default()),
             0xf4 => self.undelivered(pick, rest.get(1).copied()),
             0xf5 => self.handle(Input::Command(if pick % 2 == 0 { Command::Drain } else { Command::Resume })),
-            0xf6 => self.node.reconfigure(self.now, config(pick % 4)),
+            0xf6 => self.node.reconfigure(self.now, config(pick % 4), &mut self.out),
             0xf7 => self.receive(flow(Transport::Tcp, CALLER), rest),
             0xf8 => self.lost(rest),
             0xf9 => self.receive(flow(Transport::Udp, MEMBERS[pick % 3]), rest.get(1..).unwrap_or_default()),
@@ -253,7 +253,7 @@ impl World {
 
     /// Everybody is gone: leases and timers run out, and nothing is left.
     fn end(&mut self) {
-        self.node.reconfigure(self.now, config(0));
+        self.node.reconfigure(self.now, config(0), &mut self.out);
         for _ in 0..40 {
             self.pass(Duration::from_secs(600));
         }
@@ -303,6 +303,7 @@ fn config(members: usize) -> Config {
         farm: balance::Config { groups: if members == 0 { vec![] } else { vec![group(members)] } },
         proxy: ProxyConfig::default(),
         capacity: Capacity { shards: 2, legs: 16, transactions: 32 },
+            pair: None,
     }
 }
 
@@ -331,7 +332,7 @@ fn resource(addr: &str) -> ResourceConfig {
     ResourceConfig {
         id: balance::resource_id(&aor),
         aor,
-        route: Route { authority: addr.into(), flow: flow(Transport::Udp, addr), stream: None },
+        route: Route { authority: addr.into(), flow: flow(Transport::Udp, addr), stream: None, own: None },
         aliases: vec![],
         port_capacity: Some(4),
     }

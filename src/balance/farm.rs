@@ -356,7 +356,7 @@ mod tests {
         let remote: SocketAddr = format!("192.0.2.{n}:5070").parse().unwrap();
         let local = "192.0.2.254:5060".parse().unwrap();
         let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local, remote, conn: None };
-        let route = Route { authority: remote.to_string().into(), flow, stream: None };
+        let route = Route { authority: remote.to_string().into(), flow, stream: None, own: None };
         ResourceConfig { id: ResourceId(n), aor: format!("sip:{remote}"), route, aliases: Vec::new(), port_capacity }
     }
 

@@ -18,6 +18,8 @@ pub struct Route {
     pub flow: Flow,
     /// A stream to the same server, when it offers one, for what does not fit a datagram (RFC 3261 §18.1.1).
     pub stream: Option<Flow>,
+    /// The usual way from an address that is this node's alone: for what must not come from the address of a pair.
+    pub own: Option<Flow>,
 }
 
 /// What a group says about attempts.

@@ -1,7 +1,10 @@
 //! What a node is made from.
 
+use std::time::Duration;
+
 use crate::balance;
 use crate::base::{Epoch, NodeId};
+use crate::cluster;
 use crate::identity::Identities;
 use crate::proxy;
 use crate::token::Keys;
@@ -27,6 +30,23 @@ pub struct Config {
     pub proxy: proxy::Config,
     /// How many of each a node may hold.
     pub capacity: Capacity,
+    /// The pair that this node belongs to; `None`: it is alone.
+    pub pair: Option<Pair>,
+}
+
+/// The pair that a node belongs to.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Members, times, policies.
+    pub cluster: cluster::Config,
+    /// The other node.
+    pub peer: NodeId,
+    /// `cluster.commit`.
+    pub commit: proxy::Commit,
+    /// `cluster.commit-timeout`.
+    pub commit_timeout: Duration,
+    /// How limits are split while nobody knows of the other one; `None`: not at all.
+    pub shares: Option<balance::Shares>,
 }
 
 /// How many of each a node may hold, and over how many shards they are spread.

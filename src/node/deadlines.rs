@@ -46,11 +46,12 @@ impl Deadlines {
     }
 }
 
-const NAMES: [TimerName; 3] = [TimerName::Transaction, TimerName::Coarse, TimerName::Probe];
+const NAMES: [TimerName; 5] =
+    [TimerName::Transaction, TimerName::Coarse, TimerName::Probe, TimerName::Gate, TimerName::Sync];
 
 /// Time and name in one word that sorts by time.
 fn pack(due: Time, name: TimerName) -> u64 {
-    match due.as_micros().checked_mul(4) {
+    match due.as_micros().checked_mul(8) {
         Some(word) => word | name as u64,
         None => u64::MAX,
     }
@@ -59,7 +60,7 @@ fn pack(due: Time, name: TimerName) -> u64 {
 fn unpack(word: u64) -> (Time, TimerName) {
     match word {
         u64::MAX => (Time::NEVER, TimerName::Coarse),
-        word => (Time::from_micros(word / 4), NAMES[(word % 4) as usize % NAMES.len()]),
+        word => (Time::from_micros(word / 8), NAMES[(word % 8) as usize % NAMES.len()]),
     }
 }
 

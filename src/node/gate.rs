@@ -1,25 +1,251 @@
 //! Recorded sends wait for whoever must know their record first. Without a peer there is nobody to wait for.
 
-use crate::base::{Seq, Time};
-use crate::out::Out;
-use crate::proxy::Gate;
-use crate::session::change::Change;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
 
-/// The gate of one shard: always open while there is no peer.
-#[derive(Debug, Default)]
-pub struct OpenGate {
-    last: Seq,
+use crate::base::{Epoch, Flow, NodeId, Seq, Time, Version, limits};
+use crate::out::{Frame, Out, Transmit};
+use crate::proxy::{Commit, View};
+use crate::replica::lane::Lane;
+use crate::replica::record;
+use crate::replica::{Kind, Stream};
+use crate::session::change::Change;
+use crate::transaction::kept::{Kept, Pool};
+
+/// What a gate counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateStats {
+    /// Messages that waited for the peer.
+    pub held: u64,
+    /// Messages that left without the peer's word: it did not come in time, or there is no armed peer.
+    pub unprotected: u64,
+    /// Microseconds that messages waited, in all.
+    pub waited_us: u64,
+    /// Records written for the peer.
+    pub records: u64,
+    /// How often a lane was full, and the peer got out of step.
+    pub overflows: u64,
 }
 
-impl OpenGate {
-    /// Changes recorded so far.
-    pub fn recorded(&self) -> Seq {
-        self.last
+/// The gate of one shard, and its lane.
+#[derive(Debug)]
+pub struct Gate {
+    lane: Lane,
+    /// Who is told.
+    peer: Option<NodeId>,
+    /// Whether the peer holds all that was recorded before.
+    armed: bool,
+    commit: Commit,
+    cap: Duration,
+    acked: Seq,
+    /// In the order of their positions.
+    held: VecDeque<Held>,
+    pool: Pool,
+    /// Counters since the start.
+    pub stats: GateStats,
+}
+
+#[derive(Debug)]
+struct Held {
+    seq: Seq,
+    since: Time,
+    flow: Flow,
+    message: Kept,
+    name: Option<Kept>,
+}
+
+impl Gate {
+    /// The gate of shard `number`.
+    pub fn new(number: usize, view: &View) -> Self {
+        let mut gate = Self {
+            lane: Lane::new(number as u16),
+            peer: None,
+            armed: false,
+            commit: view.commit,
+            cap: view.commit_timeout,
+            acked: Seq(0),
+            held: VecDeque::new(),
+            pool: Pool::default(),
+            stats: GateStats::default(),
+        };
+        gate.lane.begin_epoch(view.epoch, Seq(0));
+        gate
+    }
+
+    /// What the hub says now. Messages that wait for a peer that is not armed any more wait no longer.
+    pub fn set_view(&mut self, now: Time, view: &View, out: &mut Out) {
+        (self.commit, self.cap) = (view.commit, view.commit_timeout);
+        self.lane.begin_epoch(view.epoch, Seq(0));
+        self.armed = view.armed && self.lane.is_open();
+        if !self.armed || self.commit == Commit::Async {
+            self.release(now, Seq(u64::MAX), out);
+        }
+    }
+
+    /// Later records of `epoch` stand behind `seen`.
+    pub fn begin_epoch(&mut self, epoch: Epoch, seen: Seq) {
+        self.lane.begin_epoch(epoch, seen);
+    }
+
+    /// The version of the last record.
+    pub fn last(&self) -> Version {
+        self.lane.last()
+    }
+
+    /// What is recorded from here on is told to `peer`; the position before the first record.
+    pub fn open(&mut self, peer: NodeId) -> Seq {
+        self.peer = Some(peer);
+        // What stands before is a matter of digests.
+        self.acked = self.lane.open();
+        self.acked
+    }
+
+    /// Nobody is told any more.
+    pub fn close(&mut self, now: Time, out: &mut Out) {
+        self.peer = None;
+        self.armed = false;
+        self.lane.close();
+        self.release(now, Seq(u64::MAX), out);
+    }
+
+    /// What waits leaves at once: the peer goes on with what it has.
+    pub fn let_go(&mut self, now: Time, out: &mut Out) {
+        self.release(now, Seq(u64::MAX), out);
+    }
+
+    /// Whether the lane was full since it was opened; says so once.
+    pub fn take_overflow(&mut self) -> bool {
+        let full = self.lane.take_overflow();
+        self.stats.overflows += u64::from(full);
+        full
+    }
+
+    /// The peer holds everything up to `seq`.
+    pub fn acked(&mut self, now: Time, seq: Seq, out: &mut Out) {
+        self.acked = self.acked.max(seq.min(self.lane.last().seq));
+        let acked = self.acked;
+        while self.held.front().is_some_and(|h| h.seq <= acked) {
+            self.send_first(now, out);
+        }
+    }
+
+    /// Whether the peer has acknowledged all that was recorded.
+    pub fn is_acknowledged(&self) -> bool {
+        self.acked >= self.lane.last().seq
+    }
+
+    /// When the cap of the oldest message passes.
+    pub fn next_timeout(&self) -> Time {
+        self.held.front().map_or(Time::NEVER, |held| held.since + self.cap)
+    }
+
+    /// Lets go what has waited too long.
+    pub fn handle_timeout(&mut self, now: Time, out: &mut Out) {
+        while self.held.front().is_some_and(|held| held.since + self.cap <= now) {
+            self.stats.unprotected += 1;
+            self.send_first(now, out);
+        }
+    }
+
+    /// When the oldest message that waits began to.
+    pub fn oldest(&self) -> Option<Time> {
+        self.held.front().map(|held| held.since)
+    }
+
+    /// Puts out what was recorded since the last call.
+    pub fn flush(&mut self, out: &mut Out) {
+        let Some(peer) = self.peer else { return };
+        let start = out.arena.len() as u32;
+        if self.lane.take_pending(&mut out.arena) {
+            let payload = start..out.arena.len() as u32;
+            out.frames.push(Frame { peer, stream: Stream::Urgent, kind: Kind::Records, payload });
+        }
+    }
+
+    /// Nothing that waits will ever leave: the shard cannot be trusted any more.
+    pub fn forget(&mut self) {
+        self.held.clear();
+        self.lane.close();
+        self.peer = None;
+    }
+
+    fn release(&mut self, now: Time, up_to: Seq, out: &mut Out) {
+        while self.held.front().is_some_and(|held| held.seq <= up_to) {
+            self.stats.unprotected += 1;
+            self.send_first(now, out);
+        }
+    }
+
+    fn send_first(&mut self, now: Time, out: &mut Out) {
+        let Some(held) = self.held.pop_front() else { return };
+        self.stats.waited_us += now.since(held.since).as_micros() as u64;
+        out.send(held.flow, |bytes| {
+            bytes.extend_from_slice(&held.message);
+            true
+        });
+        if let Some(name) = held.name {
+            out.name_last(&name);
+            self.pool.give_back(name);
+        }
+        self.pool.give_back(held.message);
     }
 }
 
-impl Gate for OpenGate {
-    fn record(&mut self, _now: Time, _change: &Change<'_>, _out: &mut Out, _from: usize) {
-        self.last.0 += 1;
+impl crate::proxy::Gate for Gate {
+    fn is_recording(&self) -> bool {
+        self.lane.is_open()
+    }
+
+    fn is_synced(&self) -> bool {
+        self.armed
+    }
+
+    fn record(&mut self, change: &Change<'_>) -> Version {
+        self.stats.records += u64::from(self.lane.is_open());
+        self.lane.write(record::head(change), |out| record::write_body(change, out))
+    }
+
+    fn skip(&mut self) -> Version {
+        self.lane.skip()
+    }
+
+    fn hold(&mut self, now: Time, out: &mut Out, sends: Range<usize>, seq: Seq) {
+        if sends.is_empty() || self.commit == Commit::Async || seq <= self.acked {
+            return;
+        }
+        if !self.armed || self.held.len() >= limits::HELD {
+            self.stats.unprotected += u64::from(self.peer.is_some());
+            return;
+        }
+        let Out { arena, transmits, .. } = out;
+        let octets = |range: &Range<u32>| &arena[range.start as usize..range.end as usize];
+        for Transmit { flow, bytes, name } in transmits.drain(sends) {
+            let message = self.pool.keep(octets(&bytes));
+            let name = name.as_ref().map(|name| self.pool.keep(octets(name)));
+            self.held.push_back(Held { seq, since: now, flow, message, name });
+            self.stats.held += 1;
+        }
+    }
+
+    fn is_held(&self, seq: Seq) -> bool {
+        seq != Seq(0) && self.held.iter().any(|held| held.seq == seq)
+    }
+
+    fn retract(&mut self, seq: Seq) -> bool {
+        if !self.is_held(seq) {
+            return false;
+        }
+        let mut kept = VecDeque::with_capacity(self.held.len());
+        for held in self.held.drain(..) {
+            if held.seq == seq {
+                self.pool.give_back(held.message);
+                held.name.into_iter().for_each(|name| self.pool.give_back(name));
+            } else {
+                kept.push_back(held);
+            }
+        }
+        self.held = kept;
+        true
     }
 }

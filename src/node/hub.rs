@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::balance::Probe;
-use crate::base::{ResourceId, Time};
+use crate::balance::{Probe, Shares};
+use crate::base::{Epoch, NodeId, ResourceId, Time};
+use crate::cluster::{Cluster, Effect};
 use crate::out::Out;
 use crate::proxy::View;
 use crate::sip::{Malformed, Message};
 
-use super::Command;
+use super::peer_link::PeerLink;
 use super::probe::Prober;
 
 /// The hub of a node.
@@ -17,6 +18,18 @@ pub struct Hub {
     /// What the shards are told.
     pub(super) view: Arc<View>,
     pub(super) prober: Prober,
+    /// Who of the pair does what; `None`: there is no pair.
+    pub(super) cluster: Option<Cluster>,
+    /// Reused list of what the cluster wants.
+    pub(super) effects: Vec<Effect>,
+    /// The link to the peer.
+    pub(super) peer: PeerLink,
+    /// An operator wants no new calls here.
+    pub(super) draining: bool,
+    /// Everything that this node owns belongs to this node, under this claim, once it holds all of it.
+    pub(super) owed: Option<(NodeId, Epoch)>,
+    /// How limits are split while nobody knows of the other node.
+    pub(super) shares: Option<Shares>,
     /// Reused list of probe results.
     results: Vec<(ResourceId, Probe)>,
     /// Messages that could not be read, by reason.
@@ -35,22 +48,18 @@ impl Hub {
         Self {
             view,
             prober,
+            cluster: None,
+            effects: Vec::new(),
+            peer: PeerLink::default(),
+            draining: false,
+            owed: None,
+            shares: None,
             results: Vec::new(),
             malformed: [0; Malformed::ALL.len()],
             keep_alives: 0,
             stun: 0,
             refusals: 0,
         }
-    }
-
-    /// What an operator wants; the new view if it changed.
-    pub fn command(&mut self, command: Command) -> Option<Arc<View>> {
-        let serving = command == Command::Resume;
-        if self.view.serving == serving {
-            return None;
-        }
-        self.view = Arc::new(View { serving, ..View::clone(&self.view) });
-        Some(self.view.clone())
     }
 
     /// A response to a probe. The results are for the Farm.

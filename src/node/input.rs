@@ -1,6 +1,7 @@
 //! What a node is told.
 
-use crate::base::Flow;
+use crate::base::{Flow, NodeId};
+use crate::replica::Kind;
 use crate::sip::{Index, Malformed};
 
 /// A message as it came in, lent for one call.
@@ -25,6 +26,19 @@ pub enum Input<'a> {
     Undelivered(Received<'a>),
     /// What an operator or the driver wants.
     Command(Command),
+    /// One authentic frame of a peer.
+    Frame {
+        /// Whose.
+        peer: NodeId,
+        /// What it carries.
+        kind: Kind,
+        /// Its payload.
+        payload: &'a [u8],
+    },
+    /// The bulk stream to the peer can take so many octets now.
+    Room(usize),
+    /// Something of the pair that the driver observed.
+    Pair(crate::cluster::Input),
 }
 
 /// What an operator or the driver wants.

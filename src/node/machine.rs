@@ -1,13 +1,14 @@
 //! [`Node`]: how a message passes from the driver to its shard and out again, and the glue between the parts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::balance::{Farm, ResourceView};
-use crate::base::Time;
+use crate::balance::Farm;
+use crate::base::{NodeId, Time};
+use crate::cluster::Cluster;
 use crate::out::{Event, Out};
 use crate::proxy::reject::{RETRY_AFTER, malformed_status};
-use crate::proxy::stats::Stats as CallStats;
-use crate::proxy::{Io, Proxy, View};
+use crate::proxy::{Io, View};
 use crate::sip::framing::{Noise, noise};
 use crate::sip::reply::{Reply, reason_phrase, refuse};
 use crate::sip::{Index, Malformed, Via};
@@ -17,51 +18,63 @@ use super::deadlines::Deadlines;
 use super::desk::FarmDesk;
 use super::hub::Hub;
 use super::probe::Prober;
-use super::shard::Shard;
-use super::{Capacity, Cell, Cells, Command, Config, Gauges, Input, LegView, Received, Scratch, Stats, TimerName};
+use super::shard::{Place, Shard};
+use super::{Capacity, Cell, Cells, Command, Config, Input, Received, Scratch, TimerName};
 
 /// Messages that are parsed before their shards are taken.
 const CHUNK: usize = 32;
 
 /// One machine of the pair.
 pub struct Node<K: Cells> {
-    shards: Box<[K::Cell<Shard>]>,
-    hub: K::Cell<Hub>,
-    farm: K::Cell<Farm>,
-    /// Of each shard, then of the hub's probes.
-    deadlines: Deadlines,
+    pub(super) shards: Box<[K::Cell<Shard>]>,
+    pub(super) hub: K::Cell<Hub>,
+    pub(super) farm: K::Cell<Farm>,
+    /// Of each shard, then of the hub's probes, then of the link to the peer.
+    pub(super) deadlines: Deadlines,
     /// Knows the shard of a Call-ID; the bucket key never changes.
     steer: Keys,
+    /// This node.
+    pub(super) id: NodeId,
+    /// The peer that handles what comes in here, plus one; 0: this node does.
+    pub(super) relay: AtomicU32,
 }
 
 impl<K: Cells> Node<K> {
-    /// A node that serves from now on.
+    /// A node that serves from now on, or, as one of a pair, once its cluster says so.
     pub fn new(now: Time, config: Config) -> Self {
         let Capacity { shards, legs, transactions } = config.capacity;
-        let view = Arc::new(View {
-            serving: true,
-            node: config.node,
-            epoch: config.epoch,
-            identities: config.identities,
-            keys: config.keys.clone(),
-            config: config.proxy,
-            since: now,
-        });
+        let alone = View::alone(config.node, config.epoch, config.keys.clone(), now);
+        let mut view = View { identities: config.identities, config: config.proxy, ..alone };
+        if let Some(pair) = &config.pair {
+            (view.serving, view.active, view.peer) = (false, false, Some(pair.peer));
+            (view.commit, view.commit_timeout) = (pair.commit, pair.commit_timeout);
+        }
+        let view = Arc::new(view);
         let farm = Farm::new(config.farm);
         let mut prober = Prober::new(config.node, config.incarnation, config.seed);
         prober.configure(now, farm.monitored().map(|(id, route, monitor)| (id, route.clone(), monitor)));
+        prober.stand_by(now, !view.active);
         // Hashing spreads calls unevenly: a quarter and a few more per shard keep the node's limit reachable.
         let share = |limit: usize| limit / shards + limit / shards / 4 + 64;
-        let shard = |n: usize| {
-            let seed = config.seed.wrapping_add(n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            K::Cell::new(Shard::new(view.clone(), share(transactions), share(legs), seed))
+        let shard = |number: usize| {
+            let seed = config.seed.wrapping_add(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let place = Place { number, shards };
+            K::Cell::new(Shard::new(view.clone(), place, share(transactions), share(legs), seed))
         };
+        let mut hub = Hub::new(view.clone(), prober);
+        if let Some(pair) = config.pair {
+            hub.shares = pair.shares;
+            // What the configuration has refused before cannot come here.
+            hub.cluster = Cluster::new(now, pair.cluster).ok();
+        }
         let node = Self {
             shards: (0..shards).map(shard).collect(),
-            hub: K::Cell::new(Hub::new(view.clone(), prober)),
+            hub: K::Cell::new(hub),
             farm: K::Cell::new(farm),
-            deadlines: Deadlines::new(shards + 1),
+            deadlines: Deadlines::new(shards + 2),
             steer: config.keys,
+            id: config.node,
+            relay: AtomicU32::new(0),
         };
         node.publish_probes();
         node
@@ -79,12 +92,25 @@ impl<K: Cells> Node<K> {
                 self.refuse(&received, index, malformed, out);
             }
             Input::Undelivered(received) => self.undelivered(now, received.bytes, out),
-            Input::Command(command) => self.command(command),
+            Input::Command(command) => self.command(now, command, out),
+            Input::Frame { peer, kind, payload } => {
+                self.frame(now, peer, kind, payload, scratch, out);
+            }
+            Input::Room(octets) => self.bulk_room(now, octets, out),
+            Input::Pair(input) => self.pair(now, input, out),
         }
     }
 
-    /// A batch of received messages: parsed before any lock, grouped by shard, each shard taken once.
+    /// A batch of received messages: parsed before any lock, grouped by shard, each shard taken once. While a hand-over
+    /// is under way they go to the peer instead.
     pub fn handle_batch(&self, now: Time, batch: &[Received<'_>], scratch: &mut Scratch, out: &mut Out) {
+        match self.relay.load(Ordering::SeqCst) {
+            0 => self.handle_here(now, batch, scratch, out),
+            peer => self.relay_batch(NodeId((peer - 1) as u16), batch, out),
+        }
+    }
+
+    pub(super) fn handle_here(&self, now: Time, batch: &[Received<'_>], scratch: &mut Scratch, out: &mut Out) {
         scratch.reserve();
         for chunk in batch.chunks(CHUNK) {
             scratch.order.clear();
@@ -109,7 +135,7 @@ impl<K: Cells> Node<K> {
     /// Everything that is due at `now`.
     pub fn handle_timeout(&self, now: Time, _scratch: &mut Scratch, out: &mut Out) {
         for n in (0..self.shards.len()).filter(|n| self.deadlines.is_due(*n, now)) {
-            self.with_shard(now, n, out, |shard, desk, out| shard.run(now, desk, out, Proxy::handle_timeout));
+            self.with_shard(now, n, out, |shard, desk, out| shard.handle_timeout(now, desk, out));
         }
         if self.deadlines.is_due(self.shards.len(), now) {
             self.hub.with(|hub| {
@@ -120,6 +146,9 @@ impl<K: Cells> Node<K> {
             self.publish_probes();
             self.spread_health(now, out);
         }
+        if self.deadlines.is_due(self.shards.len() + 1, now) {
+            self.sync_round(now, out);
+        }
         self.deadlines.refresh();
     }
 
@@ -129,108 +158,38 @@ impl<K: Cells> Node<K> {
         Some(self.deadlines.earliest()).filter(|(due, _)| *due != Time::NEVER)
     }
 
-    /// Replaces identities, keys, groups and proxy settings; calls go on. Node id, epoch, seed and capacity stay.
-    pub fn reconfigure(&self, now: Time, config: Config) {
-        let view = self.hub.with(|hub| {
-            hub.view = Arc::new(View {
-                identities: hub.view.identities.succeed(config.identities),
-                keys: config.keys,
-                config: config.proxy,
-                ..View::clone(&hub.view)
-            });
-            hub.view.clone()
-        });
+    /// Replaces identities, keys, groups and proxy settings; calls go on. Node id, epoch, seed, capacity and members of the
+    /// pair stay.
+    pub fn reconfigure(&self, now: Time, config: Config, out: &mut Out) {
         let targets: Vec<_> = self.farm.with(|farm| {
             farm.reconfigure(now, config.farm);
             farm.monitored().map(|(id, route, monitor)| (id, route.clone(), monitor)).collect()
         });
         self.hub.with(|hub| hub.prober.configure(now, targets.into_iter()));
         self.publish_probes();
-        self.set_view(&view);
+        self.look(now, out, |view| {
+            view.identities = view.identities.succeed(config.identities);
+            view.keys = config.keys;
+            view.config = config.proxy;
+            if let Some(pair) = config.pair {
+                (view.commit, view.commit_timeout) = (pair.commit, pair.commit_timeout);
+            }
+        });
     }
 
-    /// Whether the node refuses new calls.
+    /// Whether an operator wants no new calls here.
     pub fn draining(&self) -> bool {
-        self.hub.with(|hub| !hub.view.serving)
+        self.hub.with(|hub| hub.draining)
+    }
+
+    /// Whether this node acts for the pair; one without a peer always does.
+    pub fn is_active(&self) -> bool {
+        self.hub.with(|hub| hub.view.active)
     }
 
     /// Whether no shard had to be silenced.
     pub fn is_fit(&self) -> bool {
         self.shards.iter().all(|shard| shard.with(|s| !s.silent))
-    }
-
-    /// Counters since start.
-    pub fn stats(&self) -> Stats {
-        let (mut calls, mut panics, mut silent_shards) = (CallStats::default(), 0, 0);
-        for shard in &self.shards {
-            shard.with(|s| {
-                calls.add(&s.proxy().stats);
-                panics += s.panics;
-                silent_shards += u64::from(s.silent);
-            });
-        }
-        self.hub.with(|hub| Stats {
-            calls,
-            malformed: hub.malformed,
-            refusals: hub.refusals,
-            keep_alives: hub.keep_alives,
-            stun: hub.stun,
-            panics,
-            silent_shards,
-        })
-    }
-
-    /// What is alive now.
-    pub fn gauges(&self) -> Gauges {
-        let mut sum = Gauges { grants: self.farm.with(|farm| farm.grants()), ..Gauges::default() };
-        for shard in &self.shards {
-            shard.with(|s| {
-                let proxy = s.proxy();
-                sum.legs += proxy.legs().len();
-                sum.ringing += proxy.ringing().count();
-                sum.sessions += proxy.legs().sessions();
-                sum.server_transactions += proxy.transactions().servers();
-                sum.client_transactions += proxy.transactions().clients();
-                sum.remembered += proxy.legs().remembered();
-                sum.timers += proxy.transactions().timers() + proxy.coarse_timers();
-            });
-        }
-        sum
-    }
-
-    /// All resources.
-    pub fn resources(&self) -> Vec<ResourceView> {
-        self.farm.with(|farm| farm.view())
-    }
-
-    /// Up to `limit` calls, answered or not.
-    pub fn legs(&self, limit: usize) -> Vec<LegView> {
-        let mut views = Vec::new();
-        for shard in &self.shards {
-            shard.with(|s| {
-                s.proxy().each_call(&mut |call| {
-                    if views.len() < limit {
-                        let call_id = String::from_utf8_lossy(call.call_id).into_owned();
-                        let id = format!("{:016x}", call.leg.0);
-                        let (resource, state, since) = (call.resource, call.state, call.since);
-                        views.push(LegView { id, call_id, resource, state, since });
-                    }
-                });
-            });
-        }
-        views
-    }
-
-    /// Whether every part agrees with itself and the ledger with the union of the grants of all shards.
-    pub fn check(&self) -> bool {
-        let mut held = 0;
-        let sound = self.shards.iter().all(|shard| {
-            shard.with(|s| {
-                held += s.proxy().grants();
-                s.proxy().check()
-            })
-        });
-        sound && self.farm.with(|farm| farm.check().is_ok() && farm.grants() == held)
     }
 
     /// Indexes one message; the shard that it is for, if it is for one.
@@ -305,20 +264,19 @@ impl<K: Cells> Node<K> {
         }
     }
 
-    fn command(&self, command: Command) {
-        if let Some(view) = self.hub.with(|hub| hub.command(command)) {
-            self.set_view(&view);
+    fn command(&self, now: Time, command: Command, out: &mut Out) {
+        self.hub.with(|hub| hub.draining = command == Command::Drain);
+        self.look(now, out, |_| {});
+    }
+
+    pub(super) fn set_view(&self, now: Time, view: &Arc<View>, out: &mut Out) {
+        for n in 0..self.shards.len() {
+            self.with_shard(now, n, out, |shard, _, out| shard.set_view(now, view.clone(), out));
         }
     }
 
-    fn set_view(&self, view: &Arc<View>) {
-        for shard in &self.shards {
-            shard.with(|s| s.set_view(view.clone()));
-        }
-    }
-
-    /// Takes one shard, publishes its next deadlines, and passes on what it told the Farm.
-    fn with_shard<R>(
+    /// Takes one shard, puts out what it recorded, publishes its next deadlines, and passes on what it told the Farm.
+    pub(super) fn with_shard<R>(
         &self,
         now: Time,
         n: usize,
@@ -326,11 +284,15 @@ impl<K: Cells> Node<K> {
         f: impl FnOnce(&mut Shard, &FarmDesk<'_, K::Cell<Farm>>, &mut Out) -> R,
     ) -> R {
         let desk = FarmDesk::new(&self.farm);
-        let result = self.shards[n].with(|shard| {
+        let (result, full) = self.shards[n].with(|shard| {
             let result = f(shard, &desk, out);
+            let full = shard.flush(out);
             self.publish(n, shard);
-            result
+            (result, full)
         });
+        if full {
+            self.restart_lane(now, n, out);
+        }
         if desk.take_touched() {
             self.spread_health(now, out);
         }
@@ -342,14 +304,15 @@ impl<K: Cells> Node<K> {
             true => (Time::NEVER, Time::NEVER),
             false => shard.proxy().next_timeout(),
         };
-        if transaction <= coarse {
-            self.deadlines.publish(n, transaction, TimerName::Transaction);
-        } else {
-            self.deadlines.publish(n, coarse, TimerName::Coarse);
-        }
+        let gate = (shard.gate().next_timeout(), TimerName::Gate);
+        let (due, name) = [(transaction, TimerName::Transaction), (coarse, TimerName::Coarse), gate]
+            .into_iter()
+            .min_by_key(|(due, _)| *due)
+            .unwrap_or((Time::NEVER, TimerName::Coarse));
+        self.deadlines.publish(n, due, name);
     }
 
-    fn publish_probes(&self) {
+    pub(super) fn publish_probes(&self) {
         let due = self.hub.with(|hub| hub.prober.next_timeout()).unwrap_or(Time::NEVER);
         self.deadlines.publish(self.shards.len(), due, TimerName::Probe);
     }
@@ -366,6 +329,7 @@ impl<K: Cells> Node<K> {
                 let desk = FarmDesk::new(&self.farm);
                 self.shards[n].with(|shard| {
                     shard.run(now, &desk, out, |proxy, io| proxy.resource_down(io, resource));
+                    shard.flush(out);
                     self.publish(n, shard);
                 });
             }

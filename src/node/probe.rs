@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::balance::{Monitor, Probe, Route};
-use crate::base::{NodeId, ResourceId, Time, table_hash};
+use crate::base::{Flow, NodeId, ResourceId, Time, table_hash};
 use crate::identity::Identities;
 use crate::out::Out;
 use crate::sip::{Message, Method};
@@ -19,6 +19,9 @@ const T2: Duration = Duration::from_secs(4);
 /// Who finds his own timer later than this has slept himself and judges nobody.
 const LATE: Duration = Duration::from_millis(500);
 
+/// A node that stands by probes so many times less often.
+const STANDBY: u32 = 5;
+
 /// Probes resources by OPTIONS. Reads no clock and sends through [`Out`].
 #[derive(Debug)]
 pub struct Prober {
@@ -30,6 +33,7 @@ pub struct Prober {
     /// In the order of the configuration.
     targets: Vec<Target>,
     next: Time,
+    standby: bool,
 }
 
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Target {
     resource: ResourceId,
     route: Route,
     monitor: Monitor,
+    /// The way of the last probe.
+    flow: Flow,
     /// When the next probe begins.
     due: Time,
     pending: Option<Pending>,
@@ -56,7 +62,7 @@ struct Pending {
 impl Prober {
     /// A prober without targets. `incarnation` keeps its branches apart from those of an earlier start.
     pub fn new(node: NodeId, incarnation: u64, seed: u64) -> Self {
-        Self { node, incarnation, seed, count: 0, targets: Vec::new(), next: Time::NEVER }
+        Self { node, incarnation, seed, count: 0, targets: Vec::new(), next: Time::NEVER, standby: false }
     }
 
     /// Replaces the targets. One that remains keeps its rhythm and, unless its route changed, its running probe; the
@@ -72,6 +78,19 @@ impl Prober {
             self.targets.push(target);
         }
         self.reckon();
+    }
+
+    /// A node that stands by probes from its own address and less often: it must know who lives when it takes over, but
+    /// nothing may come from the address of the pair.
+    pub fn stand_by(&mut self, now: Time, yes: bool) {
+        if self.standby != yes {
+            self.standby = yes;
+            self.targets.iter_mut().for_each(|target| {
+                target.pending = None;
+                target.due = now;
+            });
+            self.reckon();
+        }
     }
 
     /// When [`Prober::handle_timeout`] wants to be called next.
@@ -104,9 +123,17 @@ impl Prober {
                 }
             }
             if now >= target.due {
+                let Some(flow) = target.flow(self.standby) else {
+                    target.due = Time::NEVER;
+                    continue;
+                };
                 self.count += 1;
                 let name = Name { node: self.node, incarnation: self.incarnation, number: self.count, seed: self.seed };
+                target.flow = flow;
                 target.begin(now, name, identities, out);
+                if self.standby {
+                    target.due = now + target.monitor.interval * STANDBY;
+                }
             }
         }
         self.reckon();
@@ -164,7 +191,8 @@ impl Target {
     fn new(now: Time, resource: ResourceId, route: Route, monitor: Monitor, seed: u64) -> Self {
         let share = table_hash(seed, &resource.0.to_le_bytes()) as u32;
         let due = now + monitor.interval.mul_f64(f64::from(share) / f64::from(u32::MAX));
-        Self { resource, route, monitor, due, pending: None, branch: String::new(), message: String::new() }
+        let flow = route.flow;
+        Self { resource, route, monitor, flow, due, pending: None, branch: String::new(), message: String::new() }
     }
 
     fn reconfigured(mut self, now: Time, route: Route, monitor: Monitor) -> Self {
@@ -177,6 +205,11 @@ impl Target {
         self
     }
 
+    /// The way of a probe; `None`: this node has no address of its own to probe from.
+    fn flow(&self, standby: bool) -> Option<Flow> {
+        if standby { self.route.own } else { Some(self.route.flow) }
+    }
+
     fn next(&self) -> Time {
         self.pending.map_or(self.due, |p| p.deadline.min(p.resend))
     }
@@ -185,9 +218,9 @@ impl Target {
         self.branch.clear();
         name.branch(&mut self.branch);
         self.message.clear();
-        write_options(&mut self.message, &self.route, name, &self.branch, identities);
+        write_options(&mut self.message, &self.route.authority, self.flow, name, &self.branch, identities);
         self.due = now + self.monitor.interval;
-        let resend = if self.route.flow.transport.reliable() { Time::NEVER } else { now + T1 };
+        let resend = if self.flow.transport.reliable() { Time::NEVER } else { now + T1 };
         self.pending = Some(Pending { deadline: now + self.monitor.timeout, resend, wait: T1 });
         self.send(out);
     }
@@ -214,7 +247,7 @@ impl Target {
     }
 
     fn send(&self, out: &mut Out) {
-        out.send(self.route.flow, |arena| {
+        out.send(self.flow, |arena| {
             arena.extend_from_slice(self.message.as_bytes());
             true
         });
@@ -241,10 +274,9 @@ impl Name {
 }
 
 /// RFC 3261 §11.1: an OPTIONS outside of a dialog.
-fn write_options(to: &mut String, route: &Route, name: Name, branch: &str, identities: &Identities) {
-    let flow = &route.flow;
+fn write_options(to: &mut String, authority: &str, flow: Flow, name: Name, branch: &str, identities: &Identities) {
     let local = identities.by_local(flow.transport, flow.local).map_or(flow.local, |id| identities.get(id).addr);
-    let (authority, transport) = (&*route.authority, if flow.transport.reliable() { ";transport=tcp" } else { "" });
+    let transport = if flow.transport.reliable() { ";transport=tcp" } else { "" };
     let (via, tag, unique, host) = (flow.transport.via(), name.tag(), &branch[MARK.len()..], local.ip());
     put(to, format_args!("OPTIONS sip:{authority}{transport} SIP/2.0\r\n"));
     put(to, format_args!("Via: SIP/2.0/{via} {local};branch={branch}\r\nMax-Forwards: 70\r\n"));
@@ -261,7 +293,7 @@ fn put(to: &mut String, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Flow, ListenerId, Transport};
+    use crate::base::{ListenerId, Transport};
     use crate::identity::Identity;
     use crate::sip::{Index, Name as Field};
 
@@ -275,7 +307,7 @@ mod tests {
     fn route(transport: Transport, remote: &str) -> Route {
         let local = "192.0.2.1:5060".parse().unwrap();
         let flow = Flow { transport, listener: ListenerId(0), local, remote: remote.parse().unwrap(), conn: None };
-        Route { authority: remote.into(), flow, stream: None }
+        Route { authority: remote.into(), flow, stream: None, own: None }
     }
 
     fn identities() -> Identities {

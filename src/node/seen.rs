@@ -13,6 +13,10 @@ pub enum TimerName {
     Coarse,
     /// An OPTIONS probe is due or late.
     Probe,
+    /// A message has waited for the peer's word for long enough.
+    Gate,
+    /// The peer is told what it should hold.
+    Sync,
 }
 
 /// Plain counters of a node since its start, summed over its shards. The edge exports them.

@@ -5,11 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::Desk;
-use crate::base::Time;
+use crate::base::{Epoch, NodeId, Seq, Time, Version};
 use crate::out::Out;
 use crate::proxy::{Io, Proxy, View};
 
-use super::gate::OpenGate;
+use super::gate::Gate;
+
+/// Which of how many shards one is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Which.
+    pub number: usize,
+    /// Of how many.
+    pub shards: usize,
+}
 
 /// Two failed assertions within this time silence a shard.
 const POISON_WINDOW: Duration = Duration::from_secs(60);
@@ -17,7 +26,7 @@ const POISON_WINDOW: Duration = Duration::from_secs(60);
 /// All that happens per call, for the calls of one shard.
 pub struct Shard {
     proxy: Proxy,
-    gate: OpenGate,
+    gate: Gate,
     panicked: Option<Time>,
     /// Failed assertions.
     pub(super) panics: u64,
@@ -27,9 +36,10 @@ pub struct Shard {
 
 impl Shard {
     /// A shard with room for `transactions` and `legs`.
-    pub fn new(view: Arc<View>, transactions: usize, legs: usize, seed: u64) -> Self {
-        let proxy = Proxy::new(view, transactions, legs, seed);
-        Self { proxy, gate: OpenGate::default(), panicked: None, panics: 0, silent: false }
+    pub fn new(view: Arc<View>, place: Place, transactions: usize, legs: usize, seed: u64) -> Self {
+        let gate = Gate::new(place.number, &view);
+        let proxy = Proxy::new(view, place.shards, transactions, legs, seed);
+        Self { proxy, gate, panicked: None, panics: 0, silent: false }
     }
 
     /// The proxy of this shard.
@@ -38,8 +48,69 @@ impl Shard {
     }
 
     /// A new view; calls go on.
-    pub fn set_view(&mut self, view: Arc<View>) {
+    pub fn set_view(&mut self, now: Time, view: Arc<View>, out: &mut Out) {
+        self.gate.set_view(now, &view, out);
         self.proxy.set_view(view);
+    }
+
+    /// What the gate of this shard counted.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The version of the last record.
+    pub(super) fn last(&self) -> Version {
+        self.gate.last()
+    }
+
+    /// `peer` is told from now on.
+    pub(super) fn open(&mut self, peer: NodeId) {
+        if !self.silent {
+            self.gate.open(peer);
+        }
+    }
+
+    /// Nobody is told any more.
+    pub(super) fn close(&mut self, now: Time, out: &mut Out) {
+        self.gate.close(now, out);
+    }
+
+    /// The peer holds everything up to `seq`; whether that is all.
+    pub(super) fn acked(&mut self, now: Time, seq: Seq, out: &mut Out) -> bool {
+        self.gate.acked(now, seq, out);
+        self.gate.is_acknowledged()
+    }
+
+    /// Puts out what was recorded; whether the lane was full meanwhile.
+    pub(super) fn flush(&mut self, out: &mut Out) -> bool {
+        self.gate.flush(out);
+        self.gate.take_overflow()
+    }
+
+    /// Puts out what was recorded; whether the peer has acknowledged all of it.
+    pub(super) fn flush_all(&mut self, out: &mut Out) -> bool {
+        self.gate.flush(out);
+        self.gate.is_acknowledged()
+    }
+
+    /// Everything of `owner` is this node's.
+    pub(super) fn adopt(&mut self, now: Time, owner: NodeId, desk: &dyn Desk, out: &mut Out) {
+        // Later records of the same things must look later, too.
+        let (epoch, seen) = (self.gate.last().epoch, self.proxy.seen(owner));
+        self.gate.begin_epoch(epoch, seen);
+        self.run(now, desk, out, |proxy, io| proxy.adopt(io, owner));
+    }
+
+    /// Everything of this node is `to`'s.
+    pub(super) fn give_up(&mut self, now: Time, to: NodeId, epoch: Epoch, desk: &dyn Desk, out: &mut Out) {
+        self.gate.let_go(now, out);
+        self.run(now, desk, out, |proxy, io| proxy.give_up(io, to, epoch));
+    }
+
+    /// Everything that is due.
+    pub(super) fn handle_timeout(&mut self, now: Time, desk: &dyn Desk, out: &mut Out) {
+        self.gate.handle_timeout(now, out);
+        self.run(now, desk, out, Proxy::handle_timeout);
     }
 
     /// Runs one call into the proxy. A failed assertion of ours costs the message that met it; if the state has suffered,
@@ -70,6 +141,9 @@ impl Shard {
         self.panicked = Some(now);
         let sound = catch_unwind(AssertUnwindSafe(|| self.proxy.check())).unwrap_or(false);
         self.silent = again || !sound;
+        if self.silent {
+            self.gate.forget();
+        }
     }
 }
 
@@ -78,8 +152,6 @@ mod tests {
     use super::*;
     use crate::balance::{Ask, Evidence, Grant, Outcome, Refusal, Vouch};
     use crate::base::{Flow, Host, LegId, NodeId, ResourceId};
-    use crate::identity::Identities;
-    use crate::proxy::Config;
     use crate::token::Keys;
 
     struct Nobody;
@@ -113,14 +185,9 @@ mod tests {
     fn shard() -> Shard {
         let view = View {
             serving: true,
-            node: NodeId(1),
-            epoch: Default::default(),
-            identities: Identities::default(),
-            keys: Keys::new("tandem", &[b"x"]).unwrap(),
-            config: Config::default(),
-            since: Time::ZERO,
+            ..View::alone(NodeId(1), Epoch::default(), Keys::new("tandem", &[b"x"]).unwrap(), Time::ZERO)
         };
-        Shard::new(Arc::new(view), 8, 8, 1)
+        Shard::new(Arc::new(view), Place { number: 0, shards: 1 }, 8, 8, 1)
     }
 
     fn fail(shard: &mut Shard, seconds: u64) {

@@ -2,7 +2,7 @@
 
 use crate::balance::{Evidence, Outcome};
 use crate::base::{Flow, Time};
-use crate::session::change::Change;
+use crate::session::change::Answer;
 use crate::sip::reply::{Reply, reason_phrase};
 use crate::sip::{Message, Method};
 use crate::transaction::non_invite_client::NonInviteClient;
@@ -43,11 +43,13 @@ impl Proxy {
                 true
             });
         };
-        match self.contexts.get(id as usize).map(|c| c.role) {
-            Some(Role::Initial { session, .. }) if pending => {
-                io.send_recorded(&Change::Cancelled { session }, answer);
-            }
-            _ => answer(io),
+        let from = io.out.transmits.len();
+        answer(io);
+        if pending {
+            self.contexts[id as usize].cancelled = true;
+            // The caller repeats its CANCEL until it has this answer, and a survivor must know that it came.
+            let recorded = self.record_setup(io, id, None, Answer::None);
+            io.hold_since(from, recorded);
         }
         self.stats.responses_generated += 1;
         let mut machine = NonInviteServer::start(io.now, &self.transactions.timing, flow.transport.reliable());
@@ -55,9 +57,12 @@ impl Proxy {
         let server = self.transactions.open_server(key, ServerMachine::Other(machine), upstream, NOBODY);
         self.transactions.server_mut(server).last = Some(self.pool.keep(&io.out.arena[start..]));
         if pending {
-            self.contexts[id as usize].cancelled = true;
             for n in 0..self.contexts[id as usize].attempts.len() {
                 self.cancel_attempt(io, id, n);
+            }
+            let context = &self.contexts[id as usize];
+            if !context.answered && !context.is_pursued() && matches!(context.role, Role::Initial { .. }) {
+                self.nobody_left(io, id);
             }
         }
         Ok(())
@@ -69,10 +74,28 @@ impl Proxy {
         if attempt.client.is_none() || attempt.state == AttemptState::Done || attempt.cancel == Cancel::Sent {
             return;
         }
+        if io.gate.retract(attempt.recorded) {
+            return self.never_sent(io, id, n);
+        }
         attempt.cancel = Cancel::Wanted;
         if self.has_provisional(id, n) {
             self.send_cancel(io, id, n);
         }
+    }
+
+    /// The INVITE of an attempt was still held: it never leaves, and nobody need be told.
+    fn never_sent(&mut self, io: &mut Io<'_>, id: u32, n: usize) {
+        let context = &mut self.contexts[id as usize];
+        let attempt = &mut context.attempts[n];
+        attempt.state = AttemptState::Done;
+        if let Some(client) = attempt.client.take() {
+            context.clients -= 1;
+            self.transactions.close_client(client);
+        }
+        if let Some(grant) = attempt.grant.take() {
+            io.desk.release(io.now, grant, Outcome::Cancelled);
+        }
+        self.note(id);
     }
 
     /// Cancels every attempt but one; they are listened to until they end.
@@ -118,7 +141,9 @@ impl Proxy {
         let attempt = &mut self.contexts[id as usize].attempts[n];
         attempt.state = AttemptState::Superseded;
         attempt.due = Time::NEVER;
-        if let Some(client) = attempt.client
+        let client = attempt.client;
+        self.note(id);
+        if let Some(client) = client
             && let ClientMachine::Invite(machine) = &mut self.transactions.client_mut(client).machine
         {
             machine.hush();

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::balance::Grant;
-use crate::base::{Flow, LegId, ResourceId, SessionId, Time};
+use crate::base::{CallKey, Flow, InviteId, LegId, ResourceId, Seq, SessionId, Time, Version};
 use crate::transaction::kept::Kept;
 
 use super::forward::Hop;
@@ -14,6 +14,12 @@ use super::route_token::Side;
 pub struct Context {
     /// Tells this context from an earlier one in the same slot.
     pub serial: u32,
+    /// Its last record.
+    pub version: Version,
+    /// Whether its present version is in the digest of what lives.
+    pub digested: bool,
+    /// Something changed that the peer has not been told.
+    pub changed: bool,
     /// Its server transaction, while that lives.
     pub server: Option<u32>,
     /// Client transactions alive.
@@ -47,6 +53,10 @@ pub struct Context {
 pub enum Role {
     /// A new call.
     Initial {
+        /// Which INVITE it is, on every node.
+        invite: InviteId,
+        /// The hash of its Call-ID.
+        call: CallKey,
         /// Its session.
         session: SessionId,
         /// Preloaded Route values that named us.
@@ -99,6 +109,8 @@ pub struct Attempt {
     pub cancel: Cancel,
     /// By when the first response must be there, later Timer C.
     pub due: Time,
+    /// What the peer must hold before it leaves.
+    pub recorded: Seq,
 }
 
 /// Where an attempt stands.

@@ -31,7 +31,9 @@ impl Proxy {
         let attempt = &mut context.attempts[n];
         let superseded = attempt.state == AttemptState::Superseded;
         attempt.state = AttemptState::Done;
-        let Some(grant) = attempt.grant.take() else { return };
+        let grant = attempt.grant.take();
+        self.note(id);
+        let Some(grant) = grant else { return };
         if !superseded {
             let evidence = match outcome {
                 Outcome::Unreachable => Evidence::Unreachable,
@@ -39,6 +41,7 @@ impl Proxy {
             };
             io.desk.evidence(io.now, grant.resource, evidence);
         }
+        let context = &self.contexts[id as usize];
         let (answered, cancelled) = (context.answered, context.cancelled);
         if answered || superseded || cancelled {
             io.desk.release(io.now, grant, outcome);
@@ -65,6 +68,7 @@ impl Proxy {
         let answered = context.answered;
         if effect == Effect::Ends {
             // §15.1.1: no answer to a BYE ends the session too.
+            self.record_end_of(io, leg);
             self.end_leg(io, leg, crate::out::EndReason::Bye);
         }
         if answered {
@@ -109,6 +113,7 @@ impl Proxy {
             return;
         }
         let context = self.contexts.remove(id as usize);
+        self.record_gone(io, &context);
         if let Role::Initial { session, .. } = context.role {
             self.legs.leave(session);
         }

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::balance::Vouch;
-use crate::base::{Flow, Host, ResourceId, SessionId, Time, limits};
+use crate::base::{Flow, Host, ResourceId, Seq, SessionId, Time, Version, limits};
 use crate::identity::IdentityId;
 use crate::out::{EndReason, Event, Out, Transmit};
 use crate::session::Leg;
@@ -120,6 +120,7 @@ impl Proxy {
             state: AttemptState::Sent,
             cancel: Cancel::No,
             due: Time::NEVER,
+            recorded: Seq(0),
         });
     }
 
@@ -259,6 +260,7 @@ impl Proxy {
                 }
                 if effect == Effect::Refreshes {
                     self.arm_leg(io.now, leg);
+                    self.record_leg(io, leg, &[]);
                 }
             }
         }
@@ -284,17 +286,23 @@ impl Proxy {
             resource,
             grant: Some(grant),
             call_id: smallvec::SmallVec::from_slice(call_id),
+            call: self.view.keys.call_key(call_id),
+            owner: self.view.node,
+            version: Version::default(),
+            taken_over: false,
             invited,
             answered: io.now,
             heard: io.now,
             session_expires: Time::NEVER,
             queued: Time::NEVER,
         });
+        self.record_leg(io, leg, &[]);
     }
 
     /// Adds a leg and arms its deadline.
     pub(super) fn insert_leg(&mut self, leg: Leg) {
-        let (id, now) = (leg.id, leg.answered);
+        let (id, now) = (leg.id, leg.heard);
+        self.digest_leg(leg.owner, leg.call, id, leg.version);
         self.legs.insert(leg);
         self.arm_leg(now, id);
     }
@@ -303,6 +311,7 @@ impl Proxy {
     pub(super) fn end_leg(&mut self, io: &mut Io<'_>, id: crate::base::LegId, reason: EndReason) {
         let forget = io.now + self.transactions.timing.t1x64();
         let Some(leg) = self.legs.remove(id, forget) else { return };
+        self.digest_leg(leg.owner, leg.call, id, leg.version);
         let outcome = match reason {
             EndReason::Bye => crate::balance::Outcome::Completed,
             EndReason::SessionExpired | EndReason::Inactive => crate::balance::Outcome::Expired,
@@ -315,7 +324,8 @@ impl Proxy {
             EndReason::SessionExpired => self.stats.calls_ended_session_expired += 1,
             EndReason::Inactive => self.stats.calls_ended_inactive += 1,
         }
-        io.out.events.push(Event::Ended { leg: id, resource: leg.resource, answered: leg.answered, reason });
+        let (resource, answered, taken_over) = (leg.resource, leg.answered, leg.taken_over);
+        io.out.events.push(Event::Ended { leg: id, resource, answered, taken_over, reason });
     }
 }
 

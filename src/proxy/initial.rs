@@ -1,10 +1,10 @@
 //! A new call: admission, the first attempt and every further one (§16.5, §16.6).
 
 use crate::balance::{Ask, Grant, Outcome, Refusal};
-use crate::base::{Flow, LegId, SessionId, Time, limits};
+use crate::base::{Flow, LegId, Seq, SessionId, Time, Version, limits};
 use crate::identity::IdentityId;
-use crate::out::Event;
-use crate::session::change::{AttemptRecord, Change};
+use crate::out::{Event, Transmit};
+use crate::session::change::Answer;
 use crate::sip::reply::{Reply, reason_phrase};
 use crate::sip::{Message, Method};
 use crate::transaction::branch::{self, Bound};
@@ -14,6 +14,7 @@ use crate::transaction::{ClientMachine, NewClient, ServerMachine};
 
 use super::context::{Attempt, AttemptState, Cancel, Context, Role};
 use super::forward::{self, Hop, HopKind};
+use super::journal::invite_id;
 use super::reject::Reject;
 use super::target_set::service;
 use super::validate::Place;
@@ -54,9 +55,10 @@ impl Proxy {
             }
         };
         self.stats.calls_offered += 1;
-        let session = SessionId(self.view.keys.call_key(request.call_id()).0);
+        let call = self.view.keys.call_key(request.call_id());
+        let session = SessionId(call.0);
         self.legs.join(session);
-        let role = Role::Initial { session, pops: place.pops, service };
+        let role = Role::Initial { invite: invite_id(leg), call, session, pops: place.pops, service };
         let id = self.open_context(io.now, request, flow, upstream, role);
         let machine = ServerMachine::Invite(InviteServer::start(flow.transport.reliable()));
         let server = self.transactions.open_server(key, machine, upstream, id);
@@ -109,6 +111,9 @@ impl Proxy {
         self.serial = self.serial.wrapping_add(1);
         let context = Context {
             serial: self.serial,
+            version: Version::default(),
+            digested: false,
+            changed: false,
             server: None,
             clients: 0,
             request: Some(self.pool.keep(request.bytes())),
@@ -137,27 +142,8 @@ impl Proxy {
         let hop = self.hop(id, request, &grant, index);
         let start = io.out.arena.len();
         let (hop, length) = self.write_placed(io, request, hop, &grant);
-        let timer_c = io.now + self.view.config.timer_c;
+        let flow = hop.flow;
         let (leg, resource) = (grant.leg, grant.resource);
-        let record = AttemptRecord {
-            leg,
-            session,
-            resource,
-            target: hop.flow,
-            upstream,
-            branch: hop.branch.as_bytes(),
-            invite: request.bytes(),
-            index,
-            timer_c,
-        };
-        io.send_recorded(&Change::Attempt(record), |io| {
-            // First, so that no answer to the INVITE can overtake it.
-            if index == 0 {
-                trying(io, request, source, upstream);
-            }
-            let bytes = start as u32..(start + length) as u32;
-            io.out.transmits.push(crate::out::Transmit { flow: hop.flow, bytes, name: None });
-        });
         io.out.events.push(Event::Placed { leg, session, resource, attempt: index });
         self.stats.attempts += 1;
         self.stats.requests_forwarded += 1;
@@ -182,8 +168,21 @@ impl Proxy {
             state: AttemptState::Sent,
             cancel: Cancel::No,
             due,
+            recorded: Seq(0),
         });
         self.arm_context(id);
+        // What the caller and the resource stop repeating once they hear of us, the peer must hold before: neither the
+        // 100 nor the INVITE leaves earlier (§17.1.1.2).
+        let recorded = self.record_setup(io, id, Some(request.bytes()), Answer::None);
+        self.contexts[id as usize].attempts[usize::from(index)].recorded = recorded;
+        let from = io.out.transmits.len();
+        // First, so that no answer to the INVITE can overtake it.
+        if index == 0 {
+            trying(io, request, source, upstream);
+        }
+        let bytes = start as u32..(start + length) as u32;
+        io.out.transmits.push(Transmit { flow, bytes, name: None });
+        io.hold_since(from, recorded);
     }
 
     /// Writes the INVITE; over a stream if it does not fit a datagram and the target offers one (§18.1.1).
@@ -239,7 +238,7 @@ impl Proxy {
     }
 
     /// The identity that a request came to; that of its listener if the address is new to us.
-    fn facing(&self, source: Flow) -> IdentityId {
+    pub(super) fn facing(&self, source: Flow) -> IdentityId {
         let identities = &self.view.identities;
         identities
             .by_local(source.transport, source.local)
@@ -287,7 +286,8 @@ impl Proxy {
         }
         self.with_request(owner, |proxy, request| {
             let context = &proxy.contexts[owner as usize];
-            if request.method() == Method::Invite {
+            let held = context.attempts.first().is_some_and(|a| io.gate.is_held(a.recorded));
+            if request.method() == Method::Invite && !held {
                 trying(io, request, context.source, context.upstream);
             }
         });

@@ -1,14 +1,29 @@
 //! What one call into the proxy may use of the world.
 
+use std::ops::Range;
+
 use crate::balance::Desk;
-use crate::base::{Flow, Time};
+use crate::base::{Flow, Seq, Time, Version};
 use crate::out::Out;
 use crate::session::change::Change;
 
-/// Decides when a message leaves whose record somebody else must have first.
+/// Writes changes down for the peer, and decides when a message leaves whose record the peer must have first.
 pub trait Gate {
-    /// `out.transmits[from..]` depend on `change`. An open gate lets them go at once.
-    fn record(&mut self, now: Time, change: &Change<'_>, out: &mut Out, from: usize);
+    /// Whether somebody reads what is recorded; if not, [`Gate::skip`] will do.
+    fn is_recording(&self) -> bool;
+    /// Whether the peer holds everything that was recorded before, or will before the next record: what it was told
+    /// once need not be told again.
+    fn is_synced(&self) -> bool;
+    /// Writes a change down.
+    fn record(&mut self, change: &Change<'_>) -> Version;
+    /// A change that nobody reads: its version all the same.
+    fn skip(&mut self) -> Version;
+    /// `out.transmits[sends]` leave only when the peer holds everything up to `seq`. An open gate lets them go at once.
+    fn hold(&mut self, now: Time, out: &mut Out, sends: Range<usize>, seq: Seq);
+    /// Whether messages that wait for `seq` have not left yet.
+    fn is_held(&self, seq: Seq) -> bool;
+    /// Messages that wait for `seq` never leave. `false`: they have left already.
+    fn retract(&mut self, seq: Seq) -> bool;
 }
 
 /// What one call into the proxy may use of the world.
@@ -29,10 +44,9 @@ impl Io<'_> {
         self.out.send(flow, write)
     }
 
-    /// What `transmit` puts out leaves only when `change` is safe.
-    pub fn send_recorded(&mut self, change: &Change<'_>, transmit: impl FnOnce(&mut Self)) {
-        let from = self.out.transmits.len();
-        transmit(self);
-        self.gate.record(self.now, change, self.out, from);
+    /// What was put out since `from` leaves only when everything up to `seq` is safe.
+    pub fn hold_since(&mut self, from: usize, seq: Seq) {
+        let sends = from..self.out.transmits.len();
+        self.gate.hold(self.now, self.out, sends, seq);
     }
 }

@@ -9,7 +9,9 @@ mod io;
 pub mod forward;
 pub mod context;
 pub mod target_set;
+mod shadow;
 mod state;
+mod journal;
 pub mod validate;
 pub mod own;
 pub mod initial;
@@ -20,6 +22,8 @@ pub mod stray;
 pub mod cancel;
 pub mod response_context;
 pub mod timers;
+pub mod replicate;
+pub mod adopt;
 
 use std::sync::Arc;
 
@@ -35,7 +39,7 @@ use reject::Reject;
 
 pub use io::{Gate, Io};
 pub use state::Proxy;
-pub use view::{Config, View};
+pub use view::{Commit, Config, Taken, View};
 
 /// One call as an operator sees it.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +72,7 @@ impl Proxy {
             self.stats.responses += 1;
             self.response(io, message, flow);
         }
+        self.record_noted(io);
     }
 
     /// A request of ours could not be delivered: a transport error of the transaction with this branch (§16.9). Whether
@@ -76,6 +81,7 @@ impl Proxy {
         let Some(id) = self.transactions.find_client(branch, cancel) else { return false };
         self.stats.transport_errors += 1;
         self.client_failed(io, id, Outcome::Unreachable);
+        self.record_noted(io);
         true
     }
 
@@ -86,6 +92,7 @@ impl Proxy {
         for id in asking {
             self.abandon(io, id, |attempt| attempt.resource == resource, Outcome::Unreachable);
         }
+        self.record_noted(io);
     }
 
     fn request(&mut self, io: &mut Io<'_>, request: &Message<'_>, flow: Flow) {
@@ -155,7 +162,10 @@ impl Proxy {
 
     /// Whether indexes, slabs and counts agree. Run after a failed assertion, and by the simulator after every step.
     pub fn check(&self) -> bool {
-        self.transactions.check() && self.legs.check() && self.contexts.iter().all(|(_, c)| c.check())
+        self.transactions.check()
+            && self.legs.check()
+            && self.shadows.check()
+            && self.contexts.iter().all(|(_, c)| c.check())
     }
 
     /// The sessions and legs of this shard.
@@ -186,10 +196,21 @@ impl Proxy {
         }
     }
 
-    /// Ports held by this shard's legs and attempts.
+    /// Ports held by this shard's legs and attempts, and by what it knows of another node's.
     pub fn grants(&self) -> usize {
         let attempts = self.contexts.iter().flat_map(|(_, c)| &c.attempts).filter(|a| a.grant.is_some());
-        self.legs.iter().filter(|leg| leg.grant.is_some()).count() + attempts.count()
+        let shadows = self.shadows.iter().flat_map(|s| &s.grants).filter(|grant| grant.is_some());
+        self.legs.iter().filter(|leg| leg.grant.is_some()).count() + attempts.count() + shadows.count()
+    }
+
+    /// Calls that another node sets up, also those that are only remembered.
+    pub fn shadows(&self) -> usize {
+        self.shadows.len()
+    }
+
+    /// What another node sets up and has not finished.
+    pub fn shadows_ringing(&self) -> usize {
+        self.shadows.iter().filter(|s| s.stage == shadow::Stage::Live).count()
     }
 
     /// The transactions of this shard.

@@ -73,11 +73,11 @@ impl Proxy {
         }
     }
 
-    /// A To tag of our own: the same for every retransmission of a request.
+    /// A To tag of our own: the same for every retransmission of a request, whichever node answers it.
     pub(super) fn own_tag(&self, request: &Message<'_>) -> [u8; 16] {
         let branch = request.via().branch.unwrap_or_default();
-        let seed = crate::base::table_hash(self.seed, request.call_id());
-        let hash = crate::base::table_hash(seed, branch) ^ u64::from(request.cseq().number).rotate_left(32);
+        let cseq = request.cseq().number.to_be_bytes();
+        let hash = self.view.keys.id64(&[b"tag", request.call_id(), branch, &cseq]);
         let mut tag = [0; 16];
         for (n, digit) in tag.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(hash >> (60 - 4 * n)) as usize & 15];

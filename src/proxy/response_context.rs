@@ -3,10 +3,10 @@
 use smallvec::SmallVec;
 
 use crate::balance::{Evidence, Outcome};
-use crate::base::{ResourceId, SessionId, Time};
+use crate::base::{Host, LegId, ResourceId, Seq, SessionId, Time, Version, limits};
 use crate::out::Event;
 use crate::session::Leg;
-use crate::session::change::Change;
+use crate::session::change::Answer;
 use crate::sip::{Message, Method};
 use crate::transaction::ClientMachine;
 use crate::transaction::invite_client::Verdict;
@@ -55,10 +55,7 @@ impl Proxy {
                 match verdict {
                     Verdict::Pass if status < 200 => self.provisional(io, id, n, response, status),
                     Verdict::Pass => self.success(io, id, n, response),
-                    Verdict::AckAndPass => {
-                        self.acknowledge(io, id, n, response);
-                        self.failure(io, id, n, response, status);
-                    }
+                    Verdict::AckAndPass => self.acknowledge_and_fail(io, id, n, response, status),
                     Verdict::Ack => self.acknowledge(io, id, n, response),
                     Verdict::Drop => {}
                 }
@@ -71,8 +68,11 @@ impl Proxy {
         context.attempts.iter_mut().for_each(|a| a.state = AttemptState::Done);
         match context.role {
             Role::InDialog { leg, effect: Effect::Ends, .. } if !matches!(status, 401 | 407) => {
+                let recorded = self.record_end(io, self.view.keys.call_key(response.call_id()), leg);
                 self.conclude_in_dialog(io, id, response, status);
-                io.send_recorded(&Change::Ended { leg }, |io| self.forward_final(io, id, response, status));
+                let from = io.out.transmits.len();
+                self.forward_final(io, id, response, status);
+                io.hold_since(from, recorded);
             }
             _ => {
                 self.conclude_in_dialog(io, id, response, status);
@@ -80,6 +80,21 @@ impl Proxy {
             }
         }
         self.detach(io, id);
+    }
+
+    /// A 300-699: the resource forgets the INVITE once it is acknowledged, so the peer must hold what follows from it
+    /// before, or a survivor would ask the same resource again.
+    fn acknowledge_and_fail(&mut self, io: &mut Io<'_>, id: u32, n: usize, response: &Message<'_>, status: u16) {
+        let from = io.out.transmits.len();
+        self.acknowledge(io, id, n, response);
+        let acks = from..io.out.transmits.len();
+        self.failure(io, id, n, response, status);
+        if self.contexts.get(id as usize).is_some_and(|c| c.changed) {
+            self.record_setup(io, id, None, Answer::None);
+        }
+        if let Some(context) = self.contexts.get(id as usize) {
+            io.gate.hold(io.now, io.out, acks, context.version.seq);
+        }
     }
 
     fn provisional(&mut self, io: &mut Io<'_>, id: u32, n: usize, response: &Message<'_>, status: u16) {
@@ -123,12 +138,28 @@ impl Proxy {
             }
         }
         let status = response.status().unwrap_or(200);
-        io.send_recorded(&Change::Leg { leg, resource }, |io| self.forward_final(io, id, response, status));
+        let recorded = match role {
+            Role::Initial { .. } if first => self.record_answer(io, id, leg, response),
+            _ => Seq(0),
+        };
+        let from = io.out.transmits.len();
+        self.forward_final(io, id, response, status);
+        io.hold_since(from, recorded);
         if first {
             // §16.7 step 10.
             self.cancel_others(io, id, n);
             self.drop_request(id);
         }
+    }
+
+    /// Records the leg with the hosts that its resource names for it, and that its INVITE was answered.
+    fn record_answer(&mut self, io: &mut Io<'_>, id: u32, leg: LegId, response: &Message<'_>) -> Seq {
+        let hosts: SmallVec<[Host<'_>; 4]> = match io.gate.is_recording() {
+            true => self.named_hosts(response).map(|(host, _)| host).take(limits::LEARNT_HOSTS).collect(),
+            false => SmallVec::new(),
+        };
+        self.record_leg(io, leg, &hosts);
+        self.record_setup(io, id, None, Answer::Accepted)
     }
 
     fn answered(&mut self, io: &mut Io<'_>, id: u32, n: usize, response: &Message<'_>, session: SessionId) {
@@ -151,6 +182,10 @@ impl Proxy {
             resource,
             grant: Some(grant),
             call_id: SmallVec::from_slice(response.call_id()),
+            call: self.view.keys.call_key(response.call_id()),
+            owner: self.view.node,
+            version: Version::default(),
+            taken_over: false,
             invited,
             answered: io.now,
             heard: io.now,
@@ -171,6 +206,7 @@ impl Proxy {
             let after = response.retry_after().map(|s| std::time::Duration::from_secs(u64::from(s)));
             io.desk.evidence(io.now, resource, Evidence::Overloaded(after));
         }
+        self.note(id);
         let Some(grant) = grant else {
             if !answered && !superseded {
                 self.final_upstream(io, id, response, status);
@@ -217,18 +253,21 @@ impl Proxy {
         });
     }
 
-    /// Remembers the hosts that a resource names for its dialogs: Contact, and the Record-Route values below ours.
+    /// Remembers the hosts that a resource names for its dialogs.
     fn learn(&mut self, io: &mut Io<'_>, resource: ResourceId, response: &Message<'_>) {
-        for value in response.contacts().chain(response.record_routes()) {
-            let Some(uri) = value.and_then(|v| v.parsed()) else { continue };
-            if own_identity(&self.view.identities, &uri).is_some() {
-                // What stands behind our own value was there before the INVITE reached the resource.
-                break;
-            }
-            let known = io.desk.vouch(resource, &uri.host, uri.port_or_default()) == crate::balance::Vouch::Known;
-            if !known {
-                io.desk.learn(resource, &uri.host);
+        for (host, port) in self.named_hosts(response) {
+            if io.desk.vouch(resource, &host, port) != crate::balance::Vouch::Known {
+                io.desk.learn(resource, &host);
             }
         }
+    }
+
+    /// The hosts that a resource names for its dialogs: Contact, and the Record-Route values below ours. What stands
+    /// behind our own value was there before the INVITE reached the resource.
+    fn named_hosts<'a>(&self, response: &Message<'a>) -> impl Iterator<Item = (Host<'a>, u16)> {
+        let values = response.contacts().chain(response.record_routes());
+        let uris = values.filter_map(|value| value.and_then(|v| v.parsed()));
+        uris.take_while(|uri| own_identity(&self.view.identities, uri).is_none())
+            .map(|uri| (uri.host, uri.port_or_default()))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::base::LegId;
+use crate::replica::digest::Digests;
 use crate::session::Legs;
 use crate::sip::{Edits, Index};
 use crate::transaction::Transactions;
@@ -12,6 +13,7 @@ use crate::transaction::kept::Pool;
 use crate::transaction::timer::{Queue, Timing};
 
 use super::context::Context;
+use super::shadow::Shadows;
 use super::stats::Stats;
 use super::view::View;
 
@@ -28,8 +30,12 @@ pub struct Proxy {
     pub(super) spare: Option<Box<Index>>,
     /// Index of a held response.
     pub(super) spare_response: Option<Box<Index>>,
+    pub(super) digests: Digests,
+    /// Calls that others set up.
+    pub(super) shadows: Shadows,
+    /// Contexts that changed during this call into the proxy.
+    pub(super) changed: Vec<u32>,
     pub(super) serial: u32,
-    pub(super) seed: u64,
     /// Plain counters since the start.
     pub stats: Stats,
 }
@@ -54,8 +60,8 @@ pub enum Coarse {
 }
 
 impl Proxy {
-    /// A shard with room for `transactions` and `legs`.
-    pub fn new(view: Arc<View>, transactions: usize, legs: usize, seed: u64) -> Self {
+    /// One of `shards` shards, with room for `transactions` and `legs`.
+    pub fn new(view: Arc<View>, shards: usize, transactions: usize, legs: usize, seed: u64) -> Self {
         let timing = Timing { t1: view.config.t1, t2: view.config.t2, t4: view.config.t4 };
         Self {
             view,
@@ -67,8 +73,10 @@ impl Proxy {
             scratch: None,
             spare: None,
             spare_response: None,
+            digests: Digests::new(shards),
+            shadows: Shadows::new(transactions, seed),
+            changed: Vec::new(),
             serial: 0,
-            seed,
             stats: Stats::default(),
         }
     }

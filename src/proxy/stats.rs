@@ -77,6 +77,14 @@ stats! {
     calls_ended_inactive,
     /// Legs rebuilt from a Route token.
     legs_rebuilt,
+    /// Records of other nodes that were read.
+    records_applied,
+    /// Of these: dropped because a table was full, or their resource is not configured here.
+    records_without_room,
+    /// Calls in set-up that were continued for a node that died or gave them away.
+    setups_taken_over,
+    /// Answered legs that were taken over likewise.
+    legs_taken_over,
     /// CANCEL requests that met their INVITE.
     cancels,
     /// Responses without a transaction that were relayed because their branch is ours.

@@ -3,6 +3,7 @@
 
 use crate::base::{Flow, Host};
 use crate::identity::IdentityId;
+use crate::replica::{Kind, Stream};
 use crate::sip::edit::decimal;
 use crate::sip::{Message, Method};
 use crate::transaction::ServerMachine;
@@ -10,6 +11,7 @@ use crate::transaction::branch::{Attempt, Recognised, recognise};
 
 use super::forward::{own_record_route, write_response};
 use super::own::via_target;
+use super::view::Taken;
 use super::{Io, Proxy};
 
 impl Proxy {
@@ -54,10 +56,12 @@ impl Proxy {
         identity: IdentityId,
         attempt: &Attempt,
     ) -> bool {
-        let earlier = attempt.node == self.view.node.0 && attempt.epoch < self.view.epoch.counter;
         let window = self.view.config.timer_c + self.transactions.timing.t1x64();
-        if !earlier || io.now.since(self.view.since) > window {
-            return false;
+        let taken = |t: &Taken| t.node.0 == attempt.node && attempt.epoch <= t.through;
+        match self.view.taken.iter().find(|t| taken(t)) {
+            Some(taken) if io.now.since(taken.since) <= window => {}
+            Some(_) => return false,
+            None => return self.stray_of_peer(io, response, from, identity, attempt),
         }
         match response.status() {
             Some(101..200) => self.relay(io, response, identity),
@@ -73,6 +77,25 @@ impl Proxy {
             }
             _ => false,
         }
+    }
+
+    /// A response to an INVITE that a living node sent: it goes there, or on without state while nobody can be told.
+    fn stray_of_peer(
+        &mut self,
+        io: &mut Io<'_>,
+        response: &Message<'_>,
+        from: Flow,
+        identity: IdentityId,
+        attempt: &Attempt,
+    ) -> bool {
+        let Some(peer) = self.view.peer.filter(|peer| peer.0 == attempt.node) else { return false };
+        if !self.view.linked {
+            return self.relay(io, response, identity);
+        }
+        io.out.frame(peer, Stream::Urgent, Kind::Relay, |payload| {
+            crate::replica::relay::write(from, response.bytes(), payload);
+        });
+        true
     }
 
     fn stray_identity(&self, response: &Message<'_>) -> Option<IdentityId> {

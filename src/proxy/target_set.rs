@@ -7,14 +7,20 @@ use crate::sip::Message;
 pub fn service(request: &Message<'_>) -> Option<&'static str> {
     let user = request.uri()?.user?;
     let name = user.split(|b| matches!(b, b'=' | b';' | b':')).next()?;
-    const SERVICES: [(&[u8], &str); 7] = [
-        (b"dialog", "voicexml"),
-        (b"voicexml", "voicexml"),
-        (b"annc", "announcement"),
-        (b"conf", "conference"),
-        (b"msml", "msml"),
-        (b"record", "recordingclient"),
-        (b"cpd", "cpd"),
-    ];
     SERVICES.iter().find(|(word, _)| name.eq_ignore_ascii_case(word)).map(|(_, service)| *service)
 }
+
+/// A service type as another node names it.
+pub fn known_service(name: &[u8]) -> Option<&'static str> {
+    SERVICES.iter().map(|(_, service)| *service).find(|service| service.as_bytes() == name)
+}
+
+const SERVICES: [(&[u8], &str); 7] = [
+    (b"dialog", "voicexml"),
+    (b"voicexml", "voicexml"),
+    (b"annc", "announcement"),
+    (b"conf", "conference"),
+    (b"msml", "msml"),
+    (b"record", "recordingclient"),
+    (b"cpd", "cpd"),
+];

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::balance::Outcome;
 use crate::base::{LegId, Time};
 use crate::out::EndReason;
-use crate::session::change::Change;
 use crate::transaction::timer::Fired;
 use crate::transaction::{ClientMachine, Due};
 
@@ -33,11 +32,15 @@ impl Proxy {
             }
         }
         self.legs.forget(io.now);
+        self.forget_shadows(io);
+        self.record_noted(io);
     }
 
     /// The earliest transaction deadline, and the earliest coarse one.
     pub fn next_timeout(&self) -> (Time, Time) {
-        let coarse = self.coarse.next().unwrap_or(Time::NEVER).min(self.legs.next_forget().unwrap_or(Time::NEVER));
+        let first = |due: Option<Time>| due.unwrap_or(Time::NEVER);
+        let forget = first(self.legs.next_forget()).min(first(self.shadows.next_forget()));
+        let coarse = first(self.coarse.next()).min(forget);
         (self.transactions.next_timeout().unwrap_or(Time::NEVER), coarse)
     }
 
@@ -148,8 +151,11 @@ impl Proxy {
         if due > io.now {
             return self.arm_leg(io.now, id);
         }
-        let from = io.out.transmits.len();
-        io.gate.record(io.now, &Change::Ended { leg: id }, io.out, from);
+        if leg.owner != self.view.node {
+            // Its owner ends it; who takes over looks at it anew.
+            return;
+        }
+        self.record_end_of(io, id);
         self.end_leg(io, id, if expired { EndReason::SessionExpired } else { EndReason::Inactive });
     }
 

@@ -2,7 +2,7 @@
 
 use crate::balance::Refusal;
 use crate::out::Event;
-use crate::session::change::Change;
+use crate::session::change::Answer;
 use crate::sip::Message;
 use crate::sip::reply::{Reply, reason_phrase};
 use crate::transaction::ServerMachine;
@@ -127,11 +127,15 @@ impl Proxy {
         if !allowed && !(200..300).contains(&status) {
             return;
         }
-        match role {
-            Role::Initial { session, .. } if status >= 300 => {
-                io.send_recorded(&Change::Tombstone { session, status }, send);
-            }
-            _ => send(io),
+        let from = io.out.transmits.len();
+        send(io);
+        if status >= 300 && matches!(role, Role::Initial { .. }) {
+            // Otherwise a survivor would bring the call back to life that its caller was told has failed.
+            let response = std::mem::take(&mut io.out.arena);
+            let answer = Answer::Refused { status, response: &response[start..] };
+            let recorded = self.record_setup(io, id, None, answer);
+            io.out.arena = response;
+            io.hold_since(from, recorded);
         }
         if let Some(old) = self.transactions.server_mut(server).last.take() {
             self.pool.give_back(old);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::base::{Epoch, Host, NodeId, Time};
 use crate::identity::{Identities, IdentityId};
 use crate::sip::Uri;
@@ -42,6 +44,8 @@ impl Default for Config {
 pub struct View {
     /// Whether new calls are taken.
     pub serving: bool,
+    /// Whether this node acts for the pair; a node without a peer always does.
+    pub active: bool,
     /// This node.
     pub node: NodeId,
     /// The present epoch.
@@ -52,7 +56,60 @@ pub struct View {
     pub keys: Keys,
     /// How calls are handled.
     pub config: Config,
-    /// When this node began to serve in its epoch.
+    /// The nodes whose calls this one took over, and its own earlier runs.
+    pub taken: SmallVec<[Taken; 2]>,
+    /// The peer, if there is one.
+    pub peer: Option<NodeId>,
+    /// Whether the peer can be told something.
+    pub linked: bool,
+    /// Whether the peer holds all that this node owns: what waits for it need not wait in vain.
+    pub armed: bool,
+    /// `cluster.commit`.
+    pub commit: Commit,
+    /// `cluster.commit-timeout`: how long a message waits for the peer at most.
+    pub commit_timeout: Duration,
+}
+
+impl View {
+    /// A node without a peer and without addresses, which has taken nobody's calls but those of its own earlier runs.
+    pub fn alone(node: NodeId, epoch: Epoch, keys: Keys, now: Time) -> Self {
+        let earlier = Taken { node, through: epoch.counter.saturating_sub(1), since: now };
+        Self {
+            serving: true,
+            active: true,
+            node,
+            epoch,
+            identities: Identities::default(),
+            keys,
+            config: Config::default(),
+            taken: SmallVec::from_iter([earlier]),
+            peer: None,
+            linked: false,
+            armed: false,
+            commit: Commit::default(),
+            commit_timeout: Duration::from_millis(5),
+        }
+    }
+}
+
+/// What a message waits for whose record a survivor needs (`cluster.commit`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Commit {
+    /// For the peer's word that it holds the record, or the cap.
+    #[default]
+    PeerAck,
+    /// For nothing: promises weaken accordingly.
+    Async,
+}
+
+/// A node that this one carries on for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Which.
+    pub node: NodeId,
+    /// Up to this counter of its epochs.
+    pub through: u32,
+    /// Since when.
     pub since: Time,
 }
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use tokio::runtime::Handle;
 
 use crate::base::{Flow, ListenerId, ResourceId, Time, Transport};
-use crate::node::{Input, Node, Received, Scratch};
+use crate::node::{self, Input, Node, Received, Scratch};
 use crate::out::{Event, Out, Transmit};
 use crate::runtime::cells::Locked;
 use crate::runtime::datagram::Packet;
@@ -361,6 +361,11 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Puts a new configuration of the node in force.
+    pub fn reconfigure(&self, config: node::Config) {
+        self.with_turn(|now, turn| self.node.reconfigure(now, config, &mut turn.out));
     }
 
     fn with_turn(&self, act: impl FnOnce(Time, &mut Turn)) {

@@ -90,7 +90,7 @@ fn route(resource: &Resource, listeners: &[Listen]) -> Result<Route, Cause> {
         Transport::Udp if resource.also_tcp => Some(self::flow(Transport::Tcp, remote, listeners)?),
         Transport::Udp => None,
     };
-    Ok(Route { authority: remote.to_string().into_boxed_str(), flow, stream })
+    Ok(Route { authority: remote.to_string().into_boxed_str(), flow, stream, own: None })
 }
 
 fn literal(host: &str) -> Option<IpAddr> {

@@ -175,6 +175,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
         farm,
         proxy: settings.proxy.clone(),
         capacity: options.capacity,
+        pair: None,
     };
     let started = sys::now();
     let node = Arc::new(Node::<Locked>::new(started, config));
@@ -258,9 +259,9 @@ impl Running {
             farm,
             proxy: settings.proxy.clone(),
             capacity: self.capacity,
+            pair: None,
         };
-        self.node.reconfigure(sys::now(), config);
-        self.driver.nudge();
+        self.driver.reconfigure(config);
         *current = Current { settings, identities };
         Ok(plan)
     }

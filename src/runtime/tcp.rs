@@ -311,7 +311,7 @@ mod tests {
                 Input::Message(r) => Told::Message(r.flow, r.bytes.to_vec()),
                 Input::BadStream(r, _) => Told::Bad(r.bytes.to_vec()),
                 Input::Undelivered(r) => Told::Undelivered(r.flow, r.bytes.to_vec()),
-                Input::Command(_) => return,
+                _ => return,
             };
             self.0.lock().send(told).unwrap();
         }

@@ -12,7 +12,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::balance::Grant;
-use crate::base::{LegId, ResourceId, SessionId, Time, index_room, table_hash};
+use crate::base::{CallKey, LegId, NodeId, ResourceId, SessionId, Time, Version, index_room, table_hash};
 
 /// An answered call on one resource.
 #[derive(Debug)]
@@ -27,6 +27,14 @@ pub struct Leg {
     pub grant: Option<Grant>,
     /// Its Call-ID, for operators.
     pub call_id: SmallVec<[u8; 64]>,
+    /// The hash of its Call-ID.
+    pub call: CallKey,
+    /// The node that writes its records and ends it when its time comes.
+    pub owner: NodeId,
+    /// Its last record.
+    pub version: Version,
+    /// Its owner died or gave it away since it was answered.
+    pub taken_over: bool,
     /// When its INVITE came in.
     pub invited: Time,
     /// When it was answered.
@@ -132,6 +140,11 @@ impl Legs {
         self.ended.find(hash(self.seed, id.0), |e| *e == id).is_some()
     }
 
+    /// Ended legs that are remembered.
+    pub fn ended(&self) -> impl Iterator<Item = LegId> {
+        self.ended.iter().copied()
+    }
+
     /// Forgets the ended legs whose time has come.
     pub fn forget(&mut self, now: Time) {
         while let Some(&(due, id)) = self.forget.front().filter(|(due, _)| *due <= now) {
@@ -173,6 +186,11 @@ impl Legs {
                 sessions.remove(slot);
             }
         }
+    }
+
+    /// All legs, in slot order, to be changed. Ids stay.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+        self.legs.iter_mut().map(|(_, leg)| leg)
     }
 
     /// All legs, in slot order.
@@ -224,6 +242,10 @@ mod tests {
             resource: ResourceId(1),
             grant: None,
             call_id: SmallVec::new(),
+            call: CallKey(session),
+            owner: NodeId(1),
+            version: Version::default(),
+            taken_over: false,
             invited: Time::ZERO,
             answered: Time::ZERO,
             heard: Time::ZERO,

@@ -32,6 +32,13 @@ impl Branch {
         &self.text[..self.len as usize]
     }
 
+    /// A branch that this or another node minted, as it stands in a record; `None` if none of ours is so long.
+    pub fn literal(text: &[u8]) -> Option<Self> {
+        let mut branch = Branch { text: [0; LONGEST], len: text.len() as u8 };
+        branch.text.get_mut(..text.len())?.copy_from_slice(text);
+        Some(branch)
+    }
+
     fn seal(octets: &[u8]) -> Self {
         struct Fill<'a>(&'a mut Branch);
         impl Extend<u8> for Fill<'_> {

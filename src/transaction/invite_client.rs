@@ -47,6 +47,13 @@ impl InviteClient {
         Self { state: State::Calling, clock, reliable }
     }
 
+    /// The INVITE of another node, which may have been answered already, is sent again at `at`: its resource repeats its
+    /// last answer, which tells where it stands. Over a stream, too, but then only once.
+    pub fn resume(at: Time, timing: &Timing, reliable: bool) -> Self {
+        let clock = Clock { interval: timing.t1 / 2, repeat: at, end: at + timing.t1x64() };
+        Self { state: State::Calling, clock, reliable }
+    }
+
     /// A response came.
     pub fn on_response(&mut self, now: Time, timing: &Timing, status: u16) -> Verdict {
         match (self.state, status) {
@@ -82,6 +89,9 @@ impl InviteClient {
         if self.clock.repeat <= now {
             // Timer A doubles without a cap (§17.1.1.2).
             self.clock.back_off(now, std::time::Duration::MAX);
+            if self.reliable {
+                self.clock.repeat = Time::NEVER;
+            }
             return Fired::Repeat;
         }
         Fired::Nothing

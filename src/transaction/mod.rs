@@ -41,6 +41,13 @@ pub struct Server {
     queued: Time,
 }
 
+impl Server {
+    /// The key under which it is found.
+    pub fn key(&self) -> u128 {
+        self.key
+    }
+}
+
 /// The machine of a server transaction.
 #[derive(Clone, Copy, Debug)]
 pub enum ServerMachine {
@@ -257,6 +264,14 @@ impl Transactions {
             entry.remove();
         }
         client
+    }
+
+    /// Takes every transaction out, in silence.
+    pub fn clear(&mut self) -> impl Iterator<Item = Server> {
+        self.by_key.clear();
+        self.by_branch.clear();
+        self.clients.clear();
+        std::mem::take(&mut self.servers).into_iter().map(|(_, server)| server)
     }
 
     /// Queues the next deadline of a server transaction if it is nearer than the one queued.

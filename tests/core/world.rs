@@ -189,7 +189,7 @@ pub fn config(bend: &Bend) -> Config {
         ResourceConfig {
             id: resource_id(&format!("sip:{mcp};transport=udp")),
             aor: format!("sip:{mcp}"),
-            route: Route { authority: (*mcp).into(), flow: flow(Transport::Udp, 0), stream },
+            route: Route { authority: (*mcp).into(), flow: flow(Transport::Udp, 0), stream, own: None },
             aliases: Vec::new(),
             port_capacity: bend.port_capacity,
         }
@@ -219,6 +219,7 @@ pub fn config(bend: &Bend) -> Config {
         farm: FarmConfig { groups: vec![group] },
         proxy: ProxyConfig::default(),
         capacity: Capacity { shards: 4, legs: 1_000, transactions: 1_000 },
+        pair: None,
     }
 }
 

@@ -147,6 +147,7 @@ impl Settings {
             // Short, so that a run sees the end of what only they end: an answer that nobody got of a server that died.
             proxy: ProxyConfig { timer_c: Duration::from_secs(40), inactivity: LEASE, ..ProxyConfig::default() },
             capacity: Capacity { shards: 4, legs: 1_000, transactions: 4_000 },
+            pair: None,
         }
     }
 }
@@ -158,7 +159,7 @@ pub fn resource_of(n: usize) -> tandem::base::ResourceId {
 fn resource(n: usize, port_capacity: Option<u32>) -> ResourceConfig {
     let remote = server_addr(n);
     let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local: node_addr(), remote, conn: None };
-    let route = Route { authority: remote.to_string().into_boxed_str(), flow, stream: None };
+    let route = Route { authority: remote.to_string().into_boxed_str(), flow, stream: None, own: None };
     ResourceConfig { id: resource_of(n), aor: format!("sip:{remote}"), route, aliases: Vec::new(), port_capacity }
 }
 

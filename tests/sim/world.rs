@@ -249,7 +249,7 @@ impl World {
     }
 
     fn reload(&mut self, settings: Settings) {
-        self.node.reconfigure(self.now, settings.config(self.seed));
+        self.node.reconfigure(self.now, settings.config(self.seed), &mut self.out);
         for n in 0..SERVERS {
             self.ports[n] = match (self.ports[n], settings.members[n]) {
                 (Some(a), Some(Some(b))) => Some(a.max(b)),

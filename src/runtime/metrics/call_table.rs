@@ -109,6 +109,19 @@ pub(super) static CALLS: &[Family] = &[
     counter("tandem_legs_rebuilt_total", "Calls counted again from the token in their Route.", &[], |s, rows| {
         rows.count(s.stats.calls.legs_rebuilt)
     }),
+    counter("tandem_records_applied_total", "Records of the peer that were put into the tables.", &[], |s, rows| {
+        rows.count(s.stats.calls.records_applied)
+    }),
+    counter(
+        "tandem_records_without_room_total",
+        "Records of the peer that found a table full or their resource not configured here.",
+        &[],
+        |s, rows| rows.count(s.stats.calls.records_without_room),
+    ),
+    counter("tandem_taken_over_total", "Calls carried on for the peer, by phase.", &["phase"], |s, rows| {
+        rows.add(&["set_up"], s.stats.calls.setups_taken_over as f64);
+        rows.add(&["answered"], s.stats.calls.legs_taken_over as f64);
+    }),
     counter(
         "tandem_invite_finals_total",
         "Final responses sent to initial INVITEs, by class.",

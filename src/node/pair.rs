@@ -1,0 +1,197 @@
+//! What the cluster decides, carried out in the parts of this node; the rest is the driver's.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::balance::Budget as Ports;
+use crate::base::{Epoch, NodeId, Time};
+use crate::cluster::{self, Effect, Input, Role};
+use crate::out::Out;
+use crate::proxy::{Taken, View};
+use crate::replica::{Kind, Stream};
+
+use super::peer_link::Flush;
+use super::{Cell, Cells, Node};
+
+impl<K: Cells> Node<K> {
+    /// Something that the driver observed of the pair.
+    pub fn pair(&self, now: Time, input: Input, out: &mut Out) {
+        if let Input::Link { peer, event } = input {
+            match event {
+                cluster::Link::Up { .. } => self.open_lanes(now, peer, out),
+                cluster::Link::Down(_) => self.close_lanes(now, out),
+            }
+            self.look(now, out, |view| view.linked = matches!(event, cluster::Link::Up { .. }));
+        }
+        self.ask_cluster(now, out, |cluster, effects| cluster.handle(now, input, effects));
+    }
+
+    /// Everything of the pair that is due at `now`: beats, suspicion, deadlines of a hand-over.
+    pub fn pair_timeout(&self, now: Time, out: &mut Out) {
+        self.ask_cluster(now, out, |cluster, effects| cluster.handle_timeout(now, effects));
+    }
+
+    /// When [`Node::pair_timeout`] wants to be called next.
+    pub fn next_pair_timeout(&self) -> Option<Time> {
+        self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::next_timeout))
+    }
+
+    fn ask_cluster(&self, now: Time, out: &mut Out, ask: impl FnOnce(&mut cluster::Cluster, &mut Vec<Effect>)) {
+        let mut effects = self.hub.with(|hub| {
+            let mut effects = std::mem::take(&mut hub.effects);
+            if let Some(cluster) = &mut hub.cluster {
+                ask(cluster, &mut effects);
+            }
+            effects
+        });
+        for effect in effects.drain(..) {
+            self.carry_out(now, effect, out);
+        }
+        self.hub.with(|hub| hub.effects = effects);
+    }
+
+    fn carry_out(&self, now: Time, effect: Effect, out: &mut Out) {
+        match effect {
+            Effect::Role { role, epoch } => self.take_role(now, role, epoch, out),
+            Effect::Adopt { owner, before } => self.adopt(now, owner, before, out),
+            Effect::Yield { to, epoch } => {
+                self.hub.with(|hub| hub.owed = Some((to, epoch)));
+                self.settle(now, out);
+            }
+            Effect::Budget(budget) => {
+                let shares = self.hub.with(|hub| hub.shares.clone());
+                let ports = match (budget, shares) {
+                    (cluster::Budget::Nothing, _) => Ports::Nothing,
+                    (cluster::Budget::Floor, Some(shares)) => Ports::Floor(self.id, shares),
+                    _ => Ports::Whole,
+                };
+                self.farm.with(|farm| farm.set_budget(now, ports));
+            }
+            Effect::Relay(to) => self.relay.store(to.map_or(0, |peer| u32::from(peer.0) + 1), Ordering::SeqCst),
+            Effect::Armed(armed) => self.look(now, out, |view| view.armed = armed),
+            Effect::Flush { number, .. } => self.flush(now, number, out),
+            Effect::Tell { peer, message } => {
+                out.frame(peer, Stream::Urgent, Kind::Cluster, |payload| message.write(payload));
+            }
+            other => out.effects.push(other),
+        }
+    }
+
+    fn take_role(&self, now: Time, role: Role, epoch: Epoch, out: &mut Out) {
+        let active = role == Role::Active;
+        self.look(now, out, |view| {
+            view.active = active;
+            if active {
+                view.epoch = epoch;
+            }
+        });
+        self.hub.with(|hub| hub.prober.stand_by(now, !active));
+        self.publish_probes();
+        if active {
+            self.hub.with(|hub| hub.owed = None);
+        }
+        out.effects.push(Effect::Role { role, epoch });
+    }
+
+    /// Everything of `owner` is this node's, which is active in its own epoch.
+    fn adopt(&self, now: Time, owner: NodeId, before: Epoch, out: &mut Out) {
+        let through = before.counter.saturating_sub(1);
+        self.look(now, out, |view| {
+            view.taken.retain(|taken| taken.node != owner);
+            view.taken.push(Taken { node: owner, through, since: now });
+        });
+        for n in 0..self.shards.len() {
+            self.with_shard(now, n, out, |shard, desk, out| shard.adopt(now, owner, desk, out));
+        }
+    }
+
+    /// The peer gave all that it owned to this node.
+    pub(super) fn take_handover(&self, now: Time, peer: NodeId, out: &mut Out) {
+        let epoch = self.hub.with(|hub| hub.view.active.then_some(hub.view.epoch));
+        if let Some(epoch) = epoch {
+            self.adopt(now, peer, epoch, out);
+        }
+    }
+
+    /// What this node owns and should not: once the peer holds all of it, it is the peer's.
+    fn settle(&self, now: Time, out: &mut Out) {
+        let owed = self.hub.with(|hub| {
+            let ready = hub.peer.outgoing.is_complete();
+            hub.owed.take_if(|(to, _)| ready && hub.peer.up == Some(*to))
+        });
+        let Some((to, epoch)) = owed else { return };
+        for n in 0..self.shards.len() {
+            self.with_shard(now, n, out, |shard, desk, out| shard.give_up(now, to, epoch, desk, out));
+        }
+        out.frame(to, Stream::Urgent, Kind::Handover, |_| {});
+    }
+
+    /// Says `number` once all that was recorded before is acknowledged.
+    fn flush(&self, now: Time, number: u32, out: &mut Out) {
+        let mut waits = Vec::new();
+        for n in 0..self.shards.len() {
+            if !self.with_shard(now, n, out, |shard, _, out| shard.flush_all(out)) {
+                waits.push(n);
+            }
+        }
+        let done = waits.is_empty();
+        self.hub.with(|hub| hub.peer.flush = (!done).then_some(Flush { number, waits }));
+        if done {
+            self.pair(now, Input::Flushed(number), out);
+        }
+    }
+
+    /// All that a shard recorded is acknowledged.
+    pub(super) fn flushed(&self, now: Time, n: usize, out: &mut Out) {
+        let done = self.hub.with(|hub| {
+            let flush = hub.peer.flush.as_mut()?;
+            flush.waits.retain(|waiting| *waiting != n);
+            let number = flush.number;
+            flush.waits.is_empty().then(|| {
+                hub.peer.flush = None;
+                number
+            })
+        });
+        if let Some(number) = done {
+            self.pair(now, Input::Flushed(number), out);
+        }
+    }
+
+    pub(super) fn told(&self, now: Time, peer: NodeId, payload: &[u8], out: &mut Out) -> bool {
+        match cluster::Message::read(payload) {
+            Ok(message) => self.pair(now, Input::Told { peer, message }, out),
+            // A kind of a later version is skipped.
+            Err(cluster::NoMessage::Kind(_)) => {}
+            Err(cluster::NoMessage::Short) => return false,
+        }
+        true
+    }
+
+    /// Tells the cluster how far replication has come, if that changed.
+    pub(super) fn tell_sync(&self, now: Time, peer: NodeId, out: &mut Out) {
+        let changed = self.hub.with(|hub| {
+            let state = (hub.peer.incoming.is_complete(), hub.peer.outgoing.is_complete());
+            (state != hub.peer.told).then(|| {
+                hub.peer.told = state;
+                state
+            })
+        });
+        if let Some((incoming, outgoing)) = changed {
+            let sync = cluster::Progress { incoming, outgoing, ..cluster::Progress::default() };
+            self.pair(now, Input::Sync { peer, sync }, out);
+            self.settle(now, out);
+        }
+    }
+
+    /// Changes what the shards are told.
+    pub(super) fn look(&self, now: Time, out: &mut Out, change: impl FnOnce(&mut View)) {
+        let view = self.hub.with(|hub| {
+            let mut view = View::clone(&hub.view);
+            change(&mut view);
+            view.serving = view.active && !hub.draining;
+            hub.view = Arc::new(view);
+            hub.view.clone()
+        });
+        self.set_view(now, &view, out);
+    }
+}

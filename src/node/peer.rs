@@ -1,0 +1,270 @@
+//! The link to the peer: what it brings is applied, what it asks for is sent, so that both nodes hold the same.
+
+use crate::base::{Bucket, NodeId, Time, Version, limits};
+use crate::out::Out;
+use crate::replica::body;
+use crate::replica::record::Records;
+use crate::replica::sync::{self, Digest, Part, Turn};
+use crate::replica::{Kind, Stream, relay};
+
+use super::{Cell, Cells, Node, Received, Scratch};
+
+/// A digest goes out this often, one lane after the other.
+const ROUND: std::time::Duration = std::time::Duration::from_millis(100);
+
+impl<K: Cells> Node<K> {
+    /// The link to `peer` stands: from now on it is told everything.
+    pub(super) fn open_lanes(&self, now: Time, peer: NodeId, out: &mut Out) {
+        self.hub.with(|hub| {
+            hub.peer.up = Some(peer);
+            hub.peer.incoming.clear();
+            hub.peer.outgoing.begin(self.shards.len());
+            hub.peer.round = now + ROUND;
+        });
+        for n in 0..self.shards.len() {
+            self.begin_lane(now, n, peer, out);
+        }
+        self.deadlines.publish(self.shards.len() + 1, now + ROUND, super::TimerName::Sync);
+    }
+
+    fn begin_lane(&self, now: Time, n: usize, peer: NodeId, out: &mut Out) {
+        self.with_shard(now, n, out, |shard, _, out| {
+            shard.open(peer);
+            self.write_digest(n, shard, true, peer, out);
+        });
+    }
+
+    fn write_digest(&self, n: usize, shard: &super::shard::Shard, begins: bool, peer: NodeId, out: &mut Out) {
+        let (count, me) = (self.shards.len(), self.id);
+        let buckets = (0..1u16 << 12).filter(|b| Bucket(*b).shard(count) == n).map(Bucket);
+        out.frame(peer, Stream::Urgent, Kind::Digest, |payload| {
+            let rows = buckets.map(|b| (b, shard.proxy().digest(me, b)));
+            Digest::write(payload, (n as u16, count as u16), begins, shard.last(), rows);
+        });
+    }
+
+    /// The link is gone: nobody is told any more.
+    pub(super) fn close_lanes(&self, now: Time, out: &mut Out) {
+        self.hub.with(|hub| {
+            hub.peer.up = None;
+            hub.peer.incoming.clear();
+            hub.peer.outgoing.begin(0);
+            hub.peer.flush = None;
+        });
+        for n in 0..self.shards.len() {
+            self.with_shard(now, n, out, |shard, _, out| shard.close(now, out));
+        }
+        self.deadlines.publish(self.shards.len() + 1, Time::NEVER, super::TimerName::Sync);
+    }
+
+    /// One authentic frame of `peer`. `false`: it makes no sense, and the link is of no use.
+    pub(super) fn frame(
+        &self,
+        now: Time,
+        peer: NodeId,
+        kind: Kind,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Out,
+    ) -> bool {
+        let sound = match kind {
+            Kind::Records => self.records(now, peer, payload, out),
+            Kind::Ack => {
+                sync::read_ack(payload).for_each(|(lane, seq)| self.acked(now, lane, seq, out));
+                true
+            }
+            Kind::Digest => self.digest(now, peer, payload, out),
+            Kind::Want => self.want(now, payload, out),
+            Kind::Bucket => self.bucket(now, peer, payload, out),
+            Kind::Relay => self.relayed(now, payload, scratch, out),
+            Kind::Handover => {
+                self.take_handover(now, peer, out);
+                true
+            }
+            Kind::Cluster => self.told(now, peer, payload, out),
+            // The link's own.
+            Kind::Goodbye => true,
+        };
+        if !sound {
+            self.hub.with(|hub| hub.peer.stats.bad_frames += 1);
+        }
+        self.tell_sync(now, peer, out);
+        sound
+    }
+
+    fn records(&self, now: Time, peer: NodeId, payload: &[u8], out: &mut Out) -> bool {
+        let Ok(head) = Records::read(payload) else { return false };
+        match self.hub.with(|hub| hub.peer.incoming.records(head.lane, head.from, head.to, payload)) {
+            Turn::Now => self.apply(now, peer, head.clone(), out) && self.early(now, peer, head.lane, out),
+            Turn::Early | Turn::Dropped => true,
+        }
+    }
+
+    /// Frames of a lane whose turn has come.
+    fn early(&self, now: Time, peer: NodeId, lane: u16, out: &mut Out) -> bool {
+        while let Some((kind, payload)) = self.hub.with(|hub| hub.peer.incoming.next_early(lane)) {
+            let sound = match kind {
+                Kind::Digest => self.digest(now, peer, &payload, out),
+                _ => self.records(now, peer, &payload, out),
+            };
+            if !sound {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn apply(&self, now: Time, peer: NodeId, records: Records<'_>, out: &mut Out) -> bool {
+        let (lane, to) = (records.lane, records.to);
+        for record in records {
+            let Ok((head, octets)) = record else { return false };
+            let Ok(read) = body::read(&head, octets) else { return false };
+            let n = head.bucket.shard(self.shards.len());
+            self.with_shard(now, n, out, |shard, desk, out| {
+                shard.run(now, desk, out, |proxy, io| proxy.apply(io, peer, &head, read));
+            });
+        }
+        out.frame(peer, Stream::Urgent, Kind::Ack, |payload| sync::write_ack(lane, to, payload));
+        true
+    }
+
+    fn acked(&self, now: Time, lane: u16, seq: crate::base::Seq, out: &mut Out) {
+        let n = usize::from(lane);
+        if n >= self.shards.len() {
+            return;
+        }
+        let done = self.with_shard(now, n, out, |shard, _, out| shard.acked(now, seq, out));
+        if done {
+            self.flushed(now, n, out);
+        }
+    }
+
+    fn digest(&self, now: Time, peer: NodeId, payload: &[u8], out: &mut Out) -> bool {
+        let Some(digest) = Digest::read(payload) else { return false };
+        match self.hub.with(|hub| hub.peer.incoming.digest(&digest, payload)) {
+            Turn::Now => {}
+            Turn::Early | Turn::Dropped => return true,
+        }
+        let mut differ = Vec::new();
+        for (bucket, theirs) in digest.rows() {
+            let ours = self.shards[bucket.shard(self.shards.len())].with(|s| s.proxy().digest(peer, bucket));
+            if ours != theirs {
+                differ.push(bucket);
+            }
+        }
+        self.hub.with(|hub| {
+            hub.peer.incoming.in_step(digest.lane, differ.is_empty());
+            hub.peer.stats.divergent_buckets += if digest.begins { 0 } else { differ.len() as u64 };
+        });
+        out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(digest.lane, differ.into_iter(), p));
+        self.early(now, peer, digest.lane, out)
+    }
+
+    fn want(&self, now: Time, payload: &[u8], out: &mut Out) -> bool {
+        let Some((lane, buckets)) = sync::read_want(payload) else { return false };
+        self.hub.with(|hub| hub.peer.outgoing.want(lane, buckets));
+        self.send_buckets(now, out);
+        true
+    }
+
+    /// The bulk stream has room for `octets`.
+    pub(super) fn bulk_room(&self, now: Time, octets: usize, out: &mut Out) {
+        self.hub.with(|hub| hub.peer.room = octets);
+        self.send_buckets(now, out);
+    }
+
+    /// Sends wanted buckets while the bulk stream has room.
+    fn send_buckets(&self, now: Time, out: &mut Out) {
+        loop {
+            let next = self.hub.with(|hub| {
+                let peer = hub.peer.up.filter(|_| hub.peer.room > 0)?;
+                hub.peer.stats.buckets_sent += u64::from(hub.peer.outgoing.is_sending());
+                hub.peer.outgoing.next_wanted().map(|next| (peer, next))
+            });
+            let Some((peer, (lane, bucket, last))) = next else { return };
+            let n = bucket.shard(self.shards.len());
+            let sent = self.with_shard(now, n, out, |shard, _, out| {
+                let mut octets = Vec::new();
+                shard.proxy().write_bucket(now, bucket, &mut octets);
+                let whole = Part { lane, bucket, more: false, last, at: shard.last(), octets: &octets };
+                whole.split().for_each(|part| out.frame(peer, Stream::Bulk, Kind::Bucket, |p| part.write(p)));
+                octets.len()
+            });
+            self.hub.with(|hub| hub.peer.room = hub.peer.room.saturating_sub(sent + 64));
+        }
+    }
+
+    fn bucket(&self, now: Time, peer: NodeId, payload: &[u8], out: &mut Out) -> bool {
+        let Some(part) = Part::read(payload) else { return false };
+        let Some(whole) = self.hub.with(|hub| hub.peer.incoming.part(&part)) else { return false };
+        let Some(octets) = whole else { return true };
+        let n = part.bucket.shard(self.shards.len());
+        let (bucket, at): (Bucket, Version) = (part.bucket, part.at);
+        let sound = self.with_shard(now, n, out, |shard, desk, out| {
+            shard.run(now, desk, out, |proxy, io| proxy.apply_bucket(io, peer, bucket, at, &octets))
+        });
+        if sound && part.last {
+            self.hub.with(|hub| hub.peer.incoming.in_step(part.lane, true));
+            out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(part.lane, std::iter::empty(), p));
+        }
+        sound
+    }
+
+    /// What came in here goes to the peer, which handles it.
+    pub(super) fn relay_batch(&self, peer: NodeId, batch: &[Received<'_>], out: &mut Out) {
+        for received in batch {
+            out.frame(peer, Stream::Urgent, Kind::Relay, |payload| {
+                relay::write(received.flow, received.bytes, payload);
+            });
+        }
+        self.hub.with(|hub| hub.peer.stats.relayed_out += batch.len() as u64);
+    }
+
+    /// A message that came in at the peer, handled as if it had come in here.
+    fn relayed(&self, now: Time, payload: &[u8], scratch: &mut Scratch, out: &mut Out) -> bool {
+        let Some((mut flow, message)) = relay::read(payload).filter(|(_, m)| m.len() <= limits::MESSAGE) else {
+            return false;
+        };
+        let listener = self.hub.with(|hub| {
+            hub.peer.stats.relayed_in += 1;
+            let identities = &hub.view.identities;
+            identities.by_local(flow.transport, flow.local).map(|id| identities.get(id).listener)
+        });
+        if let Some(listener) = listener {
+            flow.listener = listener;
+            self.handle_here(now, &[Received { flow, bytes: message }], scratch, out);
+        }
+        true
+    }
+
+    /// The next lane's digest, if it is time.
+    pub(super) fn sync_round(&self, now: Time, out: &mut Out) {
+        let next = self.hub.with(|hub| {
+            let peer = hub.peer.up?;
+            hub.peer.round = now + ROUND;
+            hub.peer.outgoing.next_round().map(|lane| (peer, lane))
+        });
+        if let Some((peer, lane)) = next {
+            let n = usize::from(lane);
+            self.with_shard(now, n, out, |shard, _, out| {
+                shard.flush(out);
+                self.write_digest(n, shard, false, peer, out);
+            });
+        }
+        let due = self.hub.with(|hub| hub.peer.up.map_or(Time::NEVER, |_| hub.peer.round));
+        self.deadlines.publish(self.shards.len() + 1, due, super::TimerName::Sync);
+    }
+
+    /// A lane was full: what it holds is compared anew.
+    pub(super) fn restart_lane(&self, now: Time, n: usize, out: &mut Out) {
+        let Some(peer) = self.hub.with(|hub| {
+            let peer = hub.peer.up?;
+            hub.peer.outgoing.doubt(n as u16);
+            Some(peer)
+        }) else {
+            return;
+        };
+        self.begin_lane(now, n, peer, out);
+        self.tell_sync(now, peer, out);
+    }
+}

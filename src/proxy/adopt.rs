@@ -1,0 +1,344 @@
+//! Ownership moves: what a dead node, or one that stands down, owned is carried on here; what this node owns goes to
+//! another one. Both sides do the same to the same records, so nothing of them need be sent again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::balance::{Grant, Outcome, Route};
+use crate::base::{Epoch, Flow, LegId, NodeId, ResourceId, SessionId, Time, Version};
+use crate::replica::body::{AttemptBody, Read, read};
+use crate::replica::record::{self, Class};
+use crate::session::change::{Answer, Change};
+use crate::transaction::branch::Branch;
+use crate::transaction::invite_client::InviteClient;
+use crate::transaction::invite_server::InviteServer;
+use crate::transaction::{ClientMachine, NewClient, ServerMachine};
+
+use super::context::{Attempt, AttemptState, Cancel, Context, Role};
+use super::forward::{Hop, HopKind};
+use super::initial::NOBODY;
+use super::journal::with_setup;
+use super::replicate::{HOLDS_PORT, PENDING, PROCEEDING, SUPERSEDED};
+use super::shadow::{Shadow, Stage};
+use super::target_set::known_service;
+use super::{Io, Proxy};
+
+/// Unfinished INVITEs are sent again this far apart, so that a takeover is no flood: 64 shards do this side by side.
+const PACE: Duration = Duration::from_micros(500);
+
+impl Proxy {
+    /// Everything of `owner` is this node's from now on: deadlines are armed, unfinished INVITEs go on.
+    pub fn adopt(&mut self, io: &mut Io<'_>, owner: NodeId) {
+        let legs: Vec<LegId> = self.legs.iter().filter(|l| l.owner == owner).map(|l| l.id).collect();
+        for id in legs {
+            self.adopt_leg(io, owner, id);
+        }
+        let mut at = io.now;
+        for invite in self.shadows.ids(|s| s.owner == owner && s.stage != Stage::Gone) {
+            let Some(shadow) = self.shadows.remove(invite) else { continue };
+            at = at + PACE;
+            self.resume(io, shadow, at);
+        }
+        self.record_noted(io);
+    }
+
+    fn adopt_leg(&mut self, io: &mut Io<'_>, owner: NodeId, id: LegId) {
+        let (me, epoch) = (self.view.node, self.view.epoch);
+        let Some(leg) = self.legs.find_mut(id) else { return };
+        let (before, call) = (leg.version, leg.call);
+        leg.owner = me;
+        leg.version.epoch = epoch;
+        leg.taken_over = true;
+        // Nobody knows what its last owner heard since: its lease begins anew, its session interval does not.
+        (leg.heard, leg.queued) = (io.now, Time::NEVER);
+        if let Some(grant) = &mut leg.grant {
+            io.desk.take_over(io.now, grant);
+        }
+        let after = leg.version;
+        self.digest_leg(owner, call, id, before);
+        self.digest_leg(me, call, id, after);
+        self.arm_leg(io.now, id);
+        self.stats.legs_taken_over += 1;
+    }
+
+    /// Goes on with an INVITE: what its caller repeats meets its transaction, what its resources answer meets theirs.
+    fn resume(&mut self, io: &mut Io<'_>, mut shadow: Shadow, at: Time) {
+        if shadow.stage == Stage::Live {
+            let (owner, bucket, id) = (shadow.owner, shadow.call.bucket(), shadow.invite.0);
+            self.digests.toggle(owner, Class::Setup, bucket, id, shadow.version);
+        }
+        let flows = shadow.body.source.as_ref().and_then(|f| f.flow()).zip(shadow.body.upstream.as_ref());
+        let flows = flows.and_then(|(source, up)| Some((self.rehome(source)?, self.rehome(up.flow()?)?)));
+        let (Some((source, upstream)), true) = (flows, self.has_room()) else {
+            self.stats.records_without_room += 1;
+            return self.drop_shadow(io, shadow);
+        };
+        let (answered, reliable) = (shadow.stage != Stage::Live, upstream.transport.reliable());
+        let mut machine = InviteServer::start(reliable);
+        if answered {
+            machine.on_send(io.now, &self.transactions.timing, shadow.body.status as u16);
+        }
+        let response = std::mem::take(&mut shadow.body.response);
+        let pending = shadow.body.attempts.iter().any(|a| a.flags & PENDING != 0);
+        let owner = match (answered && !pending, shadow.request.is_some()) {
+            (false, true) => self.restore(io, &mut shadow, source, upstream, at),
+            _ => NOBODY,
+        };
+        let server = self.transactions.open_server(shadow.key, ServerMachine::Invite(machine), upstream, owner);
+        if !response.is_empty() {
+            self.transactions.server_mut(server).last = Some(self.pool.keep(&response));
+        }
+        if owner != NOBODY {
+            let version = Version { epoch: self.view.epoch, seq: shadow.version.seq };
+            self.contexts[owner as usize].server = Some(server);
+            self.digest_setup(owner, version, !answered);
+            self.stats.setups_taken_over += u64::from(!answered);
+            self.go_on(io, owner);
+        }
+        self.drop_shadow(io, shadow);
+    }
+
+    /// The response context of a shadow, with transactions for its attempts that are not over.
+    fn restore(&mut self, io: &mut Io<'_>, shadow: &mut Shadow, source: Flow, upstream: Flow, at: Time) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        let body = &shadow.body;
+        let session = SessionId(body.session);
+        let role = Role::Initial {
+            invite: shadow.invite,
+            call: shadow.call,
+            session,
+            pops: body.pops as u8,
+            service: known_service(&body.service),
+        };
+        self.legs.join(session);
+        let id = self.contexts.insert(Context {
+            serial: self.serial,
+            version: Version::default(),
+            digested: false,
+            changed: false,
+            server: None,
+            clients: 0,
+            request: shadow.request.take(),
+            source,
+            upstream,
+            role,
+            attempts: SmallVec::new(),
+            answered: shadow.stage != Stage::Live,
+            cancelled: body.flags & 1 != 0,
+            rang: body.flags & 2 != 0,
+            held: None,
+            received: io.now - Duration::from_millis(body.age) - io.now.since(shadow.heard),
+            queued: Time::NEVER,
+        }) as u32;
+        let waited = io.now.since(shadow.heard);
+        for (n, body) in shadow.body.attempts.iter().enumerate() {
+            let grant = shadow.grants.get_mut(n).and_then(Option::take);
+            self.restore_attempt(io, id, body, grant, waited, at);
+        }
+        self.arm_context(id);
+        id
+    }
+
+    fn restore_attempt(
+        &mut self,
+        io: &mut Io<'_>,
+        id: u32,
+        body: &AttemptBody,
+        mut grant: Option<Grant>,
+        waited: Duration,
+        at: Time,
+    ) {
+        let (leg, resource) = (LegId(body.leg), ResourceId(body.resource));
+        let context = &self.contexts[id as usize];
+        let (pops, source, cancelled) = match context.role {
+            Role::Initial { pops, .. } => (pops, context.source, context.cancelled),
+            Role::InDialog { .. } => return,
+        };
+        let hop = self.restored_hop(body, source, pops);
+        if let Some(grant) = &mut grant {
+            io.desk.take_over(io.now, grant);
+        }
+        let listened = body.flags & PENDING != 0;
+        let (Some(hop), Some(branch)) = (hop, Branch::literal(&body.branch)) else {
+            grant.into_iter().for_each(|grant| io.desk.release(io.now, grant, Outcome::TimedOut));
+            return;
+        };
+        let n = self.contexts[id as usize].attempts.len() as u8;
+        let superseded = body.flags & SUPERSEDED != 0;
+        let proceeding = body.flags & PROCEEDING != 0;
+        let (state, due) = match (listened, superseded, proceeding, &grant) {
+            (false, ..) => (AttemptState::Done, Time::NEVER),
+            (true, true, ..) => (AttemptState::Superseded, Time::NEVER),
+            (true, false, true, _) => {
+                (AttemptState::Proceeding, io.now + Duration::from_millis(body.due).saturating_sub(waited))
+            }
+            (true, false, false, Some(grant)) => (AttemptState::Sent, at + grant.terms.first_response_timeout),
+            (true, false, false, None) => (AttemptState::Sent, at + self.view.config.timer_c),
+        };
+        let client = listened.then(|| {
+            let machine = InviteClient::resume(at, &self.transactions.timing, hop.flow.transport.reliable());
+            let machine = ClientMachine::Invite(machine);
+            self.transactions.open_client(NewClient { machine, branch, cancel: false, owner: id, attempt: n })
+        });
+        let cancel = if listened && (cancelled || superseded) { Cancel::Wanted } else { Cancel::No };
+        let context = &mut self.contexts[id as usize];
+        context.clients += u16::from(listened);
+        let grant = match listened {
+            true => grant,
+            false => {
+                grant.into_iter().for_each(|grant| io.desk.release(io.now, grant, Outcome::TimedOut));
+                None
+            }
+        };
+        let recorded = crate::base::Seq(0);
+        context.attempts.push(Attempt { hop, leg, resource, grant, client, state, cancel, due, recorded });
+    }
+
+    fn restored_hop(&self, body: &AttemptBody, source: Flow, pops: u8) -> Option<Hop> {
+        let flow = self.rehome(body.target.as_ref()?.flow()?)?;
+        let facing = self.facing(source);
+        let route = Route { authority: body.authority.as_str().into(), flow, stream: None, own: None };
+        Some(Hop {
+            branch: Branch::literal(&body.branch)?,
+            flow,
+            out: self.view.identities.by_local(flow.transport, flow.local).unwrap_or(facing),
+            source: source.remote,
+            kind: HopKind::Initial {
+                route: Arc::new(route),
+                facing,
+                leg: LegId(body.leg),
+                resource: ResourceId(body.resource),
+                key: body.key as u8,
+                pops,
+            },
+        })
+    }
+
+    /// What its last owner would have done next, had it lived.
+    fn go_on(&mut self, io: &mut Io<'_>, id: u32) {
+        let context = &self.contexts[id as usize];
+        if context.answered || context.is_pursued() {
+            return;
+        }
+        let listened = context.attempts.iter().any(|a| a.client.is_some());
+        match (context.cancelled, listened) {
+            // Its 487 comes with the last attempt that is still listened to.
+            (true, true) => {}
+            (true, false) => self.nobody_left(io, id),
+            (false, _) => self.next_candidate(io, id, None),
+        }
+    }
+
+    /// The same way from this node: its own listener, and no connection yet.
+    fn rehome(&self, flow: Flow) -> Option<Flow> {
+        let identities = &self.view.identities;
+        let identity = identities.get(identities.by_local(flow.transport, flow.local)?);
+        Some(Flow { listener: identity.listener, conn: None, ..flow })
+    }
+
+    fn drop_shadow(&mut self, io: &mut Io<'_>, shadow: Shadow) {
+        for grant in shadow.grants.into_iter().flatten() {
+            io.desk.release(io.now, grant, Outcome::TimedOut);
+        }
+        shadow.request.into_iter().for_each(|kept| self.pool.give_back(kept));
+    }
+
+    /// Everything that this node owns is `to`'s from now on, in its epoch. What was being done here is left to it:
+    /// transactions go in silence.
+    pub fn give_up(&mut self, io: &mut Io<'_>, to: NodeId, epoch: Epoch) {
+        let me = self.view.node;
+        self.changed.clear();
+        let mut digests = Vec::new();
+        for leg in self.legs.iter_mut().filter(|leg| leg.owner == me) {
+            let before = leg.version;
+            (leg.owner, leg.version.epoch) = (to, epoch);
+            if let Some(grant) = &mut leg.grant {
+                io.desk.hand_over(io.now, grant);
+            }
+            digests.push((leg.call, leg.id, before, leg.version));
+        }
+        for (call, id, before, after) in digests {
+            self.digest_leg(me, call, id, before);
+            self.digest_leg(to, call, id, after);
+        }
+        let ids: Vec<u32> = self.contexts.iter().map(|(id, _)| id as u32).collect();
+        for id in ids {
+            self.hand_over_context(io, id, to, epoch);
+        }
+        for server in self.transactions.clear() {
+            server.last.into_iter().for_each(|kept| self.pool.give_back(kept));
+        }
+    }
+
+    fn hand_over_context(&mut self, io: &mut Io<'_>, id: u32, to: NodeId, epoch: Epoch) {
+        let mut context = self.contexts.remove(id as usize);
+        let held = context.held.take();
+        held.into_iter().for_each(|(_, kept)| self.pool.give_back(kept));
+        let mut octets = Vec::new();
+        if let Role::Initial { invite, call, session, .. } = context.role {
+            self.legs.leave(session);
+            if context.digested {
+                self.digests.toggle(self.view.node, Class::Setup, call.bucket(), invite.0, context.version);
+            }
+            if context.digested && self.shadows.find_mut(invite).is_none() {
+                with_setup(io.now, &context, context.request.as_deref(), Answer::None, |setup| {
+                    record::write_body(&Change::Setup(setup), &mut octets);
+                });
+            }
+        }
+        let shadow = self.shadow_of(io, &mut context, &octets, to, epoch);
+        for attempt in context.attempts {
+            attempt.grant.into_iter().for_each(|grant| io.desk.release(io.now, grant, Outcome::TimedOut));
+        }
+        context.request.into_iter().for_each(|kept| self.pool.give_back(kept));
+        if let Some(shadow) = shadow {
+            self.digests.toggle(to, Class::Setup, shadow.call.bucket(), shadow.invite.0, shadow.version);
+            self.shadows.insert(shadow);
+        }
+    }
+
+    /// A live context as what another node would know of it. Ports and INVITE move along.
+    fn shadow_of(
+        &mut self,
+        io: &mut Io<'_>,
+        context: &mut Context,
+        octets: &[u8],
+        owner: NodeId,
+        epoch: Epoch,
+    ) -> Option<Shadow> {
+        let Role::Initial { invite, call, .. } = context.role else { return None };
+        let head = record::Head {
+            class: Class::Setup,
+            ignorable: false,
+            bucket: call.bucket(),
+            id: invite.0,
+            version: context.version,
+        };
+        let Read::Setup(mut body) = read(&head, octets).ok().filter(|_| !octets.is_empty())? else {
+            return None;
+        };
+        body.request = Vec::new();
+        let request = context.request.take()?;
+        let key = self.transactions.server(context.server?).key();
+        let mut grants = SmallVec::new();
+        for (attempt, body) in context.attempts.iter_mut().zip(&body.attempts) {
+            debug_assert_eq!(attempt.grant.is_some(), body.flags & HOLDS_PORT != 0);
+            let mut grant = attempt.grant.take();
+            if let Some(grant) = &mut grant {
+                io.desk.hand_over(io.now, grant);
+            }
+            grants.push(grant);
+        }
+        let version = Version { epoch, seq: context.version.seq };
+        let (stage, heard) = (Stage::Live, io.now);
+        Some(Shadow { invite, call, owner, version, key, stage, request: Some(request), body, grants, heard })
+    }
+
+    /// Whether this node owns calls: it must not be forgotten before somebody else does.
+    pub fn owns_calls(&self) -> bool {
+        let me = self.view.node;
+        self.legs.iter().any(|leg| leg.owner == me) || self.ringing().next().is_some()
+    }
+}

@@ -1,0 +1,298 @@
+//! What other nodes tell, put into the tables of this one; and what this one owns, for a node that joins.
+
+use smallvec::SmallVec;
+
+use crate::balance::Outcome;
+use crate::base::{Bucket, CallKey, InviteId, LegId, NodeId, ResourceId, Seq, SessionId, Time, Version};
+use crate::replica::body::{self, LegBody, Read, SetupBody};
+use crate::replica::record::{self, Class, Head, Records};
+use crate::session::Leg;
+use crate::session::change::{Answer, Change};
+use crate::sip::Method;
+
+use super::context::Role;
+use super::journal::{state_of, with_setup};
+use super::shadow::{Shadow, Stage};
+use super::{Io, Proxy};
+
+/// Of an attempt in a record: it holds a port.
+pub(super) const HOLDS_PORT: u32 = 1;
+/// Of an attempt in a record: a final is still to come.
+pub(super) const PENDING: u32 = 2;
+/// Of an attempt in a record: given up.
+pub(super) const SUPERSEDED: u32 = 4;
+/// Of an attempt in a record: a provisional has come.
+pub(super) const PROCEEDING: u32 = 8;
+
+impl Proxy {
+    /// A record of `owner`. What is older than what is known changes nothing.
+    pub fn apply(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, read: Read) {
+        self.stats.records_applied += 1;
+        match read {
+            Read::Setup(body) => self.apply_setup(io, owner, head, body),
+            Read::Gone(call) => self.apply_gone(io, owner, head, call),
+            Read::Leg(body) => self.apply_leg(io, owner, head, &body),
+            Read::Ended(_) => self.apply_end(io, LegId(head.id)),
+        }
+    }
+
+    fn apply_setup(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, mut body: SetupBody) {
+        let invite = InviteId(head.id);
+        let request = std::mem::take(&mut body.request);
+        let known = self.shadows.find_mut(invite).map(|shadow| shadow.version);
+        match known {
+            Some(version) if version >= head.version => return,
+            // An INVITE of which only the end is told has ended for us already, or its snapshot is on its way.
+            None if request.is_empty() || !self.shadows.has_room() => return,
+            None => {
+                let Some(key) = self.server_key(&request) else { return };
+                if self.owns(key, head.version) {
+                    return;
+                }
+                self.shadows.insert(Shadow {
+                    invite,
+                    call: CallKey(body.call),
+                    owner,
+                    version: Version::default(),
+                    key,
+                    stage: Stage::Gone,
+                    request: Some(self.pool.keep(&request)),
+                    body: SetupBody::default(),
+                    grants: SmallVec::new(),
+                    heard: io.now,
+                });
+            }
+            Some(_) => {}
+        }
+        let stage = match body.status {
+            0 => Stage::Live,
+            200..300 => Stage::Accepted,
+            _ => Stage::Refused,
+        };
+        self.update_shadow(io, owner, head, body, stage);
+    }
+
+    /// The key under which an INVITE's server transaction would be found here.
+    fn server_key(&mut self, request: &[u8]) -> Option<u128> {
+        let mut index = self.spare.take().unwrap_or_default();
+        let sound = index.parse(request).is_ok();
+        let key = sound.then(|| self.transactions.key(&index.message(request), Method::Invite));
+        self.spare = Some(index);
+        key
+    }
+
+    /// Whether this node goes on with that INVITE itself, and later than `version`.
+    fn owns(&self, key: u128, version: Version) -> bool {
+        let server = self.transactions.find_server(key).map(|id| self.transactions.server(id).owner);
+        server.is_some_and(|owner| self.contexts.get(owner as usize).is_none_or(|c| c.version >= version))
+    }
+
+    fn update_shadow(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, body: SetupBody, stage: Stage) {
+        let forget = io.now + self.transactions.timing.t1x64();
+        let Some(shadow) = self.shadows.find_mut(InviteId(head.id)) else { return };
+        let before = (shadow.owner, shadow.version, shadow.stage);
+        // A port that an attempt holds in both records stays; the sets differ by little.
+        let mut old: SmallVec<[_; 1]> = std::mem::take(&mut shadow.grants);
+        for attempt in &body.attempts {
+            let held = old.iter_mut().find(|g| g.as_ref().is_some_and(|g| g.leg.0 == attempt.leg));
+            let grant = match attempt.flags & HOLDS_PORT {
+                0 => None,
+                _ => held
+                    .and_then(Option::take)
+                    .or_else(|| io.desk.shadow(io.now, ResourceId(attempt.resource), LegId(attempt.leg))),
+            };
+            shadow.grants.push(grant);
+        }
+        for grant in old.into_iter().flatten() {
+            io.desk.release(io.now, grant, Outcome::Completed);
+        }
+        (shadow.owner, shadow.version, shadow.stage) = (owner, head.version, stage);
+        (shadow.body, shadow.heard) = (body, io.now);
+        if stage != Stage::Live {
+            if before.2 == Stage::Live || before.1 == Version::default() {
+                self.shadows.forget_at(forget, InviteId(head.id));
+            }
+            // A CANCEL may still have to be written from it.
+            let over = |s: &&mut Shadow| s.body.attempts.iter().all(|a| a.flags & PENDING == 0);
+            let request = self.shadows.find_mut(InviteId(head.id)).filter(over).and_then(|s| s.request.take());
+            request.into_iter().for_each(|kept| self.pool.give_back(kept));
+        }
+        if before.2 == Stage::Live {
+            self.digests.toggle(before.0, Class::Setup, head.bucket, head.id, before.1);
+        }
+        if stage == Stage::Live {
+            self.digests.toggle(owner, Class::Setup, head.bucket, head.id, head.version);
+        }
+    }
+
+    fn apply_gone(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, call: CallKey) {
+        let known = self.shadows.find_mut(InviteId(head.id)).map(|shadow| shadow.version);
+        if known.is_some_and(|version| version < head.version) {
+            let body = SetupBody { call: call.0, ..SetupBody::default() };
+            self.update_shadow(io, owner, head, body, Stage::Gone);
+        }
+    }
+
+    fn apply_leg(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, body: &LegBody) {
+        let (id, now) = (LegId(head.id), io.now);
+        if self.legs.has_ended(id) {
+            // Ended beats live, whatever its version: its owner has not heard of it.
+            self.record_end(io, CallKey(body.call), id);
+            return;
+        }
+        for host in body.hosts() {
+            io.desk.learn(ResourceId(body.resource), &host);
+        }
+        let expires = match body.expires {
+            0 => Time::NEVER,
+            millis => now + std::time::Duration::from_millis(millis - 1),
+        };
+        if let Some(leg) = self.legs.find_mut(id) {
+            if leg.version >= head.version {
+                return;
+            }
+            let before = (leg.owner, leg.version);
+            let lost = before.0 == self.view.node && owner != before.0;
+            (leg.owner, leg.version) = (owner, head.version);
+            (leg.session_expires, leg.heard) = (expires, now);
+            leg.taken_over |= lost;
+            if lost && let Some(grant) = &mut leg.grant {
+                io.desk.hand_over(now, grant);
+            }
+            let call = leg.call;
+            self.digest_leg(before.0, call, id, before.1);
+            self.digest_leg(owner, call, id, head.version);
+            return;
+        }
+        let grant = self.legs.has_room().then(|| io.desk.shadow(now, ResourceId(body.resource), id)).flatten();
+        let Some(grant) = grant else {
+            self.stats.records_without_room += 1;
+            return;
+        };
+        let ago = |millis: u64| now - std::time::Duration::from_millis(millis);
+        self.insert_leg(Leg {
+            id,
+            session: SessionId(body.session),
+            resource: ResourceId(body.resource),
+            grant: Some(grant),
+            call_id: SmallVec::from_slice(&body.call_id),
+            call: CallKey(body.call),
+            owner,
+            version: head.version,
+            taken_over: false,
+            invited: ago(body.invited),
+            answered: ago(body.answered),
+            heard: now,
+            queued: Time::NEVER,
+            session_expires: expires,
+        });
+    }
+
+    /// A leg ended elsewhere. Whoever ended it has told so; here its port returns in silence.
+    fn apply_end(&mut self, io: &mut Io<'_>, id: LegId) {
+        self.forget_leg(io, id);
+    }
+
+    /// Takes a leg out because another node said so.
+    fn forget_leg(&mut self, io: &mut Io<'_>, id: LegId) {
+        let forget = io.now + self.transactions.timing.t1x64();
+        let Some(leg) = self.legs.remove(id, forget) else { return };
+        self.digest_leg(leg.owner, leg.call, id, leg.version);
+        if let Some(grant) = leg.grant {
+            io.desk.release(io.now, grant, Outcome::Completed);
+        }
+    }
+
+    /// Everything live of `owner` in `bucket` that the whole list of it does not name and that is no younger than the
+    /// list has ended, unheard by us.
+    pub fn prune(&mut self, io: &mut Io<'_>, owner: NodeId, bucket: Bucket, at: Version, named: &[(Class, u64)]) {
+        let absent = |class, id, version| version <= at && !named.contains(&(class, id));
+        let legs: Vec<LegId> = self
+            .legs
+            .iter()
+            .filter(|l| l.owner == owner && l.call.bucket() == bucket && absent(Class::Leg, l.id.0, l.version))
+            .map(|l| l.id)
+            .collect();
+        legs.into_iter().for_each(|id| self.forget_leg(io, id));
+        let invites = self.shadows.ids(|s| {
+            let live = s.stage == Stage::Live && s.owner == owner && s.call.bucket() == bucket;
+            live && absent(Class::Setup, s.invite.0, s.version)
+        });
+        for invite in invites {
+            let Some(shadow) = self.shadows.find_mut(invite) else { continue };
+            let (owner, version, call) = (shadow.owner, shadow.version, shadow.call);
+            let head = Head { class: Class::Gone, ignorable: false, bucket, id: invite.0, version };
+            let body = SetupBody { call: call.0, ..SetupBody::default() };
+            self.update_shadow(io, owner, &head, body, Stage::Gone);
+        }
+    }
+
+    /// Appends all that this node owns in `bucket`, and the legs that have ended there; how many records.
+    pub fn write_bucket(&self, now: Time, bucket: Bucket, payload: &mut Vec<u8>) -> usize {
+        let me = self.view.node;
+        let mut count = 0;
+        let mut put = |change: &Change<'_>, version: Version| {
+            count += 1;
+            Head { version, ..record::head(change) }.write(payload, |out| record::write_body(change, out));
+        };
+        for leg in self.legs.iter().filter(|l| l.owner == me && l.call.bucket() == bucket) {
+            put(&Change::Leg(state_of(leg, now)), leg.version);
+        }
+        for (_, context) in self.contexts.iter() {
+            match context.role {
+                Role::Initial { call, .. } if context.digested && call.bucket() == bucket => {
+                    let version = context.version;
+                    let request = context.request.as_deref();
+                    with_setup(now, context, request, Answer::None, |setup| put(&Change::Setup(setup), version));
+                }
+                _ => {}
+            }
+        }
+        count
+    }
+
+    /// The digest of what `owner` has in `bucket`, as this node knows it.
+    pub fn digest(&self, owner: NodeId, bucket: Bucket) -> u64 {
+        self.digests.of(owner, bucket)
+    }
+
+    /// Reads one wanted bucket: records, then what they do not name is pruned.
+    pub fn apply_bucket(
+        &mut self,
+        io: &mut Io<'_>,
+        owner: NodeId,
+        bucket: Bucket,
+        at: Version,
+        records: &[u8],
+    ) -> bool {
+        let mut named = Vec::new();
+        for record in Records::bare(records) {
+            let Ok((head, octets)) = record else { return false };
+            let Ok(read) = body::read(&head, octets) else { return false };
+            named.push((head.class, head.id));
+            self.apply(io, owner, &head, read);
+        }
+        self.prune(io, owner, bucket, at, &named);
+        true
+    }
+
+    /// What is left of shadows whose time has come.
+    pub(super) fn forget_shadows(&mut self, io: &mut Io<'_>) {
+        while let Some(invite) = self.shadows.pop_forgotten(io.now) {
+            if self.shadows.find_mut(invite).is_some_and(|s| s.stage == Stage::Live) {
+                continue;
+            }
+            let Some(shadow) = self.shadows.remove(invite) else { continue };
+            for grant in shadow.grants.into_iter().flatten() {
+                io.desk.release(io.now, grant, Outcome::TimedOut);
+            }
+            shadow.request.into_iter().for_each(|kept| self.pool.give_back(kept));
+        }
+    }
+
+    /// The highest position of a record of `owner` that is known here.
+    pub fn seen(&self, owner: NodeId) -> Seq {
+        let legs = self.legs.iter().filter(|l| l.owner == owner).map(|l| l.version.seq);
+        legs.chain(self.shadows.iter().filter(|s| s.owner == owner).map(|s| s.version.seq)).max().unwrap_or_default()
+    }
+}

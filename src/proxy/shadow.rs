@@ -1,0 +1,135 @@
+//! What is known of calls that another node sets up: enough to go on with them, nothing that acts.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::balance::Grant;
+use crate::base::{CallKey, InviteId, NodeId, Time, Version, index_room, table_hash};
+use crate::replica::body::SetupBody;
+use crate::transaction::kept::Kept;
+
+/// An initial INVITE of another node.
+#[derive(Debug)]
+pub struct Shadow {
+    /// Which.
+    pub invite: InviteId,
+    /// The hash of its Call-ID.
+    pub call: CallKey,
+    /// Who acts for it.
+    pub owner: NodeId,
+    /// Its last record.
+    pub version: Version,
+    /// The key of its server transaction here.
+    pub key: u128,
+    /// What its caller was told.
+    pub stage: Stage,
+    /// The INVITE as received, while it may still have to be written.
+    pub request: Option<Kept>,
+    /// The rest of the record.
+    pub body: SetupBody,
+    /// The ports of its attempts, in their order.
+    pub grants: SmallVec<[Option<Grant>; 1]>,
+    /// When the record came.
+    pub heard: Time,
+}
+
+/// What a caller was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing final.
+    Live,
+    /// A 300-699, which stands in the record.
+    Refused,
+    /// A 2xx.
+    Accepted,
+    /// It is over; remembered, so that an old record does not bring it back.
+    Gone,
+}
+
+/// The shadows of one shard.
+#[derive(Debug)]
+pub struct Shadows {
+    slab: Slab<Shadow>,
+    by_invite: HashTable<u32>,
+    /// In the order in which those that are not live are forgotten.
+    forget: VecDeque<(Time, InviteId)>,
+    limit: usize,
+    seed: u64,
+}
+
+impl Shadows {
+    /// Room for `limit` shadows, which is set aside when it is needed.
+    pub fn new(limit: usize, seed: u64) -> Self {
+        let by_invite = HashTable::with_capacity(index_room(limit).min(64));
+        Self { slab: Slab::new(), by_invite, forget: VecDeque::new(), limit, seed }
+    }
+
+    /// Whether another one fits.
+    pub fn has_room(&self) -> bool {
+        self.slab.len() < self.limit
+    }
+
+    /// The shadow of an INVITE.
+    pub fn find_mut(&mut self, invite: InviteId) -> Option<&mut Shadow> {
+        let slot = *self.by_invite.find(hash(self.seed, invite), |s| self.slab[*s as usize].invite == invite)?;
+        self.slab.get_mut(slot as usize)
+    }
+
+    /// Adds a shadow. One of this INVITE must not be there.
+    pub fn insert(&mut self, shadow: Shadow) {
+        let invite = shadow.invite;
+        let slot = self.slab.insert(shadow) as u32;
+        let (slab, seed) = (&self.slab, self.seed);
+        self.by_invite.insert_unique(hash(seed, invite), slot, |s| hash(seed, slab[*s as usize].invite));
+    }
+
+    /// Takes a shadow out.
+    pub fn remove(&mut self, invite: InviteId) -> Option<Shadow> {
+        let slab = &self.slab;
+        let entry = self.by_invite.find_entry(hash(self.seed, invite), |s| slab[*s as usize].invite == invite).ok()?;
+        Some(self.slab.remove(entry.remove().0 as usize))
+    }
+
+    /// One that is not live any more will be forgotten at `due`.
+    pub fn forget_at(&mut self, due: Time, invite: InviteId) {
+        self.forget.push_back((due, invite));
+    }
+
+    /// The next one whose time has come.
+    pub fn pop_forgotten(&mut self, now: Time) -> Option<InviteId> {
+        self.forget.front().filter(|(due, _)| *due <= now)?;
+        self.forget.pop_front().map(|(_, invite)| invite)
+    }
+
+    /// When [`Shadows::pop_forgotten`] has work.
+    pub fn next_forget(&self) -> Option<Time> {
+        self.forget.front().map(|(due, _)| *due)
+    }
+
+    /// The INVITEs of those that `which` picks.
+    pub fn ids(&self, which: impl Fn(&Shadow) -> bool) -> Vec<InviteId> {
+        self.slab.iter().filter(|(_, s)| which(s)).map(|(_, s)| s.invite).collect()
+    }
+
+    /// All shadows.
+    pub fn iter(&self) -> impl Iterator<Item = &Shadow> {
+        self.slab.iter().map(|(_, s)| s)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether index and slab agree.
+    pub fn check(&self) -> bool {
+        self.by_invite.len() == self.slab.len()
+    }
+}
+
+fn hash(seed: u64, invite: InviteId) -> u64 {
+    table_hash(seed, &invite.0.to_le_bytes())
+}

@@ -1,0 +1,187 @@
+//! Bodies of records as they are read: protobuf, so that fields of a later version are skipped.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use prost::Message as _;
+
+use super::record::{Class, Head, RecordError};
+use crate::base::{CallKey, Flow, Host, ListenerId, Transport};
+
+/// A change as it was read, with memory of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Read {
+    /// See [`Change::Setup`](crate::session::change::Change::Setup).
+    Setup(SetupBody),
+    /// See [`Change::Gone`](crate::session::change::Change::Gone).
+    Gone(CallKey),
+    /// See [`Change::Leg`](crate::session::change::Change::Leg).
+    Leg(LegBody),
+    /// See [`Change::Ended`](crate::session::change::Change::Ended).
+    Ended(CallKey),
+}
+
+/// Reads the body of a record.
+pub fn read(head: &Head, body: &[u8]) -> Result<Read, RecordError> {
+    let bad = |_| RecordError::Body;
+    match head.class {
+        Class::Setup => SetupBody::decode(body).map(Read::Setup).map_err(bad),
+        Class::Leg => LegBody::decode(body).map(Read::Leg).map_err(bad),
+        Class::Gone => EndBody::decode(body).map(|b| Read::Gone(CallKey(b.call))).map_err(bad),
+        Class::Ended => EndBody::decode(body).map(|b| Read::Ended(CallKey(b.call))).map_err(bad),
+    }
+}
+
+/// [`Setup`](crate::session::change::Setup) on the wire.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetupBody {
+    /// The INVITE as received; empty: as told before.
+    #[prost(bytes = "vec", tag = "1")]
+    pub request: Vec<u8>,
+    /// Where it came from.
+    #[prost(message, optional, tag = "2")]
+    pub source: Option<FlowBody>,
+    /// Where its responses go.
+    #[prost(message, optional, tag = "3")]
+    pub upstream: Option<FlowBody>,
+    /// Its session.
+    #[prost(fixed64, tag = "4")]
+    pub session: u64,
+    /// Preloaded Route values.
+    #[prost(uint32, tag = "5")]
+    pub pops: u32,
+    /// The service asked for; empty: any.
+    #[prost(bytes = "vec", tag = "6")]
+    pub service: Vec<u8>,
+    /// Age in milliseconds.
+    #[prost(uint64, tag = "7")]
+    pub age: u64,
+    /// 1 cancelled, 2 rang.
+    #[prost(uint32, tag = "8")]
+    pub flags: u32,
+    /// The final status; 0: none yet.
+    #[prost(uint32, tag = "9")]
+    pub status: u32,
+    /// The octets of a final that is no 2xx.
+    #[prost(bytes = "vec", tag = "10")]
+    pub response: Vec<u8>,
+    /// What was tried.
+    #[prost(message, repeated, tag = "11")]
+    pub attempts: Vec<AttemptBody>,
+    /// The hash of its Call-ID.
+    #[prost(fixed64, tag = "12")]
+    pub call: u64,
+}
+
+/// [`AttemptState`](crate::session::change::AttemptState) on the wire.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AttemptBody {
+    /// The leg.
+    #[prost(fixed64, tag = "1")]
+    pub leg: u64,
+    /// The resource.
+    #[prost(fixed64, tag = "2")]
+    pub resource: u64,
+    /// The literal branch.
+    #[prost(bytes = "vec", tag = "3")]
+    pub branch: Vec<u8>,
+    /// Where it went.
+    #[prost(message, optional, tag = "4")]
+    pub target: Option<FlowBody>,
+    /// `host:port` of its Request-URI.
+    #[prost(string, tag = "5")]
+    pub authority: String,
+    /// The key of its Route tokens.
+    #[prost(uint32, tag = "6")]
+    pub key: u32,
+    /// 1 holds a port, 2 pending, 4 superseded, 8 proceeding.
+    #[prost(uint32, tag = "7")]
+    pub flags: u32,
+    /// Milliseconds until its wait ends.
+    #[prost(uint64, tag = "8")]
+    pub due: u64,
+}
+
+/// [`LegState`](crate::session::change::LegState) on the wire.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LegBody {
+    /// The hash of its Call-ID.
+    #[prost(fixed64, tag = "1")]
+    pub call: u64,
+    /// Its session.
+    #[prost(fixed64, tag = "2")]
+    pub session: u64,
+    /// Where it lives.
+    #[prost(fixed64, tag = "3")]
+    pub resource: u64,
+    /// Its Call-ID.
+    #[prost(bytes = "vec", tag = "4")]
+    pub call_id: Vec<u8>,
+    /// Milliseconds since its INVITE came in.
+    #[prost(uint64, tag = "5")]
+    pub invited: u64,
+    /// Milliseconds since it was answered.
+    #[prost(uint64, tag = "6")]
+    pub answered: u64,
+    /// Milliseconds until its session interval ends, plus one; 0: it has none.
+    #[prost(uint64, tag = "7")]
+    pub expires: u64,
+    /// Hosts that its resource named for itself: names.
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub names: Vec<Vec<u8>>,
+    /// The same: addresses, IP and a port of no meaning.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub addresses: Vec<Vec<u8>>,
+}
+
+impl LegBody {
+    /// Hosts that its resource named for itself.
+    pub fn hosts(&self) -> impl Iterator<Item = Host<'_>> {
+        let addresses = self.addresses.iter().filter_map(|octets| Some(Host::Ip(addr(octets)?.ip())));
+        self.names.iter().map(|name| Host::Name(name)).chain(addresses)
+    }
+}
+
+/// What stays of something that is over.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct EndBody {
+    /// The hash of its Call-ID.
+    #[prost(fixed64, tag = "1")]
+    pub call: u64,
+}
+
+/// A flow as another node can use it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FlowBody {
+    /// 1 UDP, 2 TCP.
+    #[prost(uint32, tag = "1")]
+    pub transport: u32,
+    /// The writer's address: IP and port, network order.
+    #[prost(bytes = "vec", tag = "2")]
+    pub local: Vec<u8>,
+    /// The other side's.
+    #[prost(bytes = "vec", tag = "3")]
+    pub remote: Vec<u8>,
+}
+
+impl FlowBody {
+    /// The flow; its listener is not known yet, and its connection is not ours.
+    pub fn flow(&self) -> Option<Flow> {
+        let transport = match self.transport {
+            1 => Transport::Udp,
+            2 => Transport::Tcp,
+            _ => return None,
+        };
+        let (local, remote) = (addr(&self.local)?, addr(&self.remote)?);
+        Some(Flow { transport, listener: ListenerId(0), local, remote, conn: None })
+    }
+}
+
+fn addr(octets: &[u8]) -> Option<SocketAddr> {
+    let (ip, port) = octets.split_at_checked(octets.len().checked_sub(2)?)?;
+    let ip: IpAddr = match ip.len() {
+        4 => <[u8; 4]>::try_from(ip).ok()?.into(),
+        16 => Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?).into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes([port[0], port[1]])))
+}

@@ -1,0 +1,465 @@
+//! How two nodes come to hold the same: digests tell what differs, wanted buckets are sent whole, lanes do the rest.
+//!
+//! Of each lane the writer first says at which position it begins and what it holds there, as one digest per bucket. The
+//! reader compares at exactly that position and answers which buckets it wants; none means that it holds the same. Each
+//! wanted bucket is sent with the position at which it was true: records that a lane brought meanwhile are younger and
+//! stay. Later digests, one lane after the other, find what went wrong all the same.
+
+use std::collections::VecDeque;
+
+use super::kind::Kind;
+use crate::base::{Bucket, Epoch, NodeId, Seq, Version, limits};
+
+/// What a writer holds in a lane, at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest<'a> {
+    /// Which lane.
+    pub lane: u16,
+    /// How many lanes the writer has.
+    pub lanes: u16,
+    /// Records follow from here on; what was waited for before will not come.
+    pub begins: bool,
+    /// The position.
+    pub at: Version,
+    rows: &'a [u8],
+}
+
+/// Octets of a position.
+const VERSION: usize = 14;
+/// Octets before the rows of a digest.
+const DIGEST_HEAD: usize = 5 + VERSION;
+/// Octets of a row: bucket and digest.
+const ROW: usize = 10;
+
+impl<'a> Digest<'a> {
+    /// Appends a digest.
+    pub fn write(
+        payload: &mut Vec<u8>,
+        (lane, lanes): (u16, u16),
+        begins: bool,
+        at: Version,
+        rows: impl Iterator<Item = (Bucket, u64)>,
+    ) {
+        payload.extend_from_slice(&lane.to_be_bytes());
+        payload.extend_from_slice(&lanes.to_be_bytes());
+        payload.push(u8::from(begins));
+        write_version(at, payload);
+        for (bucket, digest) in rows {
+            payload.extend_from_slice(&bucket.0.to_be_bytes());
+            payload.extend_from_slice(&digest.to_be_bytes());
+        }
+    }
+
+    /// Reads a digest.
+    pub fn read(payload: &'a [u8]) -> Option<Self> {
+        let (head, rows) = payload.split_at_checked(DIGEST_HEAD)?;
+        let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let at = read_version(&head[5..])?;
+        let sound = rows.len() % ROW == 0 && half(0) < half(2) && usize::from(half(2)) <= LANES;
+        sound.then_some(Self { lane: half(0), lanes: half(2), begins: head[4] & 1 == 1, at, rows })
+    }
+
+    /// Buckets and their digests.
+    pub fn rows(&self) -> impl Iterator<Item = (Bucket, u64)> + 'a {
+        self.rows.as_chunks::<ROW>().0.iter().map(|row| {
+            let digest = u64::from_be_bytes(std::array::from_fn(|n| row[2 + n]));
+            (Bucket(u16::from_be_bytes([row[0], row[1]]) & 0x0fff), digest)
+        })
+    }
+}
+
+/// Lanes of a node: as many as there can be buckets to share out.
+const LANES: usize = 4_096;
+
+/// Which buckets of a lane differ; none: the lane is in step.
+pub fn write_want(lane: u16, buckets: impl Iterator<Item = Bucket>, payload: &mut Vec<u8>) {
+    payload.extend_from_slice(&lane.to_be_bytes());
+    buckets.for_each(|bucket| payload.extend_from_slice(&bucket.0.to_be_bytes()));
+}
+
+/// Lane and buckets of a want.
+pub fn read_want(payload: &[u8]) -> Option<(u16, impl Iterator<Item = Bucket>)> {
+    let (words, rest) = payload.as_chunks::<2>();
+    let (lane, buckets) = words.split_first().filter(|_| rest.is_empty())?;
+    let bucket = |word: &[u8; 2]| Bucket(u16::from_be_bytes(*word) & 0x0fff);
+    Some((u16::from_be_bytes(*lane), buckets.iter().map(bucket)))
+}
+
+/// One acknowledged position of one lane.
+pub fn write_ack(lane: u16, seq: Seq, payload: &mut Vec<u8>) {
+    payload.extend_from_slice(&lane.to_be_bytes());
+    payload.extend_from_slice(&seq.0.to_be_bytes());
+}
+
+/// The positions of an acknowledgement.
+pub fn read_ack(payload: &[u8]) -> impl Iterator<Item = (u16, Seq)> {
+    payload.as_chunks::<10>().0.iter().map(|entry| {
+        let seq = u64::from_be_bytes(std::array::from_fn(|n| entry[2 + n]));
+        (u16::from_be_bytes([entry[0], entry[1]]), Seq(seq))
+    })
+}
+
+/// A part of a wanted bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// The lane that it was wanted for.
+    pub lane: u16,
+    /// Which bucket.
+    pub bucket: Bucket,
+    /// More octets of this bucket follow.
+    pub more: bool,
+    /// It is the last bucket that was wanted of its lane.
+    pub last: bool,
+    /// When it was true.
+    pub at: Version,
+    /// Octets of its records.
+    pub octets: &'a [u8],
+}
+
+/// Octets of records in one part.
+const PART: usize = 128 * 1024;
+/// Octets before them.
+const PART_HEAD: usize = 5 + VERSION;
+/// Octets of the records of one bucket. A bucket holds one in 4,096 of the calls.
+const WHOLE_BUCKET: usize = 64 << 20;
+
+impl<'a> Part<'a> {
+    /// The parts of a bucket. There is at least one.
+    pub fn split(self) -> impl Iterator<Item = Part<'a>> {
+        let count = self.octets.len().div_ceil(PART).max(1);
+        (0..count).map(move |n| {
+            let end = self.octets.len().min((n + 1) * PART);
+            Part { more: n + 1 < count, last: self.last && n + 1 == count, octets: &self.octets[n * PART..end], ..self }
+        })
+    }
+
+    /// Appends it.
+    pub fn write(&self, payload: &mut Vec<u8>) {
+        payload.extend_from_slice(&self.lane.to_be_bytes());
+        payload.extend_from_slice(&self.bucket.0.to_be_bytes());
+        payload.push(u8::from(self.more) | u8::from(self.last) << 1);
+        write_version(self.at, payload);
+        payload.extend_from_slice(self.octets);
+    }
+
+    /// Reads it.
+    pub fn read(payload: &'a [u8]) -> Option<Self> {
+        let (head, octets) = payload.split_at_checked(PART_HEAD)?;
+        let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let (more, last) = (head[4] & 1 == 1, head[4] & 2 == 2);
+        Some(Part {
+            lane: half(0),
+            bucket: Bucket(half(2) & 0x0fff),
+            more,
+            last,
+            at: read_version(&head[5..])?,
+            octets,
+        })
+    }
+}
+
+fn write_version(version: Version, payload: &mut Vec<u8>) {
+    payload.extend_from_slice(&version.epoch.counter.to_be_bytes());
+    payload.extend_from_slice(&version.epoch.node.0.to_be_bytes());
+    payload.extend_from_slice(&version.seq.0.to_be_bytes());
+}
+
+fn read_version(octets: &[u8]) -> Option<Version> {
+    let octets = octets.first_chunk::<VERSION>()?;
+    let counter = u32::from_be_bytes(std::array::from_fn(|n| octets[n]));
+    let seq = u64::from_be_bytes(std::array::from_fn(|n| octets[6 + n]));
+    let epoch = Epoch { counter, node: NodeId(u16::from_be_bytes([octets[4], octets[5]])) };
+    Some(Version { epoch, seq: Seq(seq) })
+}
+
+/// What comes in from one peer.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    lanes: Vec<LaneIn>,
+    /// The bucket that comes in parts.
+    partial: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct LaneIn {
+    /// The position that was reached; `None`: its beginning has not been told.
+    reached: Option<Seq>,
+    /// Frames that came before an earlier one of their lane.
+    early: Vec<Early>,
+    in_step: bool,
+}
+
+#[derive(Debug)]
+struct Early {
+    kind: Kind,
+    from: Seq,
+    payload: Vec<u8>,
+}
+
+/// Whether a frame's turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Yes.
+    Now,
+    /// An earlier one is missing; it is kept.
+    Early,
+    /// Never: it is not wanted any more, or too many wait.
+    Dropped,
+}
+
+impl Incoming {
+    /// Nothing has come: the link is new.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A Records frame that begins behind `from` and ends at `to`.
+    pub fn records(&mut self, lane: u16, from: Seq, to: Seq, payload: &[u8]) -> Turn {
+        if usize::from(lane) >= LANES {
+            return Turn::Dropped;
+        }
+        let lane = self.lane(lane);
+        match lane.reached {
+            Some(reached) if reached == from => {
+                lane.reached = Some(to);
+                Turn::Now
+            }
+            Some(reached) if from < reached => Turn::Dropped,
+            _ => lane.keep(Kind::Records, from, payload),
+        }
+    }
+
+    /// A Digest frame.
+    pub fn digest(&mut self, digest: &Digest<'_>, payload: &[u8]) -> Turn {
+        if self.lanes.len() < usize::from(digest.lanes) {
+            self.lanes.resize_with(usize::from(digest.lanes), LaneIn::default);
+        }
+        let lane = self.lane(digest.lane);
+        if digest.begins {
+            lane.reached = Some(digest.at.seq);
+            lane.early.retain(|early| early.from >= digest.at.seq);
+            lane.in_step = false;
+            return Turn::Now;
+        }
+        match lane.reached {
+            Some(reached) if reached == digest.at.seq => Turn::Now,
+            Some(reached) if digest.at.seq < reached => Turn::Dropped,
+            _ => lane.keep(Kind::Digest, digest.at.seq, payload),
+        }
+    }
+
+    /// The next frame of a lane whose turn has come meanwhile.
+    pub fn next_early(&mut self, lane: u16) -> Option<(Kind, Vec<u8>)> {
+        let lane = self.lanes.get_mut(usize::from(lane))?;
+        // A digest says what holds at its position, so it comes before what follows there.
+        let due = lane.early.iter().enumerate().filter(|(_, early)| Some(early.from) == lane.reached);
+        let (at, _) = due.min_by_key(|(_, early)| early.kind == Kind::Records)?;
+        let early = lane.early.swap_remove(at);
+        Some((early.kind, early.payload))
+    }
+
+    /// A lane holds the same on both sides, or not.
+    pub fn in_step(&mut self, lane: u16, yes: bool) {
+        self.lane(lane).in_step = yes;
+    }
+
+    /// Whether every lane does.
+    pub fn is_complete(&self) -> bool {
+        !self.lanes.is_empty() && self.lanes.iter().all(|lane| lane.in_step)
+    }
+
+    /// Adds a part; the whole bucket once it is there. `None`: too large, and the link is of no use.
+    pub fn part(&mut self, part: &Part<'_>) -> Option<Option<Vec<u8>>> {
+        if self.partial.len() + part.octets.len() > WHOLE_BUCKET {
+            return None;
+        }
+        self.partial.extend_from_slice(part.octets);
+        Some((!part.more).then(|| std::mem::take(&mut self.partial)))
+    }
+
+    fn lane(&mut self, lane: u16) -> &mut LaneIn {
+        let needed = usize::from(lane) + 1;
+        if self.lanes.len() < needed {
+            self.lanes.resize_with(needed, LaneIn::default);
+        }
+        &mut self.lanes[needed - 1]
+    }
+}
+
+impl LaneIn {
+    fn keep(&mut self, kind: Kind, from: Seq, payload: &[u8]) -> Turn {
+        if self.early.len() >= limits::EARLY_FRAMES {
+            self.in_step = false;
+            return Turn::Dropped;
+        }
+        self.early.push(Early { kind, from, payload: payload.to_vec() });
+        Turn::Early
+    }
+}
+
+/// What goes out to one peer beside the lanes.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// Lane, bucket, and whether it is the last one that was wanted of its lane.
+    wanted: VecDeque<(u16, Bucket, bool)>,
+    confirmed: Vec<bool>,
+    /// The lane whose digest is sent next.
+    round: u16,
+}
+
+impl Outgoing {
+    /// The lanes begin anew.
+    pub fn begin(&mut self, lanes: usize) {
+        self.wanted.clear();
+        self.confirmed = vec![false; lanes];
+        self.round = 0;
+    }
+
+    /// The peer's answer to a digest.
+    pub fn want(&mut self, lane: u16, buckets: impl Iterator<Item = Bucket>) {
+        let Some(confirmed) = self.confirmed.get_mut(usize::from(lane)) else { return };
+        let before = self.wanted.len();
+        self.wanted.extend(buckets.map(|bucket| (lane, bucket, false)));
+        *confirmed = self.wanted.len() == before;
+        if let (false, Some(last)) = (*confirmed, self.wanted.back_mut()) {
+            last.2 = true;
+        }
+    }
+
+    /// A lane begins anew: what the peer said of it holds no more.
+    pub fn doubt(&mut self, lane: u16) {
+        self.wanted.retain(|(of, ..)| *of != lane);
+        if let Some(confirmed) = self.confirmed.get_mut(usize::from(lane)) {
+            *confirmed = false;
+        }
+    }
+
+    /// The next bucket to send.
+    pub fn next_wanted(&mut self) -> Option<(u16, Bucket, bool)> {
+        self.wanted.pop_front()
+    }
+
+    /// Whether buckets are still to be sent.
+    pub fn is_sending(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// The lane whose digest is due, one after the other; each is asked again only once its last answer is dealt with.
+    pub fn next_round(&mut self) -> Option<u16> {
+        let lanes = self.confirmed.len() as u16;
+        if lanes == 0 || self.is_sending() {
+            return None;
+        }
+        let lane = self.round % lanes;
+        self.round = (lane + 1) % lanes;
+        Some(lane)
+    }
+
+    /// Whether the peer holds all that it was told of.
+    pub fn is_complete(&self) -> bool {
+        !self.confirmed.is_empty() && self.confirmed.iter().all(|yes| *yes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seq: u64) -> Version {
+        Version { epoch: Epoch { counter: 3, node: NodeId(1) }, seq: Seq(seq) }
+    }
+
+    fn begin(lane: u16, seq: u64) -> Vec<u8> {
+        let mut payload = Vec::new();
+        Digest::write(&mut payload, (lane, 2), true, at(seq), [(Bucket(7), 9)].into_iter());
+        payload
+    }
+
+    #[test]
+    fn frames_of_a_lane_are_put_in_order() {
+        let mut incoming = Incoming::default();
+        assert_eq!(incoming.records(0, Seq(5), Seq(7), b"early"), Turn::Early);
+        let payload = begin(0, 4);
+        let digest = Digest::read(&payload).unwrap();
+        assert_eq!((digest.at, digest.rows().collect::<Vec<_>>()), (at(4), vec![(Bucket(7), 9)]));
+        assert_eq!(incoming.digest(&digest, &payload), Turn::Now);
+        assert_eq!(incoming.next_early(0), None);
+        assert_eq!(incoming.records(0, Seq(4), Seq(5), b"first"), Turn::Now);
+        assert_eq!(incoming.next_early(0), Some((Kind::Records, b"early".to_vec())));
+        assert_eq!(incoming.records(0, Seq(5), Seq(7), b"early"), Turn::Now);
+        assert_eq!(incoming.records(0, Seq(4), Seq(5), b"again"), Turn::Dropped);
+        assert!(!incoming.is_complete());
+        incoming.in_step(0, true);
+        incoming.in_step(1, true);
+        assert!(incoming.is_complete());
+    }
+
+    #[test]
+    fn a_digest_waits_for_its_position() {
+        let mut incoming = Incoming::default();
+        let first = begin(0, 4);
+        incoming.digest(&Digest::read(&first).unwrap(), &first);
+        let mut later = Vec::new();
+        Digest::write(&mut later, (0, 2), false, at(6), std::iter::empty());
+        assert_eq!(incoming.digest(&Digest::read(&later).unwrap(), &later), Turn::Early);
+        assert_eq!(incoming.records(0, Seq(4), Seq(6), b""), Turn::Now);
+        assert_eq!(incoming.next_early(0), Some((Kind::Digest, later)));
+    }
+
+    #[test]
+    fn early_frames_are_bounded() {
+        let mut incoming = Incoming::default();
+        for n in 0..limits::EARLY_FRAMES as u64 {
+            assert_eq!(incoming.records(0, Seq(10 + n), Seq(11 + n), b""), Turn::Early);
+        }
+        assert_eq!(incoming.records(0, Seq(9_999), Seq(10_000), b""), Turn::Dropped);
+        assert_eq!(incoming.records(u16::MAX, Seq(0), Seq(1), b""), Turn::Dropped);
+    }
+
+    #[test]
+    fn a_lane_is_confirmed_when_nothing_is_wanted_of_it() {
+        let mut outgoing = Outgoing::default();
+        outgoing.begin(2);
+        outgoing.want(0, [Bucket(1), Bucket(3)].into_iter());
+        outgoing.want(1, std::iter::empty());
+        assert!(!outgoing.is_complete() && outgoing.next_round().is_none());
+        assert_eq!(outgoing.next_wanted(), Some((0, Bucket(1), false)));
+        assert_eq!(outgoing.next_wanted(), Some((0, Bucket(3), true)));
+        outgoing.want(0, std::iter::empty());
+        assert!(outgoing.is_complete());
+        assert_eq!((outgoing.next_round(), outgoing.next_round(), outgoing.next_round()), (Some(0), Some(1), Some(0)));
+    }
+
+    #[test]
+    fn a_large_bucket_comes_in_parts() {
+        let octets = vec![7; 2 * PART + 5];
+        let whole = Part { lane: 1, bucket: Bucket(9), more: false, last: true, at: at(3), octets: &octets };
+        let mut incoming = Incoming::default();
+        let mut parts = Vec::new();
+        for part in whole.split() {
+            let mut payload = Vec::new();
+            part.write(&mut payload);
+            let read = Part::read(&payload).unwrap();
+            assert_eq!(read, part);
+            parts.push((read.more, read.last, incoming.part(&read).unwrap()));
+        }
+        assert_eq!(parts.len(), 3);
+        assert_eq!(parts[2], (false, true, Some(octets.clone())));
+        assert_eq!(parts[0], (true, false, None));
+        let empty = Part { octets: &[], ..whole };
+        assert_eq!(empty.split().count(), 1);
+    }
+
+    #[test]
+    fn wants_and_acks_are_read_as_they_were_written() {
+        let mut payload = Vec::new();
+        write_want(3, [Bucket(1), Bucket(4_095)].into_iter(), &mut payload);
+        let (lane, buckets) = read_want(&payload).unwrap();
+        assert_eq!((lane, buckets.collect::<Vec<_>>()), (3, vec![Bucket(1), Bucket(4_095)]));
+        assert!(read_want(&payload[..3]).is_none() && read_want(&[]).is_none());
+        let mut payload = Vec::new();
+        write_ack(2, Seq(9), &mut payload);
+        write_ack(3, Seq(1 << 50), &mut payload);
+        assert_eq!(read_ack(&payload).collect::<Vec<_>>(), [(2, Seq(9)), (3, Seq(1 << 50))]);
+    }
+}
