@@ -1,0 +1,62 @@
+//! What frames carry and which stream they take.
+
+/// The stream of a peer that a frame takes. The number goes on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Stream {
+    /// Attempts, ends, acknowledgements: what somebody waits for.
+    Urgent = 0,
+    /// Snapshot and repair.
+    Bulk = 1,
+}
+
+impl Stream {
+    /// Both, in the order of their numbers.
+    pub const ALL: [Stream; 2] = [Stream::Urgent, Stream::Bulk];
+
+    /// The stream with this number.
+    pub fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|stream| *stream as u8 == number)
+    }
+
+    /// The label of its metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stream::Urgent => "urgent",
+            Stream::Bulk => "bulk",
+        }
+    }
+}
+
+/// What a frame carries. The number goes on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Records of one lane, in order.
+    Records = 1,
+    /// How far the records of a lane have been taken.
+    Ack = 2,
+    /// Digests of the records of a lane, at a position.
+    Digest = 3,
+    /// Buckets whose records differ: send them.
+    Want = 4,
+    /// The present records of a bucket.
+    Bucket = 5,
+    /// A message of the cluster: hand-over and the like.
+    Cluster = 6,
+    /// A SIP message that came in elsewhere.
+    Relay = 7,
+    /// The sender's process ends by its own will: proof that it serves no more. The link's own, empty.
+    Goodbye = 8,
+}
+
+impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Kind; 8] =
+        [Kind::Records, Kind::Ack, Kind::Digest, Kind::Want, Kind::Bucket, Kind::Cluster, Kind::Relay, Kind::Goodbye];
+
+    /// The kind with this number.
+    pub fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+}
