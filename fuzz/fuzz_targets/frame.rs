@@ -31,7 +31,7 @@ fn stranger(keys: &Keys, data: &[u8]) {
     assert!(sent.is_none() && opened.is_err());
     let (_, asked) = handshake::hello(keys, &two, NodeId(1), Stream::Urgent, [1; 16], [2; 16]);
     assert!(asked.opened(keys, &two, data).is_err());
-    assert!(envelope::open(keys, NodeId(1), data).is_err());
+    assert!(envelope::open(keys, NodeId(1), 1, data).is_err());
     let mut decoder = Decoder::new(keys.session(keys.id(), &[b"fuzz"]).unwrap());
     assert!(read(&mut decoder, data, data.len().max(1)).0.is_empty());
 }

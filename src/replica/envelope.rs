@@ -44,7 +44,7 @@ pub enum BadBeat {
     Version,
     /// Not sealed with a secret of this cluster.
     WrongSecret,
-    /// For another node, or sent back to its sender.
+    /// For another node, or sent back to the process that sent it.
     NotForMe,
 }
 
@@ -82,14 +82,20 @@ pub fn seal(keys: &Keys, address: &Address, beat: &[u8], to: &mut Vec<u8>) -> bo
     true
 }
 
-/// Takes a beat for `own` out of its envelope.
-pub fn open<'a>(keys: &Keys, own: NodeId, datagram: &'a [u8]) -> Result<(Address, &'a [u8]), BadBeat> {
+/// Takes a beat for node `own`, in its process `incarnation`, out of its envelope. Beats of another process that calls
+/// itself `own` come through, too, whomever they are for: the cluster must know of it.
+pub fn open<'a>(
+    keys: &Keys,
+    own: NodeId,
+    incarnation: u64,
+    datagram: &'a [u8],
+) -> Result<(Address, &'a [u8]), BadBeat> {
     if datagram.len() > OVERHEAD + limits::BEAT {
         return Err(BadBeat::Garbage);
     }
     let (sealed, tag) = datagram.split_last_chunk::<TAG>().ok_or(BadBeat::Garbage)?;
     let (head, beat) = sealed.split_first_chunk::<HEAD>().ok_or(BadBeat::Garbage)?;
-    let [m0, m1, version, key, f0, f1, t0, t1, incarnation @ .., path] = *head;
+    let [m0, m1, version, key, f0, f1, t0, t1, process @ .., path] = *head;
     if [m0, m1] != MAGIC {
         return Err(BadBeat::Garbage);
     }
@@ -103,10 +109,11 @@ pub fn open<'a>(keys: &Keys, own: NodeId, datagram: &'a [u8]) -> Result<(Address
     let address = Address {
         from: NodeId(u16::from_be_bytes([f0, f1])),
         to: NodeId(u16::from_be_bytes([t0, t1])),
-        incarnation: u64::from_be_bytes(incarnation),
+        incarnation: u64::from_be_bytes(process),
         path: PathId(path),
     };
-    if address.to != own || address.from == own {
+    let for_me = if address.from == own { address.incarnation != incarnation } else { address.to == own };
+    if !for_me {
         return Err(BadBeat::NotForMe);
     }
     Ok((address, beat))
@@ -129,7 +136,7 @@ mod tests {
         for beat in [&b""[..], b"beat", &[7; limits::BEAT]] {
             assert!(seal(&old, &ADDRESS, beat, &mut datagram));
             assert_eq!(datagram.len(), OVERHEAD + beat.len());
-            assert_eq!(open(&both, NodeId(2), &datagram), Ok((ADDRESS, beat)));
+            assert_eq!(open(&both, NodeId(2), 1, &datagram), Ok((ADDRESS, beat)));
         }
         assert!(!seal(&old, &ADDRESS, &[7; limits::BEAT + 1], &mut datagram) && datagram.is_empty());
     }
@@ -139,9 +146,10 @@ mod tests {
         let keys = keys(&[b"s"]);
         let mut datagram = Vec::new();
         seal(&keys, &ADDRESS, b"beat", &mut datagram);
-        assert_eq!(open(&keys, NodeId(1), &datagram), Err(BadBeat::NotForMe), "sent back to its sender");
-        assert_eq!(open(&keys, NodeId(3), &datagram), Err(BadBeat::NotForMe));
-        assert_eq!(open(&self::keys(&[b"t"]), NodeId(2), &datagram), Err(BadBeat::WrongSecret));
+        assert_eq!(open(&keys, NodeId(1), 77, &datagram), Err(BadBeat::NotForMe), "sent back to its sender");
+        assert_eq!(open(&keys, NodeId(1), 78, &datagram), Ok((ADDRESS, &b"beat"[..])), "two nodes with one id");
+        assert_eq!(open(&keys, NodeId(3), 1, &datagram), Err(BadBeat::NotForMe));
+        assert_eq!(open(&self::keys(&[b"t"]), NodeId(2), 1, &datagram), Err(BadBeat::WrongSecret));
         for bit in 0..datagram.len() * 8 {
             let mut damaged = datagram.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
@@ -150,11 +158,11 @@ mod tests {
                 2 => BadBeat::Version,
                 _ => BadBeat::WrongSecret,
             };
-            assert_eq!(open(&keys, NodeId(2), &damaged), Err(reason), "bit {bit}");
+            assert_eq!(open(&keys, NodeId(2), 1, &damaged), Err(reason), "bit {bit}");
         }
         for cut in 0..datagram.len() {
-            assert!(open(&keys, NodeId(2), &datagram[..cut]).is_err());
+            assert!(open(&keys, NodeId(2), 1, &datagram[..cut]).is_err());
         }
-        assert_eq!(open(&keys, NodeId(2), &[b'T'; 2_000]), Err(BadBeat::Garbage));
+        assert_eq!(open(&keys, NodeId(2), 1, &[b'T'; 2_000]), Err(BadBeat::Garbage));
     }
 }

@@ -27,10 +27,15 @@ const BATCH: usize = 64;
 /// How long a socket rests that had a whole batch for us: no pair beats that densely, and a flood must not take a core.
 const REST: Duration = Duration::from_millis(2);
 
+/// How often [`Pacemaker::unauthentic`] is told at most.
+const TELL: Duration = Duration::from_secs(1);
+
 /// The state machine that beats drive.
 pub trait Pacemaker: Send + Sync {
     /// An authentic beat came. Whether it is an old one its content tells.
     fn beat(&self, now: Time, address: &Address, beat: &[u8]);
+    /// Datagrams come from a peer's address that no secret of this cluster sealed. Told once a second.
+    fn unauthentic(&self, now: Time, peer: NodeId);
     /// Does what is due at `now`; beats go to a node over a path through `send`.
     fn timeout(&self, now: Time, send: &mut dyn FnMut(NodeId, PathId, &[u8]));
     /// When [`Pacemaker::timeout`] wants to be called; [`Time::NEVER`] if not at all.
@@ -98,6 +103,7 @@ impl Beats {
             stats,
             signal: Arc::clone(&signal),
             sealed: Vec::with_capacity(OVERHEAD + limits::BEAT),
+            told: Time::ZERO,
         };
         let thread = thread::Builder::new().name("beats".into()).spawn(move || heart.run()).map_err(failed)?;
         Ok(Self { signal, thread: Mutex::new(Some(thread)), addrs })
@@ -138,6 +144,8 @@ struct Heart {
     signal: Arc<Signal>,
     /// The datagram that is being sent.
     sealed: Vec<u8>,
+    /// When the pacemaker was last told of an unauthentic one.
+    told: Time,
 }
 
 struct Path {
@@ -191,23 +199,38 @@ impl Heart {
 
     fn receive(&mut self, path: usize, memory: &mut [u8]) {
         for _ in 0..BATCH {
-            let length = match self.paths[path].socket.recv_from(memory) {
-                Ok((length, _)) => length,
+            let (length, source) = match self.paths[path].socket.recv_from(memory) {
+                Ok(received) => received,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 // The host of a peer that has no process refuses with ICMP; each error is told once.
                 Err(_) => continue,
             };
-            match envelope::open(&self.config.keys, self.config.node, &memory[..length]) {
+            let Config { keys, node, incarnation, .. } = &self.config;
+            match envelope::open(keys, *node, *incarnation, &memory[..length]) {
                 Ok((address, _)) if usize::from(address.path.0) != path => self.stats.astray.count(),
                 Ok((address, beat)) => {
                     self.stats.beats_in.count();
                     self.pacemaker.beat(sys::now(), &address, beat);
                 }
-                Err(bad) => self.stats.bad[bad as usize].count(),
+                Err(bad) => {
+                    self.stats.bad[bad as usize].count();
+                    if bad == BadBeat::WrongSecret {
+                        self.unauthentic(source);
+                    }
+                }
             }
         }
         self.stats.floods.count();
         self.paths[path].rests_until = sys::now() + REST;
+    }
+
+    fn unauthentic(&mut self, source: SocketAddr) {
+        let Some(peer) = self.config.peers.iter().find(|m| m.addrs.contains(&source)) else { return };
+        let now = sys::now();
+        if now.since(self.told) >= TELL {
+            self.told = now;
+            self.pacemaker.unauthentic(now, peer.node);
+        }
     }
 
     fn beat(&mut self, now: Time) {
@@ -246,12 +269,18 @@ mod tests {
         peer: NodeId,
         next: Mutex<Time>,
         heard: Mutex<mpsc::Sender<(Address, Vec<u8>)>>,
+        unauthentic: Counter,
     }
 
     impl Pacemaker for Fake {
         fn beat(&self, now: Time, address: &Address, beat: &[u8]) {
             assert!(now > Time::ZERO);
             let _ = self.heard.lock().send((*address, beat.to_vec()));
+        }
+
+        fn unauthentic(&self, _: Time, peer: NodeId) {
+            assert_eq!(peer, self.peer);
+            self.unauthentic.count();
         }
 
         fn timeout(&self, now: Time, send: &mut dyn FnMut(NodeId, PathId, &[u8])) {
@@ -279,7 +308,8 @@ mod tests {
 
     fn side(node: u16, own: &[SocketAddr], peer: u16, addrs: &[SocketAddr], next: Time) -> Side {
         let (told, heard) = mpsc::channel();
-        let fake = Arc::new(Fake { peer: NodeId(peer), next: Mutex::new(next), heard: Mutex::new(told) });
+        let (next, heard_by, unauthentic) = (Mutex::new(next), Mutex::new(told), Counter::default());
+        let fake = Arc::new(Fake { peer: NodeId(peer), next, heard: heard_by, unauthentic });
         let stats = Arc::new(BeatStats::default());
         let config = Config {
             node: NodeId(node),
@@ -312,7 +342,9 @@ mod tests {
     #[test]
     fn strangers_are_counted_and_a_nudge_ends_the_wait() {
         let addrs = ports(["127.0.0.1", "127.0.0.3"]);
-        let side = side(1, &addrs, 2, &ports(["127.0.0.2", "127.0.0.4"]), Time::NEVER);
+        let member = UdpSocket::bind("127.0.0.2:0").unwrap();
+        let theirs = [member.local_addr().unwrap(), ports(["127.0.0.4", "127.0.0.4"])[0]];
+        let side = side(1, &addrs, 2, &theirs, Time::NEVER);
         let stranger = UdpSocket::bind("127.0.0.9:0").unwrap();
         let address = Address { from: NodeId(2), to: NodeId(1), incarnation: 5, path: PathId(1) };
         let (mut beat, mut foreign) = (Vec::new(), Vec::new());
@@ -321,6 +353,8 @@ mod tests {
         for datagram in [&b"garbage"[..], &[0; 2_000], &foreign, &beat] {
             stranger.send_to(datagram, addrs[0]).unwrap();
         }
+        member.send_to(&foreign, addrs[0]).unwrap();
+        member.send_to(&foreign, addrs[0]).unwrap();
         for _ in 0..2 {
             stranger.send_to(&beat, addrs[1]).unwrap();
             // A copy is as authentic as the first: its counter tells them apart.
@@ -332,9 +366,13 @@ mod tests {
         while side.stats.beats_out.get() == 0 {
             thread::yield_now();
         }
+        while side.stats.bad[BadBeat::WrongSecret as usize].get() < 3 || side.stats.astray.get() == 0 {
+            thread::yield_now();
+        }
         side.beats.stop();
+        assert_eq!(side.fake.unauthentic.get(), 1, "of a member, once a second");
         let bad = BadBeat::ALL.map(|bad| side.stats.bad[bad as usize].get());
-        assert_eq!((bad, side.stats.astray.get()), ([2, 0, 1, 0], 1));
+        assert_eq!((bad, side.stats.astray.get()), ([2, 0, 3, 0], 1));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 use socket2::SockAddr;
 
 use crate::base::{Time, limits};
-use crate::runtime::datagram::{Datagram, Packet, Refused};
+use crate::runtime::datagram::{Datagram, Packet, Refused, Wait};
 
 /// Datagrams of one [`Inbox`] or one [`Outbox`] call.
 pub const SLOTS: usize = 64;
@@ -140,15 +140,6 @@ fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io
     let size = size_of::<c_int>() as socklen_t;
     // SAFETY: the value is a c_int and its size is passed along.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), size) }).map(drop)
-}
-
-/// How [`Inbox::receive`] treats an empty socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Returns at once.
-    No,
-    /// Sleeps until a first datagram is there or the socket's receive timeout has passed.
-    ForOne,
 }
 
 /// Receive buffers of one worker thread, used again for each batch. Memory is touched only as far as datagrams reach.

@@ -13,11 +13,12 @@ use smallvec::SmallVec;
 
 use crate::base::{Flow, ListenerId, Time, Transport, limits};
 use crate::node::Received;
+use crate::runtime::datagram::Wait;
 use crate::runtime::driver::{Driver, Turn};
 use crate::runtime::lane::{self, Lane, Share};
 use crate::runtime::link::Reader;
 use crate::runtime::socket::UdpListener;
-use crate::runtime::sys::{self, Inbox, Interest, SLOTS, Wait};
+use crate::runtime::sys::{self, Inbox, Interest, SLOTS};
 
 const _: () = assert!(SLOTS <= limits::BATCH, "one wake-up handles at most a batch");
 

@@ -114,7 +114,7 @@ fn version_1_is_read_as_it_was_meant() {
     assert_eq!((two.peer, two.incarnation, two.config), (NodeId(1), 0x0102_0304_0506_0701, [0xC1; 16]));
 
     let datagram = octets(BEAT_V1);
-    let (address, beat) = envelope::open(&keys, NodeId(1), &datagram).unwrap();
+    let (address, beat) = envelope::open(&keys, NodeId(1), 1, &datagram).unwrap();
     assert_eq!((address.from, address.incarnation, address.path), (NodeId(2), 0x0102_0304_0506_0702, PathId(1)));
     assert_eq!(beat, b"beat");
 }
@@ -185,6 +185,6 @@ proptest! {
         prop_assert!(sent.is_none() && opened.is_err());
         let (_, asked) = handshake::hello(&keys(), &local(2), NodeId(1), Stream::Bulk, [0xAA; 16], [0xBB; 16]);
         prop_assert!(asked.opened(&keys(), &local(2), &octets).is_err());
-        prop_assert!(envelope::open(&keys(), NodeId(1), &octets).is_err());
+        prop_assert!(envelope::open(&keys(), NodeId(1), 1, &octets).is_err());
     }
 }
