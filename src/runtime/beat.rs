@@ -270,12 +270,15 @@ mod tests {
         next: Mutex<Time>,
         heard: Mutex<mpsc::Sender<(Address, Vec<u8>)>>,
         unauthentic: Counter,
+        /// Held: the thread hangs at the next beat, once it has told of it.
+        hold: Mutex<()>,
     }
 
     impl Pacemaker for Fake {
         fn beat(&self, now: Time, address: &Address, beat: &[u8]) {
             assert!(now > Time::ZERO);
             let _ = self.heard.lock().send((*address, beat.to_vec()));
+            drop(self.hold.lock());
         }
 
         fn unauthentic(&self, _: Time, peer: NodeId) {
@@ -309,7 +312,7 @@ mod tests {
     fn side(node: u16, own: &[SocketAddr], peer: u16, addrs: &[SocketAddr], next: Time) -> Side {
         let (told, heard) = mpsc::channel();
         let (next, heard_by, unauthentic) = (Mutex::new(next), Mutex::new(told), Counter::default());
-        let fake = Arc::new(Fake { peer: NodeId(peer), next, heard: heard_by, unauthentic });
+        let fake = Arc::new(Fake { peer: NodeId(peer), next, heard: heard_by, unauthentic, hold: Mutex::default() });
         let stats = Arc::new(BeatStats::default());
         let config = Config {
             node: NodeId(node),
@@ -382,11 +385,20 @@ mod tests {
         let stranger = UdpSocket::bind("127.0.0.9:0").unwrap();
         let address = Address { from: NodeId(2), to: NodeId(1), incarnation: 5, path: PathId(1) };
         let mut beat = Vec::new();
-        envelope::seal(&Keys::new("c", &[b"a secret"]).unwrap(), &address, b"x", &mut beat);
-        while side.stats.floods.get() == 0 {
+        let keys = Keys::new("c", &[b"a secret"]).unwrap();
+        envelope::seal(&keys, &address, b"x", &mut beat);
+        let mut first = Vec::new();
+        envelope::seal(&keys, &Address { path: PathId(0), ..address }, b"first", &mut first);
+        let held = side.fake.hold.lock();
+        stranger.send_to(&first, addrs[0]).unwrap();
+        assert_eq!(side.heard.recv_timeout(LIMIT).unwrap().1, b"first");
+        for _ in 0..BATCH {
             stranger.send_to(b"flood", addrs[0]).unwrap();
         }
+        drop(held);
         stranger.send_to(&beat, addrs[1]).unwrap();
         assert_eq!(side.heard.recv_timeout(LIMIT).unwrap().1, b"x");
+        side.beats.stop();
+        assert_eq!(side.stats.floods.get(), 1);
     }
 }
