@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use tandem::base::{NodeId, PathId, limits};
 use tandem::replica::envelope::{self, Address};
-use tandem::replica::frame::{Broken, Decoder, HEADER, Sealer};
+use tandem::replica::frame::{Broken, Decoder, HEADER};
 use tandem::replica::handshake::{self, Local, Opened, VERSIONS, cluster_hash};
 use tandem::replica::{Kind, Stream};
 use tandem::token::Keys;

@@ -57,8 +57,9 @@ impl Links {
         self.shared.peer(peer).is_some_and(|(_, peer)| *peer.standing.borrow() == Standing::Up)
     }
 
-    /// Queues a frame, which leaves with the next [`Links::flush`]. `false`: the link does not stand, or falls now
-    /// because its queue is full; the frame is counted and gone.
+    /// Queues a frame of at most [`limits::FRAME`](crate::base::limits::FRAME) octets, which leaves with the next
+    /// [`Links::flush`]. `false`: the link does not stand, or falls now because its queue is full; the frame is counted
+    /// and gone.
     pub fn send(&self, peer: NodeId, stream: Stream, kind: Kind, payload: &[u8]) -> bool {
         let stats = &self.shared.stats;
         let slot = self.shared.peer(peer).map(|(_, peer)| &peer.out[stream as usize]);
@@ -85,8 +86,8 @@ impl Links {
         self.shared.peers.iter().for_each(|peer| self.shared.flush(peer));
     }
 
-    /// Octets of payload that the next bulk frame to `peer` may have; 0 while the link does not stand. Whoever finds
-    /// less than half the queue is told by [`Peers::room`](super::Peers::room) when there is more.
+    /// Octets that may be queued for `peer` on the bulk stream, the header of one frame aside; 0 while the link does not
+    /// stand. Whoever finds less than half the queue is told by [`Peers::room`](super::Peers::room) when there is more.
     pub fn bulk_room(&self, peer: NodeId) -> usize {
         let slot = self.shared.peer(peer).map(|(_, peer)| &peer.out[Stream::Bulk as usize]);
         slot.and_then(|slot| slot.outgoing.lock().as_mut().map(|open| open.room())).unwrap_or(0)

@@ -63,7 +63,7 @@ impl Outgoing {
         self.sealer.seal(kind, payload, &mut self.octets).map_err(|_| Full)
     }
 
-    /// Octets of payload that one frame may have now. From now on [`Flushed::room`] tells when it is more than half
+    /// Octets that may be queued, the header of one frame aside. From now on [`Flushed::room`] tells when it is more than half
     /// the queue again.
     pub fn room(&mut self) -> usize {
         self.short |= self.pending() > self.limit / 2;
