@@ -264,6 +264,22 @@ pub mod limits {
     pub const HELD: usize = 4_096;
     /// Frames of one lane that wait for an earlier one.
     pub const EARLY_FRAMES: usize = 256;
+    /// Octets of the opening message of a stream between nodes.
+    pub const HELLO: usize = 512;
+    /// Octets of the payload of one beat: it must fit a datagram on every path.
+    pub const BEAT: usize = 1_024;
+    /// Octets that wait for one urgent stream to a peer.
+    pub const URGENT_OUTBOUND: usize = 4 << 20;
+    /// Octets that wait for one bulk stream to a peer. Whoever fills it asks for room first.
+    pub const BULK_OUTBOUND: usize = 4 << 20;
+    /// With less room in it no further bucket is sent: one of a full node has a tenth of this.
+    pub const BULK_ROOM: usize = 1 << 20;
+    /// Octets of a bulk stream that the kernel holds unsent: what an urgent frame must never stand behind.
+    pub const BULK_UNSENT: usize = 64 * 1024;
+    /// Streams from peers that have not proved who they are.
+    pub const HALF_OPEN: usize = 16;
+    /// The same, from one source address.
+    pub const HALF_OPEN_PER_SOURCE: usize = 4;
     /// Stream connections of one node.
     pub const CONNECTIONS: usize = 10_000;
     /// Stream connections from one source address (resources are exempt).

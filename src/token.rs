@@ -2,8 +2,11 @@
 //! Two keys may be live at once (rotation: both are accepted, the first stamps).
 #![forbid(unsafe_code)]
 
-/// Octets of every MAC: 96 bits.
+/// Octets of every MAC in a message: 96 bits.
 pub const MAC: usize = 12;
+
+/// Octets of every MAC between nodes: 128 bits.
+pub const TAG: usize = 16;
 
 /// What a key is for. Keys of different purposes are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub enum Purpose {
     Branch,
     /// Record-Route tokens and leg ids.
     Route,
+    /// Everything that nodes say to each other.
+    Link,
 }
 
 /// The live keys of a node, first one stamps. At most two.
@@ -26,7 +31,12 @@ struct Key {
     id: u8,
     branch: [u8; 32],
     route: [u8; 32],
+    link: [u8; 32],
 }
+
+/// A key of one direction of one stream between two nodes. Its octets never leave the process.
+#[derive(Clone)]
+pub struct SessionKey([u8; 32]);
 
 /// Why [`Keys::new`] refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +84,18 @@ impl Keys {
         Some(mac)
     }
 
+    /// Like [`Keys::mac`] under the Link key, with [`TAG`] octets.
+    pub fn link_tag(&self, id: u8, parts: &[&[u8]]) -> Option<[u8; TAG]> {
+        let key = self.keys.iter().find(|k| k.id == id)?;
+        Some(tag(&keyed(&key.link, parts)))
+    }
+
+    /// The session key that `parts` name, under the Link key `id`; `None` when no live key has that id.
+    pub fn session(&self, id: u8, parts: &[&[u8]]) -> Option<SessionKey> {
+        let key = self.keys.iter().find(|k| k.id == id)?;
+        Some(SessionKey(*keyed(&key.link, parts).as_bytes()))
+    }
+
     /// 64 bits of a keyed hash of `parts` under the stamping Route key: leg ids, which every node mints alike.
     pub fn id64(&self, parts: &[&[u8]]) -> u64 {
         first64(&keyed(&self.keys[0].route, parts))
@@ -97,6 +119,7 @@ impl Key {
             id: blake3::derive_key("tandem 1 key id", secret)[0],
             branch: blake3::derive_key("tandem 1 branch", secret),
             route: blake3::derive_key("tandem 1 route", secret),
+            link: blake3::derive_key("tandem 1 link", secret),
         }
     }
 
@@ -104,7 +127,21 @@ impl Key {
         match purpose {
             Purpose::Branch => &self.branch,
             Purpose::Route => &self.route,
+            Purpose::Link => &self.link,
         }
+    }
+}
+
+impl SessionKey {
+    /// A keyed hash of `parts`, each preceded by its length.
+    pub fn tag(&self, parts: &[&[u8]]) -> [u8; TAG] {
+        tag(&keyed(&self.0, parts))
+    }
+}
+
+impl std::fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionKey")
     }
 }
 
@@ -191,6 +228,11 @@ fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> blake3::Hash {
 /// Octets that are hashed in one call.
 const GATHERED: usize = 320;
 
+fn tag(hash: &blake3::Hash) -> [u8; TAG] {
+    let (words, _) = hash.as_bytes().as_chunks::<TAG>();
+    words[0]
+}
+
 fn first64(hash: &blake3::Hash) -> u64 {
     let (words, _) = hash.as_bytes().as_chunks::<8>();
     u64::from_be_bytes(words[0])
@@ -230,6 +272,7 @@ mod tests {
         let mac = |parts: &[&[u8]]| keys.mac(Purpose::Branch, keys.id(), parts).unwrap();
         assert_ne!(mac(&[b"ab", b"c"]), mac(&[b"a", b"bc"]));
         assert_ne!(mac(&[b"ab"]), keys.mac(Purpose::Route, keys.id(), &[b"ab"]).unwrap());
+        assert_ne!(mac(&[b"ab"]), keys.mac(Purpose::Link, keys.id(), &[b"ab"]).unwrap());
     }
 
     #[test]
@@ -249,6 +292,11 @@ mod tests {
         let both = Keys::new("c", &[b"two", b"one"]).unwrap();
         assert!(both.knows(old.id()));
         assert_eq!(old.mac(Purpose::Route, old.id(), &[b"x"]), both.mac(Purpose::Route, old.id(), &[b"x"]));
+        assert_eq!(old.link_tag(old.id(), &[b"x"]), both.link_tag(old.id(), &[b"x"]));
+        assert_ne!(old.link_tag(old.id(), &[b"x"]), both.link_tag(both.id(), &[b"x"]));
+        let session = |keys: &Keys| keys.session(old.id(), &[b"x"]).unwrap().tag(&[b"y"]);
+        assert_eq!(session(&old), session(&both));
+        assert!(old.session(both.id(), &[b"x"]).is_none());
         assert_eq!(old.call_key(b"id"), both.call_key(b"id"));
         assert_eq!(Keys::new("c", &[b"one", b"one"]).err(), Some(KeyError::SameId));
     }

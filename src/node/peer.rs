@@ -177,7 +177,7 @@ impl<K: Cells> Node<K> {
     fn send_buckets(&self, now: Time, out: &mut Out) {
         loop {
             let next = self.hub.with(|hub| {
-                let peer = hub.peer.up.filter(|_| hub.peer.room > 0)?;
+                let peer = hub.peer.up.filter(|_| hub.peer.room >= limits::BULK_ROOM)?;
                 hub.peer.stats.buckets_sent += u64::from(hub.peer.outgoing.is_sending());
                 hub.peer.outgoing.next_wanted().map(|next| (peer, next))
             });

@@ -8,5 +8,8 @@ pub mod lane;
 pub mod digest;
 pub mod relay;
 pub mod sync;
+pub mod frame;
+pub mod handshake;
+pub mod envelope;
 
 pub use kind::{Kind, Stream};

@@ -40,3 +40,12 @@ pub struct Refused<'a> {
     /// Why.
     pub cause: io::Error,
 }
+
+/// How a receive treats an empty socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Returns at once.
+    No,
+    /// Sleeps until a first datagram is there or the socket's receive timeout has passed.
+    ForOne,
+}

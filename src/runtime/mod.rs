@@ -10,6 +10,8 @@ pub mod state;
 pub mod socket;
 pub mod route;
 pub mod inlet;
+pub mod link;
+pub mod beat;
 pub mod connection;
 pub mod tcp;
 pub mod resolve;

@@ -17,7 +17,7 @@ use crate::runtime::sys;
 /// Octets asked of the kernel for each direction of a UDP socket: about 20 ms of the densest traffic we know of.
 const BUFFER: usize = 4 << 20;
 
-/// How long a receive that waits for one datagram waits ([`sys::Wait::ForOne`]).
+/// How long a receive that waits for one datagram waits ([`Wait::ForOne`](crate::runtime::datagram::Wait::ForOne)).
 pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Connections that wait to be accepted.

@@ -1,8 +1,9 @@
 //! System calls that std, socket2 and tokio do not offer, behind safe types: batches of datagrams with their local
-//! address, the error queue, ppoll, eventfd, the boot-time clock, local addresses. The only unsafe module.
+//! address, the error queue, ppoll, eventfd, the boot-time clock, thread
+//! priority, local addresses. The only unsafe module.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg, control messages, ppoll, eventfd and getifaddrs have no safe form"
+    reason = "recvmmsg, sendmmsg, control messages, ppoll, eventfd, scheduling and getifaddrs have no safe form"
 )]
 
 use std::fs::File;
@@ -17,7 +18,7 @@ use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 use socket2::SockAddr;
 
 use crate::base::{Time, limits};
-use crate::runtime::datagram::{Datagram, Packet, Refused};
+use crate::runtime::datagram::{Datagram, Packet, Refused, Wait};
 
 /// Datagrams of one [`Inbox`] or one [`Outbox`] call.
 pub const SLOTS: usize = 64;
@@ -44,6 +45,18 @@ pub fn event() -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
+/// Puts the calling thread before others: real-time at the lowest priority, or a nice value of -10, or neither, as the
+/// kernel permits. For threads that wake up, do little and wait again.
+pub fn hurry() {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: 0 is the calling thread; the parameters are valid for the call; neither call touches other memory.
+    unsafe {
+        if libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &parameters) != 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, -10);
+        }
+    }
+}
+
 /// One descriptor to wait for.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -53,6 +66,22 @@ impl Interest {
     /// Something to read, or an error. The caller keeps the descriptor open while it polls.
     pub fn readable(fd: BorrowedFd<'_>) -> Self {
         Interest(libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+    }
+
+    /// Nothing: keeps a place.
+    pub fn none() -> Self {
+        Interest(libc::pollfd { fd: -1, events: 0, revents: 0 })
+    }
+
+    /// Room to write, too.
+    pub fn or_writable(mut self) -> Self {
+        self.0.events |= libc::POLLOUT;
+        self
+    }
+
+    /// Whether the last [`poll`] found room to write, or an error.
+    pub fn writable(&self) -> bool {
+        self.0.revents & (libc::POLLOUT | libc::POLLERR | libc::POLLHUP) != 0
     }
 
     /// Whether the last [`poll`] found something to read, or an error (POLLERR).
@@ -111,15 +140,6 @@ fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io
     let size = size_of::<c_int>() as socklen_t;
     // SAFETY: the value is a c_int and its size is passed along.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), size) }).map(drop)
-}
-
-/// How [`Inbox::receive`] treats an empty socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Returns at once.
-    No,
-    /// Sleeps until a first datagram is there or the socket's receive timeout has passed.
-    ForOne,
 }
 
 /// Receive buffers of one worker thread, used again for each batch. Memory is touched only as far as datagrams reach.

@@ -13,10 +13,12 @@ use smallvec::SmallVec;
 
 use crate::base::{Flow, ListenerId, Time, Transport, limits};
 use crate::node::Received;
+use crate::runtime::datagram::Wait;
 use crate::runtime::driver::{Driver, Turn};
 use crate::runtime::lane::{self, Lane, Share};
+use crate::runtime::link::Reader;
 use crate::runtime::socket::UdpListener;
-use crate::runtime::sys::{self, Inbox, Interest, SLOTS, Wait};
+use crate::runtime::sys::{self, Inbox, Interest, SLOTS};
 
 const _: () = assert!(SLOTS <= limits::BATCH, "one wake-up handles at most a batch");
 
@@ -59,7 +61,9 @@ pub struct Receiver {
     inbox: Inbox,
     turn: Turn,
     listeners: Vec<ListenerId>,
-    /// One per UDP listener, then the waker.
+    /// Reads the links to peers, if there are any.
+    reader: Option<Reader>,
+    /// One per UDP listener, then the waker, then those of the links.
     interests: Vec<Interest>,
     /// Where the search for a ready socket goes on, so that none starves.
     next: usize,
@@ -79,7 +83,13 @@ impl Receiver {
         let listeners = driver.listeners().map(|(id, _)| id).collect();
         let (inbox, turn) = (Inbox::new(), Turn::default());
         let (last, look) = (Time::ZERO, Time::ZERO);
-        Self { driver, pulse, lanes, inbox, turn, listeners, interests, next: 0, last, busy: false, look }
+        let reader = None;
+        Self { driver, pulse, lanes, inbox, turn, listeners, reader, interests, next: 0, last, busy: false, look }
+    }
+
+    /// Reads the links to peers, too.
+    pub fn with_links(self, reader: Reader) -> Self {
+        Self { reader: Some(reader), ..self }
     }
 
     /// Works until the driver stops.
@@ -88,6 +98,9 @@ impl Receiver {
             let came = self.receive();
             let now = sys::now();
             self.pulse.work(now);
+            if let Some(reader) = &mut self.reader {
+                reader.serve(&mut self.interests[self.listeners.len() + 1..]);
+            }
             if let Some((listener, count)) = came {
                 self.busy = now.since(self.last) < BUSY;
                 self.last = now;
@@ -104,7 +117,7 @@ impl Receiver {
 
     /// Waits for datagrams or the next deadline. `None`: no datagrams.
     fn receive(&mut self) -> Option<(ListenerId, usize)> {
-        let (ready, wait) = if self.busy && self.listeners.len() == 1 {
+        let (ready, wait) = if self.busy && self.listeners.len() == 1 && self.reader.is_none() {
             self.busy = false;
             (0, Wait::ForOne)
         } else {
@@ -141,6 +154,10 @@ impl Receiver {
     fn sleep(&mut self) {
         let until = self.driver.fall_asleep();
         let timeout = until.map(|until| until.since(sys::now()));
+        self.interests.truncate(self.listeners.len() + 1);
+        if let Some(reader) = &self.reader {
+            reader.interests(&mut self.interests);
+        }
         let woken = sys::poll(&mut self.interests, timeout);
         self.driver.wake_up();
         if let Err(e) = woken {
@@ -148,7 +165,7 @@ impl Receiver {
             tracing::warn!("cannot wait for datagrams: {e}");
             std::thread::sleep(Duration::from_millis(10));
         }
-        if self.interests.last().is_some_and(Interest::ready) {
+        if self.interests[self.listeners.len()].ready() {
             self.driver.waker().clear();
         }
     }

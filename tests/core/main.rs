@@ -9,6 +9,7 @@ mod corpus;
 #[cfg(feature = "runtime")]
 mod differential;
 mod framing;
+mod link;
 mod parse;
 mod property;
 mod sha256;
