@@ -6,11 +6,14 @@ mod settings;
 mod keys;
 mod reader;
 mod aor;
+mod cluster;
 mod sections;
 mod resources;
 mod groups;
 mod sound;
+mod pair;
 mod check;
+mod shared;
 mod plan;
 
 use toml::de::{DeTable, DeValue};
@@ -18,7 +21,11 @@ use toml::de::{DeTable, DeValue};
 pub use check::{Checked, check};
 pub use finding::{ConfigError, Finding, Place, Places, Warning};
 pub use plan::{Change, Edit, Plan, plan};
-pub use settings::{Cluster, Group, Listen, Resource, Settings};
+pub use settings::{
+    Cluster, Commit, Group, HaMode, Listen, Member, Partition, PeerTls, Resource, Settings, Timing, VipManager,
+    VirtualIp,
+};
+pub use shared::{Shared, differences};
 
 use keys::Keys;
 use reader::{Reader, Section, Value};
@@ -38,6 +45,7 @@ impl Settings {
         let settings = read(&mut reader, root.get_ref());
         if broken.is_empty() {
             sound::check(&mut reader, &settings, root.get_ref().contains_key("resource-group"));
+            pair::check(&mut reader, &settings);
             reader.errors.append(&mut reader.absent);
         } else {
             reader.broken(&broken);
@@ -64,7 +72,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
         }
     }
     let groups = root.get("resource-group").map(|value| groups::groups(reader, value));
-    let cluster = sections::cluster(reader, &cluster);
+    let cluster = cluster::cluster(reader, &cluster);
     let admin = sections::admin(reader, &admin);
     let log_level = sections::log(reader, &log);
     let sections::Proxy { listeners, config, workers, drain_timeout } = sections::proxy(reader, &proxy);

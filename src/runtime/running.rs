@@ -148,7 +148,8 @@ type StreamListeners = Vec<(ListenerId, std::net::TcpListener)>;
 pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running, StreamListeners), StartError> {
     let dir = &settings.cluster.state_dir;
     state::make_dir(dir).map_err(StartError::State)?;
-    let secrets = state::secrets(settings.cluster.secret_file.as_deref(), dir).map_err(StartError::State)?;
+    let variable = std::env::var_os(state::SECRET_VARIABLE);
+    let secrets = state::secrets(&settings.cluster, variable.as_deref()).map_err(StartError::State)?;
     let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
     let keys = Keys::new(&settings.cluster.name, &secrets).map_err(StartError::Secrets)?;
     let random = || state::random::<8>().map(u64::from_ne_bytes).map_err(StartError::State);

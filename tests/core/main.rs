@@ -2,6 +2,8 @@
 
 #[cfg(feature = "runtime")]
 mod config;
+#[cfg(feature = "runtime")]
+mod config_pair;
 mod answers;
 mod calls;
 mod crashers;
