@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::reader::{Reader, Section, Value, kind, shorten};
-use super::settings::{Cluster, Commit, HaMode, Member, Partition, PeerTls, Timing, VipManager, VirtualIp};
+use super::cluster_settings::{Cluster, Commit, HaMode, Member, Partition, PeerTls, Timing, VipManager, VirtualIp};
+use super::entry::{Refused, entries, one_or_more, read, single};
+use super::reader::{Reader, Section, Value, shorten};
 use crate::base::NodeId;
 
 /// Paths between two nodes: each costs a beat every `beat-interval`.
@@ -270,63 +271,6 @@ fn path(reader: &mut Reader<'_>, section: &Section<'_>, key: &str) -> Option<Pat
     Some(PathBuf::from(text))
 }
 
-/// What a text is not, and how to write it.
-type Refused = (&'static str, &'static str);
-
-/// The entries of a key that is one text or a list of texts; their places are remembered.
-fn entries<T>(
-    reader: &mut Reader<'_>,
-    section: &Section<'_>,
-    key: &str,
-    most: usize,
-    parse: impl Fn(&str) -> Result<T, Refused>,
-) -> Vec<T> {
-    let mut found = Vec::new();
-    let Some(value) = section.value(key) else { return found };
-    for value in one_or_more(reader, section, key, value, most) {
-        let Some(entry) = read(reader, section, key, value, &parse) else { continue };
-        let place = reader.place(value.span().start);
-        reader.places.put(section.full(&format!("{key}[{}]", found.len())), place);
-        found.push(entry);
-    }
-    found
-}
-
-fn one_or_more<'a>(
-    reader: &mut Reader<'_>,
-    section: &Section<'_>,
-    key: &str,
-    value: &'a Value<'a>,
-    most: usize,
-) -> &'a [Value<'a>] {
-    let DeValue::Array(list) = value.get_ref() else { return std::slice::from_ref(value) };
-    if list.is_empty() || list.len() > most {
-        let cause = format!("has {} entries; allowed is 1 to {most}", list.len());
-        reader.refuse(section, key, value.span().start, &cause, None);
-        return &[];
-    }
-    list
-}
-
-fn read<T>(
-    reader: &mut Reader<'_>,
-    section: &Section<'_>,
-    key: &str,
-    value: &Value<'_>,
-    parse: impl Fn(&str) -> Result<T, Refused>,
-) -> Option<T> {
-    let (shown, refused) = match value.get_ref().as_str() {
-        Some(text) => match parse(text) {
-            Ok(read) => return Some(read),
-            Err(refused) => (format!("\"{}\"", shorten(text)), refused),
-        },
-        None => (String::from(kind(value.get_ref())), ("is not in double quotes", "put it there")),
-    };
-    let cause = format!("has the entry {shown}, which {}", refused.0);
-    reader.refuse(section, key, value.span().start, &cause, Some(refused.1.into()));
-    None
-}
-
 fn member_path(text: &str) -> Result<SocketAddr, Refused> {
     const FORM: &str = "write \"IP:PORT\" with the node's own address, an IPv6 address in brackets; usual is port 9801";
     let path: SocketAddr = text.parse().map_err(|_| ("is no address with a port", FORM))?;
@@ -368,10 +312,4 @@ fn virtual_ip(text: &str) -> Result<VirtualIp, Refused> {
         return Err(("has no name of an interface", FORM));
     }
     Ok(VirtualIp { ip, prefix, interface: interface.map(String::from) })
-}
-
-/// Refuses what is not the address of one host, and an IPv4 address in the clothes of an IPv6 one.
-fn single(ip: IpAddr, form: &'static str) -> Result<(), Refused> {
-    let one = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::from([255; 4]) && ip == ip.to_canonical();
-    if one { Ok(()) } else { Err(("is not the address of one host", form)) }
 }

@@ -88,6 +88,12 @@ pub(super) const ADMIN: Keys = Keys { title: "[admin]", known: &["listen"], refu
 
 pub(super) const LOG: Keys = Keys { title: "[log]", known: &["level"], refused: &[] };
 
+pub(super) const SNMP: Keys = Keys {
+    title: "[snmp]",
+    known: &["trap-target", "version", "community", "enterprise"],
+    refused: &[("timeout", "belongs to a sub-agent, which Tandem has not: it only sends traps", "remove it")],
+};
+
 pub(super) const GROUP: Keys = Keys {
     title: "[[resource-group]]",
     known: &[
@@ -111,7 +117,7 @@ pub(super) const RESOURCE: Keys =
     Keys { title: "[[resource-group.resource]]", known: &["aor", "port-capacity", "aliases", "tcp"], refused: &[] };
 
 /// All of them: where a misplaced key is looked for.
-pub(super) const ALL: &[&Keys] = &[&CLUSTER, &PROXY, &ADMIN, &LOG, &GROUP, &RESOURCE];
+pub(super) const ALL: &[&Keys] = &[&CLUSTER, &PROXY, &ADMIN, &LOG, &SNMP, &GROUP, &RESOURCE];
 
 /// Words that operators bring along, and what they are called here.
 pub(super) const SYNONYMS: &[(&str, &str)] = &[
@@ -136,6 +142,8 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("peer", "member"),
     ("script", "failover-script"),
     ("verbose", "level"),
+    ("target", "trap-target"),
+    ("enterprise-oid", "enterprise"),
     ("probe-interval", "monitor-interval"),
     ("probe-timeout", "monitor-timeout"),
     ("down-after", "monitor-down-after"),

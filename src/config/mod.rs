@@ -2,11 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod finding;
+mod cluster_settings;
 mod settings;
 mod keys;
 mod reader;
 mod aor;
+mod entry;
 mod cluster;
+mod snmp;
 mod sections;
 mod resources;
 mod groups;
@@ -19,12 +22,10 @@ mod plan;
 use toml::de::{DeTable, DeValue};
 
 pub use check::{Checked, check};
+pub use cluster_settings::{Cluster, Commit, HaMode, Member, Partition, PeerTls, Timing, VipManager, VirtualIp};
 pub use finding::{ConfigError, Finding, Place, Places, Warning};
 pub use plan::{Change, Edit, Plan, plan};
-pub use settings::{
-    Cluster, Commit, Group, HaMode, Listen, Member, Partition, PeerTls, Resource, Settings, Timing, VipManager,
-    VirtualIp,
-};
+pub use settings::{Community, Group, Listen, Oid, Resource, Settings, Snmp, TrapVersion};
 pub use shared::{Shared, differences};
 
 use keys::Keys;
@@ -66,8 +67,9 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     let proxy = section(reader, root, "proxy", &keys::PROXY);
     let admin = section(reader, root, "admin", &keys::ADMIN);
     let log = section(reader, root, "log", &keys::LOG);
+    let snmp = section(reader, root, "snmp", &keys::SNMP);
     for (key, value) in root {
-        if !["cluster", "proxy", "admin", "log", "resource-group"].contains(&key.get_ref().as_ref()) {
+        if !["cluster", "proxy", "admin", "log", "snmp", "resource-group"].contains(&key.get_ref().as_ref()) {
             unknown(reader, key.get_ref(), key.span().start, value);
         }
     }
@@ -75,6 +77,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     let cluster = cluster::cluster(reader, &cluster);
     let admin = sections::admin(reader, &admin);
     let log_level = sections::log(reader, &log);
+    let snmp = snmp::snmp(reader, &snmp);
     let sections::Proxy { listeners, config, workers, drain_timeout } = sections::proxy(reader, &proxy);
     Settings {
         cluster,
@@ -84,6 +87,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
         drain_timeout,
         admin,
         log_level,
+        snmp,
         groups: groups.unwrap_or_default(),
         places: Places::default(),
     }

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::cluster_settings::{Commit, HaMode, Member, Partition, Timing, VipManager};
 use super::reader::{Reader, shorten};
-use super::settings::{Commit, HaMode, Member, Partition, Settings, Timing, VipManager};
+use super::settings::Settings;
 use super::sound::{error, overlap, warn};
 
 /// Beats that may be lost in a row before silence is worth a suspicion.

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 
+use super::cluster_settings::{Cluster, VipManager};
 use super::finding::{ConfigError, Finding};
-use super::settings::{Cluster, Group, Resource, Settings, VipManager};
+use super::settings::{Group, Resource, Settings, Snmp};
 use super::shared::{codes, joined, members, monitor, ports, scheme, services};
 
 /// A reload that can be applied while calls go on.
@@ -200,7 +201,21 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
         edit("level", word(old.log_level), word(new.log_level)),
     ]
     .into_iter()
+    .chain(snmp(old.snmp.as_ref(), new.snmp.as_ref()))
     .flatten()
+}
+
+/// A community is named and never shown.
+fn snmp(old: Option<&Snmp>, new: Option<&Snmp>) -> [Option<Edit>; 4] {
+    let told = |snmp: Option<&Snmp>, tell: fn(&Snmp) -> String| snmp.map_or("none".into(), tell);
+    let edit = |key, tell: fn(&Snmp) -> String| edit(key, told(old, tell), told(new, tell));
+    let community = || Edit { key: "community", from: "one".into(), to: "another".into() };
+    [
+        edit("trap-target", |snmp| joined(&snmp.targets)),
+        edit("version", |snmp| snmp.version.to_string()),
+        edit("enterprise", |snmp| snmp.enterprise.to_string()),
+        old.zip(new).filter(|(old, new)| old.community != new.community).map(|_| community()),
+    ]
 }
 
 fn group(changes: &mut Vec<Change>, old: &Members<'_>, group: &Group) {

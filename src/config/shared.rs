@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display};
 
-use super::settings::{Cluster, Group, Member, Settings, VirtualIp};
+use super::cluster_settings::{Cluster, Member, VirtualIp};
+use super::settings::{Group, Settings};
 
 /// One thing that both nodes must have alike: a key as in the text (groups and resources by name) and its value as an
 /// operator would write it. Defaults are written out.

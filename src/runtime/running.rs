@@ -22,6 +22,7 @@ use crate::runtime::driver::Driver;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::lane::Lane;
 use crate::runtime::route::{self, RouteError};
+use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, BindError, Bound};
 use crate::runtime::state::{self, StateError};
 use crate::runtime::stats::IoStats;
@@ -116,6 +117,8 @@ pub struct Running {
     pub started: Time,
     /// The epoch of this start.
     pub epoch: Epoch,
+    /// Who is told of role changes.
+    pub traps: Traps,
     pub(super) driver: Arc<Driver>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     pulses: Vec<Arc<Pulse>>,
@@ -186,6 +189,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
     let driver = Driver::new(Arc::clone(&node), udp, Arc::clone(&io), runtime.handle(), waker);
     driver.streams.exempt(hosts);
     driver.name(names);
+    let traps = Traps::start(&settings, runtime.handle());
 
     let running = Running {
         node,
@@ -201,6 +205,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
         incarnation,
         seed,
         keys,
+        traps,
         current: Mutex::new(Current { settings, identities }),
         driver,
     };
@@ -262,6 +267,7 @@ impl Running {
         };
         self.node.reconfigure(sys::now(), config);
         self.driver.nudge();
+        self.traps.follow(&settings);
         *current = Current { settings, identities };
         Ok(plan)
     }

@@ -194,7 +194,7 @@ fn commented_keys_of_the_example_are_sound_too() {
     });
     let text: Vec<String> = lines.collect();
     let settings = read(&text.join("\n"));
-    assert_eq!(put_in, 2, "secret-file and sip.threadpoolsize");
+    assert_eq!(put_in, 6, "secret-file, sip.threadpoolsize and [snmp]");
     assert_eq!(settings.workers, 4);
 }
 

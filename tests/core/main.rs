@@ -4,6 +4,8 @@
 mod config;
 #[cfg(feature = "runtime")]
 mod config_pair;
+#[cfg(feature = "runtime")]
+mod config_snmp;
 mod answers;
 mod calls;
 mod crashers;
