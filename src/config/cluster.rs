@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::cluster_settings::{Cluster, Commit, HaMode, Member, Partition, PeerTls, Timing, VipManager, VirtualIp};
+use super::cluster_settings::{Cluster, Commit, Member, PeerTls, VipManager, VirtualIp};
 use super::entry::{Refused, entries, one_or_more, read, single};
 use super::reader::{Reader, Section, Value, shorten};
-use crate::base::NodeId;
+use crate::base::{NodeId, limits};
+use crate::cluster::{HaMode, Partition, Timing};
 
-/// Paths between two nodes: each costs a beat every `beat-interval`.
-const PATHS: usize = 4;
 /// Virtual IPs of one cluster.
 const VIRTUAL_IPS: usize = 16;
 /// Reference points: each is asked when the peer falls silent.
@@ -52,7 +51,7 @@ pub(super) fn cluster(reader: &mut Reader<'_>, section: &Section<'_>) -> Cluster
     match ha_mode {
         Some(HaMode::ActiveStandby) => required(reader, section),
         Some(HaMode::None) => PAIR.iter().for_each(|key| reader.idle(section, key, "while `ha-mode` is \"none\"")),
-        None => {}
+        Some(HaMode::ActiveActive) | None => {}
     }
     let ms = Duration::from_millis;
     let partitions = [
@@ -64,7 +63,7 @@ pub(super) fn cluster(reader: &mut Reader<'_>, section: &Section<'_>) -> Cluster
     let members = members(reader, section);
     Cluster {
         name: name(reader, section).unwrap_or("tandem").into(),
-        ha_mode: ha_mode.unwrap_or_default(),
+        ha_mode: ha_mode.unwrap_or(HaMode::None),
         node: NodeId(reader.number(section, "mymemberid", 1..=65_535).map_or(1, |n| n as u16)),
         secret_file: path(reader, section, "secret-file"),
         state_dir: path(reader, section, "state-dir").unwrap_or_else(|| PathBuf::from("/var/lib/tandem")),
@@ -72,7 +71,7 @@ pub(super) fn cluster(reader: &mut Reader<'_>, section: &Section<'_>) -> Cluster
         members,
         virtual_ips: entries(reader, section, "virtual-ip", VIRTUAL_IPS, virtual_ip),
         reference_points: entries(reader, section, "reference-points", REFERENCE_POINTS, single_ip),
-        partition: reader.choice(section, "partition", &partitions).unwrap_or_default(),
+        partition: reader.choice(section, "partition", &partitions).unwrap_or(Partition::Available),
         floor: reader.number(section, "floor", 50..=100).map_or(90, |n| n as u8),
         cold_reserve: reader.number(section, "cold-reserve", 0..=90).map_or(10, |n| n as u8),
         commit: reader.choice(section, "commit", &commits).unwrap_or_default(),
@@ -123,14 +122,16 @@ fn required(reader: &mut Reader<'_>, section: &Section<'_>) {
 fn timing(reader: &mut Reader<'_>, section: &Section<'_>) -> Timing {
     let (ms, default) = (Duration::from_millis, Timing::default());
     let beat = reader.duration(section, "beat-interval", ms(10)..=ms(500));
-    let suspicion = reader.duration(section, "suspicion-timeout", ms(50)..=ms(10_000));
-    let hold = reader.duration(section, "boot-hold", ms(500)..=ms(300_000));
+    let suspicion = reader.duration(section, "suspicion-timeout", ms(50)..=ms(2_000));
     let guard = reader.duration(section, "guard-limit", ms(30)..=ms(1_000));
+    // What the kernel still holds for a node that died must be gone before another one claims it.
+    let hold = reader.duration(section, "boot-hold", default.lease..=ms(300_000));
     Timing {
-        beat_interval: beat.unwrap_or(default.beat_interval),
-        suspicion_timeout: suspicion.unwrap_or(default.suspicion_timeout),
-        boot_hold: hold.unwrap_or(default.boot_hold),
+        beat: beat.unwrap_or(default.beat),
+        suspicion: suspicion.unwrap_or(default.suspicion),
         guard_limit: guard.unwrap_or(default.guard_limit),
+        boot_hold: hold.unwrap_or(default.boot_hold),
+        ..default
     }
 }
 
@@ -138,7 +139,7 @@ fn timing(reader: &mut Reader<'_>, section: &Section<'_>) -> Timing {
 fn members(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
     for (id, key, value) in numbered(reader, section, "member", "member.1 = \"192.0.2.11:9801\"") {
-        let values = one_or_more(reader, section, &key, value, PATHS);
+        let values = one_or_more(reader, section, &key, value, limits::PATHS);
         let mut paths: Vec<SocketAddr> = Vec::new();
         for (n, value) in values.iter().enumerate() {
             let place = reader.place(value.span().start);

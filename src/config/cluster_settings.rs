@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::NodeId;
+use crate::cluster::{HaMode, Partition, Timing};
 
 /// `[cluster]`. Without a pair (`ha-mode = "none"`) only `name`, `node`, `secret_file` and `state_dir` have an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// `name`, default "tandem".
     pub name: String,
-    /// `ha-mode`, default `none`.
+    /// `ha-mode`, default `none`; never active-active, which is refused.
     pub ha_mode: HaMode,
     /// `mymemberid`, default 1.
     pub node: NodeId,
@@ -42,7 +43,8 @@ pub struct Cluster {
     pub commit: Commit,
     /// `commit-timeout`: how long a message waits for the peer's acknowledgement, 1 to 100 ms, default 5 ms.
     pub commit_timeout: Duration,
-    /// `beat-interval` and the times that must fit it.
+    /// `beat-interval`, 10 to 500 ms, default 20 ms; `suspicion-timeout`, 50 ms to 2 s, default 150 ms; `guard-limit`,
+    /// 30 ms to 1 s, default 80 ms; `boot-hold`, at least the lease and at most 5 min, default 3 s. They fit together.
     pub timing: Timing,
     /// `priority`, 0 to 255, default 100: the higher one becomes active when both could.
     pub priority: u8,
@@ -71,16 +73,6 @@ impl Cluster {
     }
 }
 
-/// `ha-mode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HaMode {
-    /// One node, no peer.
-    #[default]
-    None,
-    /// Two nodes: one takes SIP, the other takes over.
-    ActiveStandby,
-}
-
 /// `member.N`: where a node of the cluster is reached by the other one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -101,18 +93,6 @@ pub struct VirtualIp {
     pub interface: Option<String>,
 }
 
-/// `partition`: what a node may admit that has lost its peer without proof of its death.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Partition {
-    /// After the lease a node that serves spends every limit.
-    #[default]
-    Available,
-    /// New calls only within the node's own floor.
-    Exact,
-    /// After the lease the lower id spends every limit, the other one admits nothing new.
-    PreferLowerId,
-}
-
 /// `commit`: whether messages that take away somebody's reason to retransmit wait for the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Commit {
@@ -121,46 +101,6 @@ pub enum Commit {
     PeerAck,
     /// Nothing waits.
     Async,
-}
-
-/// How fast a death is noticed, and how fast a node that hangs must let go of the virtual IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// `beat-interval`, 10 to 500 ms, default 20 ms.
-    pub beat_interval: Duration,
-    /// `suspicion-timeout`: silence on every path that makes a peer suspect, 50 ms to 10 s, default 150 ms.
-    pub suspicion_timeout: Duration,
-    /// `boot-hold`: how long a node that starts looks for its peer before it claims anything, 500 ms to 5 min; default
-    /// 3 s, longer than the kernel keeps the address of a node that hangs.
-    pub boot_hold: Duration,
-    /// `guard-limit`: a main process that is silent for so long loses the virtual IP, 30 ms to 1 s, default 80 ms.
-    pub guard_limit: Duration,
-}
-
-impl Timing {
-    /// Waiting for the answer to one ARP or neighbour probe before a claim on suspicion.
-    pub const PROBE: Duration = Duration::from_millis(20);
-    /// Longest time between two kicks of the guard.
-    pub const KICK: Duration = Duration::from_millis(10);
-    /// What scheduling and the network may add.
-    pub const MARGIN: Duration = Duration::from_millis(30);
-
-    /// When a survivor claims on suspicion, counted from the last beat.
-    pub fn claim(&self) -> Duration {
-        self.suspicion_timeout + Self::PROBE
-    }
-
-    /// When a node that hangs has surely let go, counted from its last beat.
-    pub fn release(&self) -> Duration {
-        self.guard_limit + Self::KICK + self.beat_interval + Self::MARGIN
-    }
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        let ms = Duration::from_millis;
-        Self { beat_interval: ms(20), suspicion_timeout: ms(150), boot_hold: ms(3_000), guard_limit: ms(80) }
-    }
 }
 
 /// `vip-manager`: who moves the virtual IP.
@@ -197,6 +137,7 @@ impl fmt::Display for HaMode {
         f.write_str(match self {
             HaMode::None => "none",
             HaMode::ActiveStandby => "active-standby",
+            HaMode::ActiveActive => "active-active",
         })
     }
 }

@@ -1,20 +1,18 @@
 //! What no single key of `[cluster]` shows: a pair whose parts do not fit, and what its choices cost.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use super::cluster_settings::{Commit, HaMode, Member, Partition, Timing, VipManager};
+use super::cluster_settings::{Commit, Member, VipManager};
 use super::reader::{Reader, shorten};
 use super::settings::Settings;
 use super::sound::{error, overlap, warn};
-
-/// Beats that may be lost in a row before silence is worth a suspicion.
-const LOST_BEATS: u32 = 4;
+use crate::cluster::{HaMode, Partition, Timing, TimingError};
 
 /// Notes what contradicts itself in the pair that `settings` describe; nothing without one.
 pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings) {
-    match settings.cluster.ha_mode {
-        HaMode::None => return,
-        HaMode::ActiveStandby => {}
+    if settings.cluster.ha_mode == HaMode::None {
+        return;
     }
     members(reader, settings);
     virtual_ips(reader, settings);
@@ -180,27 +178,37 @@ fn reference_points(reader: &mut Reader<'_>, settings: &Settings) {
 
 /// Claim on suspicion comes only after a node that hangs has surely let go: else the address would live twice.
 fn timing(reader: &mut Reader<'_>, timing: &Timing) {
-    let Timing { beat_interval, suspicion_timeout, guard_limit, .. } = *timing;
-    let (claim, release) = (timing.claim(), timing.release());
-    if claim < release {
-        let cause = format!(
-            "the virtual IP could live twice: a survivor claims it after {claim:?} (`suspicion-timeout` \
-             {suspicion_timeout:?} + probe {:?}), but a node that hangs lets go only after {release:?} (`guard-limit` \
-             {guard_limit:?} + kick {:?} + `beat-interval` {beat_interval:?} + margin {:?})",
-            Timing::PROBE,
-            Timing::KICK,
-            Timing::MARGIN
-        );
-        let cure = format!("make `suspicion-timeout` at least {:?}", release.saturating_sub(Timing::PROBE));
-        error(reader, "cluster.suspicion-timeout".into(), cause, Some(&cure));
-    } else if suspicion_timeout < beat_interval * LOST_BEATS {
-        let cause = format!(
-            "`suspicion-timeout` is {suspicion_timeout:?}: fewer than {LOST_BEATS} lost beats of {beat_interval:?} \
-             make a living peer suspect"
-        );
-        let cure = format!("make it at least {:?}", beat_interval * LOST_BEATS);
-        warn(reader, "cluster.suspicion-timeout".into(), cause, Some(&cure));
-    }
+    let Err(fault) = timing.check() else { return };
+    let Timing { beat, suspicion, probe, guard_limit, kick, tolerance, .. } = timing;
+    let (cause, least) = match fault {
+        TimingError::ClaimBeforeGuard { claim, needed } => (
+            format!(
+                "the virtual IP could live twice: a survivor claims it after {claim:?} (`suspicion-timeout` {suspicion:?} \
+                 + probe {probe:?}), but a node that hangs lets go only after {needed:?} (`guard-limit` {guard_limit:?} + \
+                 kick {kick:?} + `beat-interval` {beat:?} + margin 30ms)"
+            ),
+            Some(needed.saturating_sub(*probe)),
+        ),
+        TimingError::BeatTooSlow { .. } => (
+            format!(
+                "`suspicion-timeout` is {suspicion:?}: fewer than 4 lost beats of {beat:?} make a living peer suspect"
+            ),
+            Some(*beat * 4),
+        ),
+        TimingError::ToleranceTooLong { limit, .. } => (
+            format!(
+                "`suspicion-timeout` is {suspicion:?}: a node that is {tolerance:?} late would be suspected before it knows"
+            ),
+            Some(*suspicion + tolerance.saturating_sub(limit) + Duration::from_millis(1)),
+        ),
+        // Of times that no key sets, or that the bounds of the keys exclude.
+        TimingError::Zero(_)
+        | TimingError::KickTooSlow { .. }
+        | TimingError::LeaseTooShort { .. }
+        | TimingError::BootHoldTooShort { .. } => (fault.to_string(), None),
+    };
+    let cure = least.map(|least| format!("make `suspicion-timeout` at least {least:?}"));
+    error(reader, "cluster.suspicion-timeout".into(), cause, cure.as_deref());
 }
 
 fn costs(reader: &mut Reader<'_>, settings: &Settings) {

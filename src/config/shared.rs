@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 
 use super::cluster_settings::{Cluster, Member, VirtualIp};
 use super::settings::{Group, Settings};
+use crate::cluster;
 
 /// One thing that both nodes must have alike: a key as in the text (groups and resources by name) and its value as an
 /// operator would write it. Defaults are written out.
@@ -36,7 +37,7 @@ impl Settings {
     /// threads, the drain timeout, priority, reference points, the names of interfaces.
     pub fn shared_lines(&self) -> Vec<Shared> {
         let mut lines = Lines::default();
-        cluster(&mut lines, &self.cluster);
+        cluster_lines(&mut lines, &self.cluster);
         lines.put("proxy.sip.transport", listeners(self));
         let proxy = &self.proxy;
         lines.put("proxy.sip.timer.t1", format!("{:?}", proxy.t1));
@@ -58,10 +59,37 @@ impl Settings {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        let hash = hasher.finalize();
-        let (words, _) = hash.as_bytes().as_chunks::<8>();
-        u64::from_le_bytes(words[0])
+        first64(&hasher)
     }
+}
+
+impl Settings {
+    /// What the roles of the cluster are decided by. `incarnation`: random per process start; `counter`: the durable
+    /// counter of this start, already written.
+    pub fn roles(&self, incarnation: u64, counter: u32) -> cluster::Config {
+        let settings = &self.cluster;
+        let peer = |m: &Member| cluster::PeerConfig { id: m.id, paths: m.paths.len() as u8 };
+        cluster::Config {
+            me: settings.node,
+            incarnation,
+            counter,
+            cluster: first64(blake3::Hasher::new_derive_key("tandem 1 cluster name").update(settings.name.as_bytes())),
+            mode: settings.ha_mode,
+            peers: settings.peer().map(peer).into_iter().collect(),
+            // Those of a node alone are not checked against each other, and nobody waits by them.
+            timing: if settings.is_pair() { settings.timing.clone() } else { cluster::Timing::default() },
+            partition: settings.partition,
+            priority: settings.priority,
+            preempt: settings.preempt,
+            config: self.shared_digest(),
+        }
+    }
+}
+
+fn first64(hasher: &blake3::Hasher) -> u64 {
+    let hash = hasher.finalize();
+    let (words, _) = hash.as_bytes().as_chunks::<8>();
+    u64::from_le_bytes(words[0])
 }
 
 #[derive(Default)]
@@ -73,7 +101,7 @@ impl Lines {
     }
 }
 
-fn cluster(lines: &mut Lines, cluster: &Cluster) {
+fn cluster_lines(lines: &mut Lines, cluster: &Cluster) {
     lines.put("cluster.name", &cluster.name);
     lines.put("cluster.ha-mode", cluster.ha_mode);
     for member in &cluster.members {
@@ -89,8 +117,8 @@ fn cluster(lines: &mut Lines, cluster: &Cluster) {
     lines.put("cluster.cold-reserve", cluster.cold_reserve);
     lines.put("cluster.commit", cluster.commit);
     lines.put("cluster.commit-timeout", format!("{:?}", cluster.commit_timeout));
-    lines.put("cluster.beat-interval", format!("{:?}", cluster.timing.beat_interval));
-    lines.put("cluster.suspicion-timeout", format!("{:?}", cluster.timing.suspicion_timeout));
+    lines.put("cluster.beat-interval", format!("{:?}", cluster.timing.beat));
+    lines.put("cluster.suspicion-timeout", format!("{:?}", cluster.timing.suspicion));
     lines.put("cluster.guard-limit", format!("{:?}", cluster.timing.guard_limit));
     lines.put("cluster.preempt", cluster.preempt);
     lines.put("cluster.vip-manager", &cluster.vip_manager);

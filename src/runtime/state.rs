@@ -143,7 +143,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::config::{HaMode, Settings};
+    use crate::cluster::HaMode;
+    use crate::config::Settings;
 
     /// A directory that is gone when the test ends.
     struct Scratch(PathBuf);

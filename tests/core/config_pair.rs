@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tandem::base::NodeId;
-use tandem::config::{Commit, HaMode, Partition, Settings, Timing, VipManager, check, differences, plan};
+use tandem::cluster::{HaMode, Partition, Timing};
+use tandem::config::{Commit, Settings, VipManager, check, differences, plan};
 
 /// A pair without a fault and without a warning. The section has nine lines.
 const PAIR: &str = r#"[cluster]
@@ -75,11 +76,7 @@ fn a_pair_has_the_defaults_of_the_manual() {
     assert_eq!((vip.ip, vip.prefix, vip.interface.as_deref()), (IpAddr::from([192, 0, 2, 10]), None, None));
     assert_eq!((c.partition, c.floor, c.cold_reserve), (Partition::Available, 90, 10));
     assert_eq!((c.commit, c.commit_timeout), (Commit::PeerAck, Duration::from_millis(5)));
-    let ms = Duration::from_millis;
-    let timing =
-        Timing { beat_interval: ms(20), suspicion_timeout: ms(150), guard_limit: ms(80), boot_hold: ms(3_000) };
-    assert_eq!(c.timing, timing);
-    assert_eq!((timing.claim(), timing.release()), (ms(170), ms(140)));
+    assert_eq!(c.timing, Timing::default());
     assert_eq!((c.priority, c.preempt, c.vip_manager), (100, false, VipManager::Builtin));
     assert!(c.reference_points.is_empty() && c.service_ips.is_empty() && c.peer_tls.is_none());
 }
@@ -135,11 +132,9 @@ fn every_key_of_a_pair_is_read() {
     assert_eq!((c.partition, c.floor, c.cold_reserve), (Partition::PreferLowerId, 60, 0));
     let ms = Duration::from_millis;
     assert_eq!((c.commit, c.commit_timeout), (Commit::Async, ms(100)));
-    let t = c.timing;
-    assert_eq!(
-        (t.beat_interval, t.suspicion_timeout, t.guard_limit, t.boot_hold),
-        (ms(50), ms(2_000), ms(200), ms(60_000))
-    );
+    let timing =
+        Timing { beat: ms(50), suspicion: ms(2_000), guard_limit: ms(200), boot_hold: ms(60_000), ..Timing::default() };
+    assert_eq!(c.timing, timing);
     assert_eq!((c.priority, c.preempt), (200, true));
     assert_eq!(c.vip_manager, VipManager::Script { path: "/etc/tandem/failover".into(), timeout: ms(2_000) });
     let tls = c.peer_tls.unwrap();
@@ -489,13 +484,55 @@ fn an_address_cannot_live_twice() {
     assert_eq!(slow.len(), 1, "{slow:?}");
     assert!(slow[0].ends_with("make `suspicion-timeout` at least 200ms"), "{slow:?}");
     assert!(errors(&with("guard-limit = 111"))[0].contains("only after 171ms"));
-    warns(
+    one(
         &with("beat-interval = 40\nguard-limit = 30"),
         concat!(
             "1:1: `suspicion-timeout` is 150ms: fewer than 4 lost beats of 40ms make a living peer suspect; ",
-            "make it at least 160ms"
+            "make `suspicion-timeout` at least 160ms"
         ),
     );
+    one(
+        &with("guard-limit = 30\nsuspicion-timeout = 80"),
+        concat!(
+            "9:21: `suspicion-timeout` is 80ms: a node that is 40ms late would be suspected before it knows; ",
+            "make `suspicion-timeout` at least 91ms"
+        ),
+    );
+    assert!(parse(&with("guard-limit = 30\nsuspicion-timeout = 91")).1.is_empty());
+}
+
+#[test]
+fn the_bounds_leave_only_times_that_fit_together_or_are_refused() {
+    let bounds = [("beat-interval", [10, 500]), ("suspicion-timeout", [50, 2_000]), ("guard-limit", [30, 1_000])];
+    for n in 0..8 {
+        let line = |(bit, (key, ends)): (usize, (&str, [u32; 2]))| format!("{key} = {}\n", ends[n >> bit & 1]);
+        let lines: String = bounds.into_iter().enumerate().map(line).collect();
+        for hold in [2_300, 300_000] {
+            let text = with(&format!("{lines}boot-hold = {hold}"));
+            match Settings::parse(&text) {
+                Ok((settings, _)) => assert_eq!(settings.roles(1, 1).check(), Ok(()), "{lines}"),
+                Err(errors) => assert!(errors[0].suggestion.is_some(), "{errors:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_cluster_is_told_what_the_text_says() {
+    let (settings, _) = parse(&with("priority = 7\npreempt = true\npartition = \"exact\""));
+    let roles = settings.roles(99, 12);
+    assert_eq!(roles.check(), Ok(()));
+    assert_eq!((roles.me, roles.incarnation, roles.counter), (NodeId(1), 99, 12));
+    assert_eq!(
+        (roles.mode, roles.partition, roles.priority, roles.preempt),
+        (HaMode::ActiveStandby, Partition::Exact, 7, true)
+    );
+    let peers: Vec<(u16, u8)> = roles.peers.iter().map(|p| (p.id.0, p.paths)).collect();
+    assert_eq!((peers, roles.config), (vec![(2, 2)], settings.shared_digest()));
+    let west = parse(&with("name = \"west\"")).0;
+    assert_ne!(west.roles(99, 12).cluster, roles.cluster);
+    let alone = parse(&changed("ha-mode", "beat-interval = 500")).0.roles(1, 1);
+    assert_eq!((alone.mode, alone.peers.len(), alone.check()), (HaMode::None, 0, Ok(())));
 }
 
 #[test]
@@ -506,7 +543,7 @@ fn numbers_have_bounds() {
         ("floor = 49", "8:9: `floor` in [cluster] is 49; allowed is 50 to 100"),
         ("cold-reserve = 91", "8:16: `cold-reserve` in [cluster] is 91; allowed is 0 to 90"),
         ("priority = 256", "8:12: `priority` in [cluster] is 256; allowed is 0 to 255"),
-        ("boot-hold = 499", "8:13: `boot-hold` in [cluster] is 499ms; allowed is 500ms to 300s"),
+        ("boot-hold = 2299", "8:13: `boot-hold` in [cluster] is 2.299s; allowed is 2.3s to 300s"),
         (
             "partition = \"witness\"",
             "8:13: `partition` in [cluster] cannot be \"witness\"; one of \"available\", \"exact\", \"prefer-lower-id\"",
