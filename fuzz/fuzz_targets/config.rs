@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tandem::config::{Settings, plan};
+use tandem::config::{Settings, differences, plan};
 
 static EXAMPLE: LazyLock<Settings> =
     LazyLock::new(|| Settings::parse(include_str!("../../deploy/tandem.toml")).expect("the example is sound").0);
@@ -21,6 +21,10 @@ fuzz_target!(|data: &[u8]| {
             let _ = plan(&EXAMPLE, &settings);
             let same = plan(&settings, &settings).expect("a reload of the same text is accepted");
             assert!(same.changes.is_empty(), "a reload of the same text changes nothing");
+            assert!(differences(&settings.shared_lines(), &settings.shared_lines()).is_empty(), "one key, one line");
+            let cluster = &settings.cluster;
+            assert!(!cluster.is_pair() || cluster.own().is_some() && cluster.peer().is_some());
+            assert!(settings.roles(1, 1).check().is_ok());
         }
         Err(errors) => {
             assert!(!errors.is_empty(), "a refusal has a reason");

@@ -40,8 +40,17 @@ fn summary(settings: &Settings) -> String {
     let ports: u64 = resources.iter().filter_map(|r| r.port_capacity).map(u64::from).sum();
     let unlimited = resources.iter().filter(|r| r.port_capacity.is_none()).count();
     let also = if unlimited > 0 { format!(" and {unlimited} without limit") } else { String::new() };
+    let cluster = &settings.cluster;
+    let vips: Vec<String> = cluster.virtual_ips.iter().map(|vip| vip.ip.to_string()).collect();
+    let pair = match (cluster.own(), cluster.peer()) {
+        (Some(own), Some(peer)) => {
+            let (own, peer) = (own.id.0, peer.id.0);
+            format!("member {own} in {} with member {peer} at {}, ", cluster.ha_mode, vips.join(" "))
+        }
+        _ => String::new(),
+    };
     format!(
-        "{}, {}, {} with {}{also}",
+        "{pair}{}, {}, {} with {}{also}",
         counted(settings.listeners.len(), "listener"),
         counted(settings.groups.len(), "group"),
         counted(resources.len(), "resource"),

@@ -8,27 +8,63 @@ pub(super) struct Keys {
     pub title: &'static str,
     /// What may stand in it, dotted.
     pub known: &'static [&'static str],
-    /// What only a pair understands; `x` also stands for `x.1`.
-    pub pair: &'static [&'static str],
+    /// What operators bring along and what cannot be taken over: the key (`x` also stands for `x.1`), why, and the cure.
+    pub refused: &'static [(&'static str, &'static str, &'static str)],
 }
 
 pub(super) const CLUSTER: Keys = Keys {
     title: "[cluster]",
-    known: &["name", "ha-mode", "mymemberid", "secret-file", "state-dir"],
-    pair: &[
-        "boot-hold",
+    known: &[
+        "name",
+        "ha-mode",
+        "mymemberid",
+        "member",
+        "members",
+        "virtual-ip",
+        "service-ip",
+        "secret-file",
+        "state-dir",
+        "reference-points",
+        "partition",
+        "floor",
         "cold-reserve",
         "commit",
         "commit-timeout",
-        "floor",
-        "member",
-        "members",
-        "partition",
-        "reference-points",
-        "service-ip",
-        "virtual-ip",
-        "virtual-ip-in-via",
+        "beat-interval",
+        "suspicion-timeout",
+        "guard-limit",
+        "boot-hold",
+        "priority",
+        "preempt",
         "vip-manager",
+        "failover-script",
+        "failover-script-timeout",
+        "peer-tls.certificate",
+        "peer-tls.key",
+        "peer-tls.ca",
+    ],
+    refused: &[
+        (
+            "heartbeatinterval",
+            "would make a takeover last seconds: the model's beats are 2000 ms apart, ours 20 ms",
+            "remove it; if you must, tune `beat-interval`",
+        ),
+        (
+            "electiontimer",
+            "has no counterpart: two nodes with epochs need no election, and silence is judged after 150 ms",
+            "remove it; if you must, tune `suspicion-timeout`",
+        ),
+        ("hotstandby", "has no counterpart: a standby is always hot", "remove it"),
+        (
+            "secret",
+            "must not stand in a file that everybody may read",
+            "name a file of its own in `secret-file`, or set TANDEM_CLUSTER_SECRET",
+        ),
+        (
+            "virtual-ip-in-via",
+            "belongs to active-active behind a load balancer, which this version has not",
+            "remove it",
+        ),
     ],
 };
 
@@ -45,12 +81,18 @@ pub(super) const PROXY: Keys = Keys {
         "drain-timeout",
         "server-header",
     ],
-    pair: &[],
+    refused: &[],
 };
 
-pub(super) const ADMIN: Keys = Keys { title: "[admin]", known: &["listen"], pair: &[] };
+pub(super) const ADMIN: Keys = Keys { title: "[admin]", known: &["listen"], refused: &[] };
 
-pub(super) const LOG: Keys = Keys { title: "[log]", known: &["level"], pair: &[] };
+pub(super) const LOG: Keys = Keys { title: "[log]", known: &["level"], refused: &[] };
+
+pub(super) const SNMP: Keys = Keys {
+    title: "[snmp]",
+    known: &["trap-target", "version", "community", "enterprise"],
+    refused: &[("timeout", "belongs to a sub-agent, which Tandem has not: it only sends traps", "remove it")],
+};
 
 pub(super) const GROUP: Keys = Keys {
     title: "[[resource-group]]",
@@ -68,14 +110,14 @@ pub(super) const GROUP: Keys = Keys {
         "retry-codes",
         "resource",
     ],
-    pair: &[],
+    refused: &[],
 };
 
 pub(super) const RESOURCE: Keys =
-    Keys { title: "[[resource-group.resource]]", known: &["aor", "port-capacity", "aliases", "tcp"], pair: &[] };
+    Keys { title: "[[resource-group.resource]]", known: &["aor", "port-capacity", "aliases", "tcp"], refused: &[] };
 
 /// All of them: where a misplaced key is looked for.
-pub(super) const ALL: &[&Keys] = &[&CLUSTER, &PROXY, &ADMIN, &LOG, &GROUP, &RESOURCE];
+pub(super) const ALL: &[&Keys] = &[&CLUSTER, &PROXY, &ADMIN, &LOG, &SNMP, &GROUP, &RESOURCE];
 
 /// Words that operators bring along, and what they are called here.
 pub(super) const SYNONYMS: &[(&str, &str)] = &[
@@ -96,8 +138,12 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("server", "server-header"),
     ("node-id", "mymemberid"),
     ("id", "mymemberid"),
-    ("secret", "secret-file"),
+    ("vip", "virtual-ip"),
+    ("peer", "member"),
+    ("script", "failover-script"),
     ("verbose", "level"),
+    ("target", "trap-target"),
+    ("enterprise-oid", "enterprise"),
     ("probe-interval", "monitor-interval"),
     ("probe-timeout", "monitor-timeout"),
     ("down-after", "monitor-down-after"),

@@ -2,23 +2,31 @@
 #![forbid(unsafe_code)]
 
 mod finding;
+mod cluster_settings;
 mod settings;
 mod keys;
 mod reader;
 mod aor;
+mod entry;
+mod cluster;
+mod snmp;
 mod sections;
 mod resources;
 mod groups;
 mod sound;
+mod pair;
 mod check;
+mod shared;
 mod plan;
 
 use toml::de::{DeTable, DeValue};
 
 pub use check::{Checked, check};
+pub use cluster_settings::{Cluster, Commit, Member, PeerTls, VipManager, VirtualIp};
 pub use finding::{ConfigError, Finding, Place, Places, Warning};
 pub use plan::{Change, Edit, Plan, plan};
-pub use settings::{Cluster, Group, Listen, Resource, Settings};
+pub use settings::{Community, Group, Listen, Oid, Resource, Settings, Snmp, TrapVersion};
+pub use shared::{Shared, differences};
 
 use keys::Keys;
 use reader::{Reader, Section, Value};
@@ -38,6 +46,7 @@ impl Settings {
         let settings = read(&mut reader, root.get_ref());
         if broken.is_empty() {
             sound::check(&mut reader, &settings, root.get_ref().contains_key("resource-group"));
+            pair::check(&mut reader, &settings);
             reader.errors.append(&mut reader.absent);
         } else {
             reader.broken(&broken);
@@ -58,15 +67,17 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     let proxy = section(reader, root, "proxy", &keys::PROXY);
     let admin = section(reader, root, "admin", &keys::ADMIN);
     let log = section(reader, root, "log", &keys::LOG);
+    let snmp = section(reader, root, "snmp", &keys::SNMP);
     for (key, value) in root {
-        if !["cluster", "proxy", "admin", "log", "resource-group"].contains(&key.get_ref().as_ref()) {
+        if !["cluster", "proxy", "admin", "log", "snmp", "resource-group"].contains(&key.get_ref().as_ref()) {
             unknown(reader, key.get_ref(), key.span().start, value);
         }
     }
     let groups = root.get("resource-group").map(|value| groups::groups(reader, value));
-    let cluster = sections::cluster(reader, &cluster);
+    let cluster = cluster::cluster(reader, &cluster);
     let admin = sections::admin(reader, &admin);
     let log_level = sections::log(reader, &log);
+    let snmp = snmp::snmp(reader, &snmp);
     let sections::Proxy { listeners, config, workers, drain_timeout } = sections::proxy(reader, &proxy);
     Settings {
         cluster,
@@ -76,6 +87,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
         drain_timeout,
         admin,
         log_level,
+        snmp,
         groups: groups.unwrap_or_default(),
         places: Places::default(),
     }

@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
+use super::cluster_settings::{Cluster, VipManager};
 use super::finding::{ConfigError, Finding};
-use super::settings::{Group, Resource, Settings};
+use super::settings::{Group, Resource, Settings, Snmp};
+use super::shared::{codes, joined, members, monitor, ports, scheme, services};
 
 /// A reload that can be applied while calls go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,20 +125,51 @@ impl<'s> Members<'s> {
 
 /// What is bound, or written into dialogs, at the start.
 fn fixed(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
-    let listeners = |s: &Settings| s.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    let secret = |s: &Settings| s.cluster.secret_file.as_ref().map_or("none".into(), |p| p.display().to_string());
-    let state = |s: &Settings| s.cluster.state_dir.display().to_string();
+    let (a, b) = (&old.cluster, &new.cluster);
+    let file = |p: &Option<PathBuf>| p.as_ref().map_or("none".into(), |p| p.display().to_string());
     [
-        edit("cluster.name", &old.cluster.name, &new.cluster.name),
-        edit("cluster.mymemberid", old.cluster.node.0, new.cluster.node.0),
-        edit("cluster.secret-file", secret(old), secret(new)),
-        edit("cluster.state-dir", state(old), state(new)),
-        edit("proxy.sip.transport", listeners(old), listeners(new)),
-        edit("proxy.sip.threadpoolsize", old.workers, new.workers),
-        edit("admin.listen", old.admin, new.admin),
+        edit("cluster.name", &a.name, &b.name),
+        edit("cluster.ha-mode", a.ha_mode, b.ha_mode),
+        edit("cluster.mymemberid", a.node.0, b.node.0),
+        edit("cluster.secret-file", file(&a.secret_file), file(&b.secret_file)),
+        edit("cluster.state-dir", a.state_dir.display(), b.state_dir.display()),
     ]
     .into_iter()
+    .chain(pair(a, b))
+    .chain([
+        edit("proxy.sip.transport", joined(&old.listeners), joined(&new.listeners)),
+        edit("proxy.sip.threadpoolsize", old.workers, new.workers),
+        edit("admin.listen", old.admin, new.admin),
+    ])
     .flatten()
+}
+
+/// What two nodes have agreed upon, or what was handed to the guard of the virtual IP.
+fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 13] {
+    let service = |c: &Cluster| joined(c.service_ips.iter().map(|(id, ip)| format!("{}:{ip}", id.0)));
+    let script = |c: &Cluster| match &c.vip_manager {
+        VipManager::Script { path, timeout } => (path.display().to_string(), format!("{timeout:?}")),
+        VipManager::Builtin | VipManager::None => ("none".into(), "none".into()),
+    };
+    let tls = |c: &Cluster| match &c.peer_tls {
+        Some(tls) => format!("{} {} {}", tls.certificate.display(), tls.key.display(), tls.ca.display()),
+        None => "none".into(),
+    };
+    [
+        edit("cluster.member", members(&a.members), members(&b.members)),
+        edit("cluster.virtual-ip", joined(&a.virtual_ips), joined(&b.virtual_ips)),
+        edit("cluster.service-ip", service(a), service(b)),
+        edit("cluster.floor", a.floor, b.floor),
+        edit("cluster.cold-reserve", a.cold_reserve, b.cold_reserve),
+        spans("cluster.beat-interval", a.timing.beat, b.timing.beat),
+        spans("cluster.suspicion-timeout", a.timing.suspicion, b.timing.suspicion),
+        spans("cluster.guard-limit", a.timing.guard_limit, b.timing.guard_limit),
+        spans("cluster.boot-hold", a.timing.boot_hold, b.timing.boot_hold),
+        edit("cluster.vip-manager", &a.vip_manager, &b.vip_manager),
+        edit("cluster.failover-script", script(a).0, script(b).0),
+        edit("cluster.failover-script-timeout", script(a).1, script(b).1),
+        edit("cluster.peer-tls", tls(a), tls(b)),
+    ]
 }
 
 fn needs_restart(new: &Settings, edit: Edit) -> ConfigError {
@@ -150,7 +183,14 @@ fn needs_restart(new: &Settings, edit: Edit) -> ConfigError {
 
 fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
     let (a, b) = (&old.proxy, &new.proxy);
+    let (was, is) = (&old.cluster, &new.cluster);
     [
+        edit("partition", was.partition, is.partition),
+        edit("commit", was.commit, is.commit),
+        spans("commit-timeout", was.commit_timeout, is.commit_timeout),
+        edit("reference-points", joined(&was.reference_points), joined(&is.reference_points)),
+        edit("priority", was.priority, is.priority),
+        edit("preempt", was.preempt, is.preempt),
         spans("sip.timer.t1", a.t1, b.t1),
         spans("sip.timer.t2", a.t2, b.t2),
         spans("sip.timer.t4", a.t4, b.t4),
@@ -161,7 +201,21 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
         edit("level", word(old.log_level), word(new.log_level)),
     ]
     .into_iter()
+    .chain(snmp(old.snmp.as_ref(), new.snmp.as_ref()))
     .flatten()
+}
+
+/// A community is named and never shown.
+fn snmp(old: Option<&Snmp>, new: Option<&Snmp>) -> [Option<Edit>; 4] {
+    let told = |snmp: Option<&Snmp>, tell: fn(&Snmp) -> String| snmp.map_or("none".into(), tell);
+    let edit = |key, tell: fn(&Snmp) -> String| edit(key, told(old, tell), told(new, tell));
+    let community = || Edit { key: "community", from: "one".into(), to: "another".into() };
+    [
+        edit("trap-target", |snmp| joined(&snmp.targets)),
+        edit("version", |snmp| snmp.version.to_string()),
+        edit("enterprise", |snmp| snmp.enterprise.to_string()),
+        old.zip(new).filter(|(old, new)| old.community != new.community).map(|_| community()),
+    ]
 }
 
 fn group(changes: &mut Vec<Change>, old: &Members<'_>, group: &Group) {
@@ -202,37 +256,23 @@ fn removed(changes: &mut Vec<Change>, group: &Group, new: &Members<'_>) {
 }
 
 fn group_edits(was: &Group, is: &Group) -> impl Iterator<Item = Edit> {
-    let monitor = |g: &Group| {
-        g.monitor.map_or("none".into(), |m| {
-            let (interval, timeout) = (m.interval, m.timeout);
-            format!(
-                "option every {interval:?} within {timeout:?}, down after {}, up after {}",
-                m.down_after, m.up_after
-            )
-        })
-    };
-    let services = |g: &Group| if g.service_types.is_empty() { "all".into() } else { g.service_types.join(" ") };
     [
         edit("service-types", services(was), services(is)),
         edit("load-balance-scheme", scheme(was), scheme(is)),
         edit("monitor-method", monitor(was), monitor(is)),
         edit("noresource-response-code", was.noresource_response_code, is.noresource_response_code),
         spans("first-response-timeout", was.terms.first_response_timeout, is.terms.first_response_timeout),
-        edit("retry-codes", codes(&was.terms.retry_codes), codes(&is.terms.retry_codes)),
+        edit("retry-codes", codes(was), codes(is)),
     ]
     .into_iter()
     .flatten()
 }
 
 fn resource_edits(was: &Resource, is: &Resource) -> impl Iterator<Item = Edit> {
-    let aliases = |r: &Resource| match r.aliases.as_slice() {
-        [] => "none".into(),
-        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-    };
     [
         edit("aor", &was.aor, &is.aor),
         edit("port-capacity", ports(was.port_capacity), ports(is.port_capacity)),
-        edit("aliases", aliases(was), aliases(is)),
+        edit("aliases", joined(&was.aliases), joined(&is.aliases)),
         edit("tcp", was.also_tcp, is.also_tcp),
     ]
     .into_iter()
@@ -252,27 +292,6 @@ fn edit(key: &'static str, from: impl ToString, to: impl ToString) -> Option<Edi
 
 fn spans(key: &'static str, from: std::time::Duration, to: std::time::Duration) -> Option<Edit> {
     edit(key, format!("{from:?}"), format!("{to:?}"))
-}
-
-fn scheme(group: &Group) -> &'static str {
-    use crate::balance::SchemeName::{LeastPercent, LeastUsed, RoundRobin};
-    match group.scheme {
-        RoundRobin => "round-robin",
-        LeastUsed => "least-used",
-        LeastPercent => "least-percent",
-    }
-}
-
-fn codes(ranges: &[RangeInclusive<u16>]) -> String {
-    let code = |r: &RangeInclusive<u16>| match (r.start(), r.end()) {
-        (first, last) if first == last => first.to_string(),
-        (first, last) => format!("{first}-{last}"),
-    };
-    if ranges.is_empty() { "none".into() } else { ranges.iter().map(code).collect::<Vec<_>>().join(" ") }
-}
-
-fn ports(capacity: Option<u32>) -> String {
-    capacity.map_or("unlimited".into(), |n| n.to_string())
 }
 
 fn quoted(text: &str) -> String {

@@ -128,10 +128,9 @@ impl<'t> Reader<'t> {
         let keys = section.keys;
         let full = section.full(key);
         let head = key.split('.').next().unwrap_or(key);
-        if keys.pair.contains(&head) {
-            let cause =
-                format!("`{head}` in {} belongs to a pair of nodes, which this version has not yet", keys.title);
-            return self.fail(at, full, cause, Some(String::from("remove it")));
+        if let Some((refused, why, cure)) = keys.refused.iter().find(|(k, ..)| *k == head) {
+            let cause = format!("`{refused}` in {} {why}", keys.title);
+            return self.fail(at, full, cause, Some(String::from(*cure)));
         }
         let synonym = SYNONYMS.iter().find(|(w, k)| *w == key && keys.known.contains(k)).map(|(_, k)| *k);
         let elsewhere = || ALL.iter().find(|other| other.known.contains(&key));

@@ -1,57 +1,17 @@
-//! `[cluster]`, `[proxy]`, `[admin]` and `[log]`.
+//! `[proxy]`, `[admin]` and `[log]`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::Level;
 
 use super::reader::{Reader, Section, Value, shorten};
-use super::settings::{Cluster, Listen};
-use crate::base::{NodeId, Transport};
+use super::settings::Listen;
+use crate::base::Transport;
 use crate::node::ProxyConfig;
 
 /// Listeners of one node: each costs a socket that every worker watches.
 const LISTENERS: usize = 64;
-
-/// `[cluster]`.
-pub(super) fn cluster(reader: &mut Reader<'_>, section: &Section<'_>) -> Cluster {
-    let name = reader.text(section, "name").filter(|name| {
-        let sound = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic());
-        if !sound && let Some(value) = section.value("name") {
-            let cause = "must be 1 to 64 printable characters without spaces";
-            reader.refuse(section, "name", value.span().start, cause, None);
-        }
-        sound
-    });
-    ha_mode(reader, section);
-    Cluster {
-        name: name.unwrap_or("tandem").into(),
-        node: NodeId(reader.number(section, "mymemberid", 1..=65_535).map_or(1, |n| n as u16)),
-        secret_file: path(reader, section, "secret-file"),
-        state_dir: path(reader, section, "state-dir").unwrap_or_else(|| PathBuf::from("/var/lib/tandem")),
-    }
-}
-
-/// `ha-mode`: the model's three words; only one of them can be served yet.
-fn ha_mode(reader: &mut Reader<'_>, section: &Section<'_>) {
-    let modes = [("none", true), ("active-standby", false), ("active-active", false)];
-    if let (Some(false), Some(value)) = (reader.choice(section, "ha-mode", &modes), section.value("ha-mode")) {
-        let mode = value.get_ref().as_str().unwrap_or_default();
-        let cause = format!("cannot be \"{mode}\": this version has no pair yet");
-        reader.refuse(section, "ha-mode", value.span().start, &cause, Some(String::from("write \"none\"")));
-    }
-}
-
-fn path(reader: &mut Reader<'_>, section: &Section<'_>, key: &str) -> Option<PathBuf> {
-    let text = reader.text(section, key)?;
-    if text.is_empty() || text.contains('\0') {
-        let at = section.value(key)?.span().start;
-        reader.refuse(section, key, at, "is not a path", None);
-        return None;
-    }
-    Some(PathBuf::from(text))
-}
 
 /// What `[proxy]` says.
 pub(super) struct Proxy {

@@ -1,12 +1,13 @@
 //! What a configuration says, as values.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::cluster_settings::Cluster;
 use super::finding::Places;
 use crate::balance::{Monitor, SchemeName, Terms};
-use crate::base::{NodeId, Transport};
+use crate::base::Transport;
 use crate::node::ProxyConfig;
 
 /// A configuration that is sound. Only [`Settings::parse`] makes one.
@@ -26,23 +27,82 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// `[log] level`, default `info`.
     pub log_level: tracing::Level,
+    /// `[snmp]`; `None`: no traps.
+    pub snmp: Option<Snmp>,
     /// `[[resource-group]]` in order.
     pub groups: Vec<Group>,
     /// Where all that stands in the text.
     pub places: Places,
 }
 
-/// `[cluster]`. `ha-mode` other than `none` is refused until there is a pair.
+/// `[snmp]`: who is told of role changes and the like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// `name`, default "tandem".
-    pub name: String,
-    /// `mymemberid`, default 1.
-    pub node: NodeId,
-    /// `secret-file`, whose octets are the secret; `None`: `node.key` in `state-dir`.
-    pub secret_file: Option<PathBuf>,
-    /// `state-dir`, default /var/lib/tandem.
-    pub state_dir: PathBuf,
+pub struct Snmp {
+    /// `trap-target`; each trap goes to all of them.
+    pub targets: Vec<SocketAddr>,
+    /// `version`, default v2c.
+    pub version: TrapVersion,
+    /// `community`, default "public".
+    pub community: Community,
+    /// `enterprise`: the object identifier under which traps and objects stand.
+    pub enterprise: Oid,
+}
+
+/// `version`: how traps are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrapVersion {
+    /// SNMPv1 (RFC 1157): enterprise, generic and specific trap.
+    V1,
+    /// SNMPv2c (RFC 1901, RFC 3416): one object identifier.
+    #[default]
+    V2c,
+}
+
+/// A community, which no log or report may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Community(String);
+
+impl Community {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// What goes into a datagram, and nowhere else.
+    pub fn octets(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl Default for Community {
+    fn default() -> Self {
+        Self("public".into())
+    }
+}
+
+impl fmt::Debug for Community {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Community")
+    }
+}
+
+/// An object identifier: its sub-identifiers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oid(pub Vec<u32>);
+
+/// A place in the playground of net-snmp (netSnmpPlaypen), free for private use: what `deploy/TANDEM-MIB.txt` describes.
+impl Default for Oid {
+    fn default() -> Self {
+        Self(vec![1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 5060])
+    }
+}
+
+impl fmt::Display for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, arc) in self.0.iter().enumerate() {
+            write!(f, "{}{arc}", if n == 0 { "" } else { "." })?;
+        }
+        Ok(())
+    }
 }
 
 /// One entry of `sip.transport`: `udp:0.0.0.0:5060`.
@@ -55,8 +115,15 @@ pub struct Listen {
     pub addr: SocketAddr,
 }
 
-impl std::fmt::Display for Listen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Listen {
+    /// Whether it receives what is sent to `ip`.
+    pub fn takes(&self, ip: IpAddr) -> bool {
+        self.addr.is_ipv4() == ip.is_ipv4() && (self.addr.ip().is_unspecified() || self.addr.ip() == ip)
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.transport, self.addr)
     }
 }
@@ -99,4 +166,14 @@ pub struct Resource {
     pub aliases: Vec<SocketAddr>,
     /// `port-capacity`: required; a number or "unlimited".
     pub port_capacity: Option<u32>,
+}
+
+/// As written.
+impl fmt::Display for TrapVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TrapVersion::V1 => "v1",
+            TrapVersion::V2c => "v2c",
+        })
+    }
 }

@@ -26,12 +26,14 @@ pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings, has_groups: bo
     resource_ids(reader, &settings.groups);
 }
 
-fn error(reader: &mut Reader<'_>, key: String, cause: String, suggestion: Option<&str>) {
+/// Notes an error at `key`.
+pub(super) fn error(reader: &mut Reader<'_>, key: String, cause: String, suggestion: Option<&str>) {
     let place = reader.places.of(&key);
     reader.errors.push(Finding { place, key, cause, suggestion: suggestion.map(String::from) });
 }
 
-fn warn(reader: &mut Reader<'_>, key: String, cause: String, suggestion: Option<&str>) {
+/// Notes a warning at `key`.
+pub(super) fn warn(reader: &mut Reader<'_>, key: String, cause: String, suggestion: Option<&str>) {
     let place = reader.places.of(&key);
     reader.warnings.push(Finding { place, key, cause, suggestion: suggestion.map(String::from) });
 }
@@ -61,7 +63,7 @@ fn clash(a: &Listen, b: &Listen) -> bool {
 }
 
 /// Whether two sockets would be bound to one address and port.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let wide = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (wide || a.ip() == b.ip())
 }

@@ -6,6 +6,7 @@ pub mod sys;
 pub mod waker;
 pub mod cells;
 pub mod stats;
+pub mod snmp;
 pub mod state;
 pub mod socket;
 pub mod route;

@@ -22,6 +22,7 @@ use crate::runtime::driver::Driver;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::lane::Lane;
 use crate::runtime::route::{self, RouteError};
+use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, BindError, Bound};
 use crate::runtime::state::{self, StateError};
 use crate::runtime::stats::IoStats;
@@ -116,6 +117,8 @@ pub struct Running {
     pub started: Time,
     /// The epoch of this start.
     pub epoch: Epoch,
+    /// Who is told of role changes.
+    pub traps: Traps,
     pub(super) driver: Arc<Driver>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     pulses: Vec<Arc<Pulse>>,
@@ -148,7 +151,8 @@ type StreamListeners = Vec<(ListenerId, std::net::TcpListener)>;
 pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running, StreamListeners), StartError> {
     let dir = &settings.cluster.state_dir;
     state::make_dir(dir).map_err(StartError::State)?;
-    let secrets = state::secrets(settings.cluster.secret_file.as_deref(), dir).map_err(StartError::State)?;
+    let variable = std::env::var_os(state::SECRET_VARIABLE);
+    let secrets = state::secrets(&settings.cluster, variable.as_deref()).map_err(StartError::State)?;
     let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
     let keys = Keys::new(&settings.cluster.name, &secrets).map_err(StartError::Secrets)?;
     let random = || state::random::<8>().map(u64::from_ne_bytes).map_err(StartError::State);
@@ -186,6 +190,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
     let driver = Driver::new(Arc::clone(&node), udp, Arc::clone(&io), runtime.handle(), waker);
     driver.streams.exempt(hosts);
     driver.name(names);
+    let traps = Traps::start(&settings, runtime.handle());
 
     let running = Running {
         node,
@@ -201,6 +206,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
         incarnation,
         seed,
         keys,
+        traps,
         current: Mutex::new(Current { settings, identities }),
         driver,
     };
@@ -262,6 +268,7 @@ impl Running {
             pair: None,
         };
         self.driver.reconfigure(config);
+        self.traps.follow(&settings);
         *current = Current { settings, identities };
         Ok(plan)
     }

@@ -1,11 +1,14 @@
 //! What outlives the process: the node's key and its epoch counter, in `state-dir`.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::config::Cluster;
 
 /// A file that could not be read or written.
 #[derive(Debug)]
@@ -41,18 +44,35 @@ pub fn make_dir(dir: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir, "make the directory"))
 }
 
-/// The secrets that keys are derived from, first one stamps: the lines of `secret_file` (at most two, for rotation), or
-/// `node.key` in `dir`, 32 random octets that are made once, so that a restart keeps its dialogs.
-pub fn secrets(secret_file: Option<&Path>, dir: &Path) -> Result<Vec<Vec<u8>>, StateError> {
-    let Some(path) = secret_file else {
-        return Ok(vec![node_key(&dir.join("node.key"))?.to_vec()]);
-    };
-    let text = fs::read(path).map_err(failed(path, "read the secret file"))?;
+/// The variable that holds the cluster's secrets where no `secret-file` is named; its form is that of the file.
+pub const SECRET_VARIABLE: &str = "TANDEM_CLUSTER_SECRET";
+
+/// The secrets that keys are derived from, first one stamps, at most two (for rotation), one a line: those of the
+/// cluster's `secret-file`, else those of the `variable` ([`SECRET_VARIABLE`]), else `node.key` in `state-dir`, 32 random
+/// octets that are made once, so that a restart keeps its dialogs. A pair must share them, and has no `node.key`.
+pub fn secrets(cluster: &Cluster, variable: Option<&OsStr>) -> Result<Vec<Vec<u8>>, StateError> {
+    if let Some(path) = &cluster.secret_file {
+        let text = fs::read(path).map_err(failed(path, "read the secret file"))?;
+        return lines(&text).map_err(failed(path, "use the secret file"));
+    }
+    let name = Path::new(SECRET_VARIABLE);
+    match variable {
+        Some(text) => lines(text.as_encoded_bytes()).map_err(failed(name, "use the environment variable")),
+        None if cluster.is_pair() => {
+            let cause = "it is not set, and there is no cluster.secret-file: the nodes of a pair share a secret";
+            let cause = io::Error::new(io::ErrorKind::NotFound, cause);
+            Err(failed(name, "use the environment variable")(cause))
+        }
+        None => Ok(vec![node_key(&cluster.state_dir.join("node.key"))?.to_vec()]),
+    }
+}
+
+fn lines(text: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let lines: Vec<Vec<u8>> =
         text.split(|b| *b == b'\n').map(|line| line.trim_ascii().to_vec()).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() || lines.iter().any(|line| line.len() < SECRET) {
         let cause = "each line must be a secret of at least 16 octets (make one: openssl rand -hex 32)";
-        return Err(failed(path, "use the secret file")(io::Error::new(io::ErrorKind::InvalidData, cause)));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, cause));
     }
     Ok(lines)
 }
@@ -123,6 +143,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::cluster::HaMode;
+    use crate::config::Settings;
 
     /// A directory that is gone when the test ends.
     struct Scratch(PathBuf);
@@ -141,11 +163,17 @@ mod tests {
         }
     }
 
+    /// A cluster of one whose state is in `dir`.
+    fn alone(dir: &Path) -> Cluster {
+        let text = format!("[cluster]\nstate-dir = {dir:?}\n[[resource-group]]\nname = \"A\"");
+        Settings::parse(&text).expect("sound").0.cluster
+    }
+
     #[test]
     fn the_node_key_is_made_once_and_is_private() {
         let dir = Scratch::new("key");
-        let first = secrets(None, &dir.0).unwrap();
-        assert_eq!(first, secrets(None, &dir.0).unwrap());
+        let first = secrets(&alone(&dir.0), None).unwrap();
+        assert_eq!(first, secrets(&alone(&dir.0), None).unwrap());
         assert_eq!(first[0].len(), 32);
         let mode = fs::metadata(dir.0.join("node.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -166,10 +194,26 @@ mod tests {
         let dir = Scratch::new("secret");
         let path = dir.0.join("secret");
         fs::write(&path, "0123456789abcdef\n\n fedcba9876543210 \n").unwrap();
-        let found = secrets(Some(&path), &dir.0).unwrap();
-        assert_eq!(found, [b"0123456789abcdef".to_vec(), b"fedcba9876543210".to_vec()]);
+        let cluster = Cluster { secret_file: Some(path.clone()), ..alone(&dir.0) };
+        let variable = Some(OsStr::new("another secret, which a file outranks"));
+        assert_eq!(secrets(&cluster, variable).unwrap(), [b"0123456789abcdef".to_vec(), b"fedcba9876543210".to_vec()]);
         fs::write(&path, "short\n").unwrap();
-        let error = secrets(Some(&path), &dir.0).unwrap_err().to_string();
+        let error = secrets(&cluster, None).unwrap_err().to_string();
         assert!(error.contains("at least 16 octets"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_stands_in_for_the_file_and_a_pair_needs_one_of_them() {
+        let dir = Scratch::new("variable");
+        let alone = alone(&dir.0);
+        let variable = Some(OsStr::new("0123456789abcdef\nfedcba9876543210"));
+        assert_eq!(secrets(&alone, variable).unwrap(), [b"0123456789abcdef".to_vec(), b"fedcba9876543210".to_vec()]);
+        let error = secrets(&alone, Some(OsStr::new("hush-hush"))).unwrap_err().to_string();
+        assert!(error.contains("TANDEM_CLUSTER_SECRET") && !error.contains("hush"), "{error}");
+        let pair = Cluster { ha_mode: HaMode::ActiveStandby, ..alone };
+        let error = secrets(&pair, None).unwrap_err().to_string();
+        assert!(error.contains("TANDEM_CLUSTER_SECRET") && error.contains("cluster.secret-file"), "{error}");
+        assert!(!dir.0.join("node.key").exists(), "a key that the peer has not");
+        assert_eq!(secrets(&pair, variable).unwrap().len(), 2);
     }
 }

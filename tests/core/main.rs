@@ -2,6 +2,10 @@
 
 #[cfg(feature = "runtime")]
 mod config;
+#[cfg(feature = "runtime")]
+mod config_pair;
+#[cfg(feature = "runtime")]
+mod config_snmp;
 mod answers;
 mod calls;
 mod crashers;

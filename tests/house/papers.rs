@@ -167,7 +167,9 @@ fn the_readme_speaks_of_this_version_and_this_example() {
 #[test]
 fn the_example_configurations_are_sound() {
     let examples = files(&["deploy"], ".toml");
-    assert!(examples.iter().any(|f| f.path == "deploy/tandem.toml"));
+    for wanted in ["deploy/tandem.toml", "deploy/tandem-pair.toml"] {
+        assert!(examples.iter().any(|f| f.path == wanted), "{wanted}");
+    }
     let unsound = examples.into_iter().filter(|f| tandem(&["check", &f.path]).is_none());
     report("examples that `tandem check` refuses", unsound.map(|f| f.path).collect());
 }

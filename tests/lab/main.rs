@@ -22,3 +22,4 @@ mod slow_tcp;
 mod sinks;
 mod exhaustion;
 mod metrics;
+mod snmp;

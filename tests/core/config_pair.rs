@@ -1,0 +1,747 @@
+//! `[cluster]` of a pair: what is read, what is refused and why, what a choice costs, what a reload may change, and what
+//! both nodes must have alike.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tandem::base::NodeId;
+use tandem::cluster::{HaMode, Partition, Timing};
+use tandem::config::{Commit, Settings, VipManager, check, differences, plan};
+
+/// A pair without a fault and without a warning. The section has nine lines.
+const PAIR: &str = r#"[cluster]
+ha-mode = "active-standby"
+mymemberid = 1
+member.1 = ["192.0.2.11:9801", "10.0.0.1:9801"]
+member.2 = ["192.0.2.12:9801", "10.0.0.2:9801"]
+virtual-ip = "192.0.2.10"
+secret-file = "/etc/tandem/secret"
+
+[[resource-group]]
+name = "MCP_LRG"
+[[resource-group.resource]]
+aor = "sip:198.51.100.21:5070"
+port-capacity = 10
+"#;
+
+fn parse(text: &str) -> (Settings, Vec<String>) {
+    match Settings::parse(text) {
+        Ok((settings, warnings)) => (settings, warnings.iter().map(ToString::to_string).collect()),
+        Err(errors) => panic!("not sound: {errors:#?}"),
+    }
+}
+
+fn errors(text: &str) -> Vec<String> {
+    match Settings::parse(text) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// `PAIR` with the line that begins with `key` replaced; an empty `line` removes it.
+#[track_caller]
+fn changed(key: &str, line: &str) -> String {
+    assert!(PAIR.lines().any(|l| l.starts_with(key)), "{key}");
+    let lines = PAIR.lines().map(|l| if l.starts_with(key) { line } else { l });
+    lines.map(|l| format!("{l}\n")).collect()
+}
+
+/// `PAIR` with `lines` as line 8 and on, in its section.
+fn with(lines: &str) -> String {
+    PAIR.replacen("\n\n", &format!("\n{lines}\n\n"), 1)
+}
+
+/// One error, and exactly that.
+#[track_caller]
+fn one(text: &str, error: &str) {
+    assert_eq!(errors(text), [error], "in:\n{text}");
+}
+
+/// One warning, and exactly that.
+#[track_caller]
+fn warns(text: &str, warning: &str) {
+    assert_eq!(parse(text).1, [warning], "in:\n{text}");
+}
+
+#[test]
+fn a_pair_has_the_defaults_of_the_manual() {
+    let (s, warnings) = parse(PAIR);
+    assert_eq!(warnings, [""; 0]);
+    let c = s.cluster;
+    assert_eq!((c.ha_mode, c.node, c.is_pair()), (HaMode::ActiveStandby, NodeId(1), true));
+    assert_eq!((c.own().unwrap().id, c.peer().unwrap().id), (NodeId(1), NodeId(2)));
+    let paths: Vec<String> = c.peer().unwrap().paths.iter().map(ToString::to_string).collect();
+    assert_eq!(paths, ["192.0.2.12:9801", "10.0.0.2:9801"]);
+    let [vip] = c.virtual_ips.as_slice() else { panic!("{:?}", c.virtual_ips) };
+    assert_eq!((vip.ip, vip.prefix, vip.interface.as_deref()), (IpAddr::from([192, 0, 2, 10]), None, None));
+    assert_eq!((c.partition, c.floor, c.cold_reserve), (Partition::Available, 90, 10));
+    assert_eq!((c.commit, c.commit_timeout), (Commit::PeerAck, Duration::from_millis(5)));
+    assert_eq!(c.timing, Timing::default());
+    assert_eq!((c.priority, c.preempt, c.vip_manager), (100, false, VipManager::Builtin));
+    assert!(c.reference_points.is_empty() && c.service_ips.is_empty() && c.peer_tls.is_none());
+}
+
+#[test]
+fn every_key_of_a_pair_is_read() {
+    let (s, warnings) = parse(
+        r#"
+        [cluster]
+        ha-mode = "active-standby"
+        mymemberid = 7
+        members = "3, 7"
+        member.7 = "[2001:db8::7]:9802"
+        member.3 = "[2001:db8::3]:9801"
+        virtual-ip = ["192.0.2.10/24%bond0.7", "2001:db8::10/64", "192.0.2.20%eth1"]
+        service-ip.3 = "192.0.2.33"
+        secret-file = "/s"
+        reference-points = ["192.0.2.1", "2001:db8::1"]
+        partition = "prefer-lower-id"
+        floor = 60
+        cold-reserve = 0
+        commit = "async"
+        commit-timeout = "100ms"
+        beat-interval = 50
+        suspicion-timeout = "2s"
+        guard-limit = "200ms"
+        boot-hold = "1min"
+        priority = 200
+        preempt = true
+        vip-manager = "script"
+        failover-script = "/etc/tandem/failover"
+        failover-script-timeout = "2s"
+        peer-tls.certificate = "/c"
+        peer-tls.key = "/k"
+        peer-tls.ca = "/a"
+        [proxy]
+        sip.transport = ["udp:0.0.0.0:5060", "udp:[::]:5060"]
+        [[resource-group]]
+        name = "A"
+        [[resource-group.resource]]
+        aor = "sip:mcp1.example.com"
+        port-capacity = 1
+        "#,
+    );
+    let c = s.cluster;
+    let ids: Vec<u16> = c.members.iter().map(|m| m.id.0).collect();
+    assert_eq!((ids, c.own().unwrap().paths[0].port()), (vec![3, 7], 9802));
+    let vips: Vec<String> = c.virtual_ips.iter().map(ToString::to_string).collect();
+    assert_eq!(vips, ["192.0.2.10/24%bond0.7", "2001:db8::10/64", "192.0.2.20%eth1"]);
+    assert_eq!((c.virtual_ips[0].prefix, c.virtual_ips[2].interface.as_deref()), (Some(24), Some("eth1")));
+    assert_eq!(c.service_ips, [(NodeId(3), IpAddr::from([192, 0, 2, 33]))]);
+    assert_eq!(c.reference_points, ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
+    assert_eq!((c.partition, c.floor, c.cold_reserve), (Partition::PreferLowerId, 60, 0));
+    let ms = Duration::from_millis;
+    assert_eq!((c.commit, c.commit_timeout), (Commit::Async, ms(100)));
+    let timing =
+        Timing { beat: ms(50), suspicion: ms(2_000), guard_limit: ms(200), boot_hold: ms(60_000), ..Timing::default() };
+    assert_eq!(c.timing, timing);
+    assert_eq!((c.priority, c.preempt), (200, true));
+    assert_eq!(c.vip_manager, VipManager::Script { path: "/etc/tandem/failover".into(), timeout: ms(2_000) });
+    let tls = c.peer_tls.unwrap();
+    assert_eq!([tls.certificate, tls.key, tls.ca].map(|p| p.display().to_string()), ["/c", "/k", "/a"]);
+    let costs: Vec<&str> = warnings.iter().map(|w| w.split(": ").nth(1).unwrap_or_default()).collect();
+    assert_eq!(
+        costs,
+        [
+            "the nodes share one path",
+            "`service-ip` in [cluster] has no effect in active-standby",
+            "`partition` is \"prefer-lower-id\"",
+            "`commit` is \"async\"",
+            "`preempt` is true",
+        ]
+    );
+}
+
+#[test]
+fn members_may_stand_in_a_table_of_their_own() {
+    let text = changed("member.1", "").replace("member.2 = ", "# ").replace(
+        "\n[[resource-group]]",
+        "\n[cluster.member]\n2 = [\"192.0.2.12:9801\", \"10.0.0.2:9801\"]\n1 = [\"192.0.2.11:9801\", \"10.0.0.1:9801\"]\n[[resource-group]]",
+    );
+    assert_eq!(parse(&text).0, parse(PAIR).0);
+}
+
+#[test]
+fn without_a_pair_its_keys_have_no_effect_and_say_so() {
+    let (s, warnings) = parse(&changed("ha-mode", "ha-mode = \"none\""));
+    assert!(!s.cluster.is_pair() && s.cluster.own().is_none() && s.cluster.peer().is_none());
+    assert_eq!(
+        warnings,
+        [
+            "4:1: `member` in [cluster] has no effect while `ha-mode` is \"none\"",
+            "6:14: `virtual-ip` in [cluster] has no effect while `ha-mode` is \"none\"",
+        ]
+    );
+    assert_eq!(parse(&changed("ha-mode", "")).1, warnings);
+}
+
+#[test]
+fn modes_are_words_of_the_model() {
+    one(
+        &changed("ha-mode", "ha-mode = \"active-active\""),
+        concat!(
+            "2:11: `ha-mode` in [cluster] cannot be \"active-active\": this version has not got that far; ",
+            "write \"active-standby\" for a pair of nodes"
+        ),
+    );
+    one(
+        &changed("ha-mode", "ha-mode = \"active-stanby\""),
+        "2:11: `ha-mode` in [cluster] cannot be \"active-stanby\"; did you mean \"active-standby\"?",
+    );
+}
+
+#[test]
+fn what_a_pair_must_have_is_missed_at_once() {
+    let text = "[cluster]\nha-mode = \"active-standby\"\nvip-manager = \"script\"\npeer-tls.key = \"/k\"\n";
+    let text = format!("{text}[[resource-group]]\nname = \"A\"\n");
+    let at = |error: &str| format!("1:1: {error}");
+    assert_eq!(
+        errors(&text),
+        [
+            at("`mymemberid` is missing in [cluster]; write the N of this node's own `member.N`"),
+            at("`member` is missing in [cluster]; write member.1 = \"IP:9801\" and member.2 = \"IP:9801\", the same on both nodes"),
+            at("`virtual-ip` is missing in [cluster]; write the address that both nodes put into Record-Route and Via"),
+            at("`failover-script` is missing in [cluster]; write the absolute path of the program that moves the address"),
+            at("`peer-tls.certificate` is missing in [cluster]; TLS between the nodes needs `certificate`, `key` and `ca`"),
+            at("`peer-tls.ca` is missing in [cluster]; TLS between the nodes needs `certificate`, `key` and `ca`"),
+        ]
+        .iter()
+        .cloned()
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn options_of_the_model_that_have_no_counterpart_say_what_does_their_work() {
+    one(
+        &with("heartbeatinterval = 2000"),
+        concat!(
+            "8:1: `heartbeatinterval` in [cluster] would make a takeover last seconds: the model's beats are 2000 ms ",
+            "apart, ours 20 ms; remove it; if you must, tune `beat-interval`"
+        ),
+    );
+    one(
+        &with("electiontimer = 3000"),
+        concat!(
+            "8:1: `electiontimer` in [cluster] has no counterpart: two nodes with epochs need no election, and silence ",
+            "is judged after 150 ms; remove it; if you must, tune `suspicion-timeout`"
+        ),
+    );
+    one(
+        &with("hotstandby = true"),
+        "8:1: `hotstandby` in [cluster] has no counterpart: a standby is always hot; remove it",
+    );
+    one(
+        &with("virtual-ip-in-via = true"),
+        concat!(
+            "8:1: `virtual-ip-in-via` in [cluster] belongs to active-active behind a load balancer, which this version ",
+            "has not; remove it"
+        ),
+    );
+    one(
+        &with("FailOverScript = \"/x\""),
+        "8:1: unknown key `FailOverScript` in [cluster]; did you mean `failover-script`?",
+    );
+    let found = errors(&with("secret = \"hush-hush-hush-hush\""));
+    assert_eq!(
+        found,
+        [concat!(
+            "8:1: `secret` in [cluster] must not stand in a file that everybody may read; ",
+            "name a file of its own in `secret-file`, or set TANDEM_CLUSTER_SECRET"
+        )]
+    );
+}
+
+#[test]
+fn members_are_two_and_have_addresses_of_their_own() {
+    const FORM: &str = "write \"IP:PORT\" with the node's own address, an IPv6 address in brackets; usual is port 9801";
+    let second = |value: &str| changed("member.2", &format!("member.2 = {value}"));
+    for (bad, why) in [
+        ("192.0.2.12", "is no address with a port"),
+        ("node2:9801", "is no address with a port"),
+        ("192.0.2.12:0", "has no port that the peer could call"),
+        ("192.0.2.12:65536", "is no address with a port"),
+        ("0.0.0.0:9801", "is not the address of one host"),
+        ("[::ffff:192.0.2.12]:9801", "is not the address of one host"),
+    ] {
+        let error = format!("5:30: `member.2` in [cluster] has the entry \"{bad}\", which {why}; {FORM}");
+        one(&second(&format!("[\"10.0.0.2:9801\", \"{bad}\"]")), &error);
+    }
+    one(
+        &second("[\"192.0.2.12:9801\", 7]"),
+        "5:32: `member.2` in [cluster] has the entry a whole number, which is not in double quotes; put it there",
+    );
+    one(&second("[]"), "5:12: `member.2` in [cluster] has 0 entries; allowed is 1 to 4");
+    one(
+        &second("\"192.0.2.12:9801\""),
+        concat!(
+            "5:12: member 1 has 2 paths and member 2 has 1 path: each path has two ends; ",
+            "list the paths of both in one order"
+        ),
+    );
+    one(
+        &second("[\"192.0.2.12:9801\", \"[2001:db8::2]:9801\"]"),
+        "5:32: path 2 leads from 10.0.0.1:9801 to [2001:db8::2]:9801: one end is IPv4, the other IPv6",
+    );
+    const AGAIN: &str = "a path that fails together with another one is no second path";
+    one(
+        &second("[\"192.0.2.12:9801\", \"192.0.2.12:9802\"]"),
+        &format!("5:32: 192.0.2.12:9802 of member 2 is an address of member 2 again; {AGAIN}"),
+    );
+    one(
+        &second("[\"192.0.2.11:9801\", \"10.0.0.2:9801\"]"),
+        &format!("5:13: 192.0.2.11:9801 of member 2 is an address of member 1 again; {AGAIN}"),
+    );
+    one(
+        &second("[\"192.0.2.10:9801\", \"10.0.0.2:9801\"]"),
+        concat!(
+            "5:13: 192.0.2.10:9801 of member 2 is the virtual IP, which moves between the nodes; ",
+            "write the node's own address"
+        ),
+    );
+    one(
+        &changed("member.2", ""),
+        concat!(
+            "4:1: active-standby is for two nodes, but [cluster] has 1 `member.N`; ",
+            "name both nodes, the same on each"
+        ),
+    );
+    let third = errors(&with("member.3 = [\"192.0.2.13:9801\", \"10.0.0.3:9801\"]"));
+    assert!(third[0].contains("has 3 `member.N`"), "{third:?}");
+    one(
+        &changed("mymemberid", "mymemberid = 3"),
+        "3:14: `mymemberid` in [cluster] is 3, but the members are 1 and 2; write the N of this node's own `member.N`",
+    );
+    for bad in ["0", "65536", "one", "01x"] {
+        let found = errors(&with(&format!("member.{bad} = \"192.0.2.13:9801\"")));
+        let error = format!(
+            "8:8: `member` in [cluster] has the entry `member.{bad}`, whose end is no id of a member; \
+             ids are 1 to 65535, each once"
+        );
+        assert_eq!(found, [error]);
+    }
+    one(
+        &changed("member.1", "member = \"192.0.2.11:9801\"").replace("member.2", "#"),
+        "4:10: `member` in [cluster] has one entry for each member; write for example member.1 = \"192.0.2.11:9801\"",
+    );
+}
+
+#[test]
+fn the_list_of_ids_must_agree() {
+    assert!(parse(&with("members = \"2 1\"")).1.is_empty());
+    for bad in ["1 2 3", "1", "1 x", "1 1 2"] {
+        one(
+            &with(&format!("members = \"{bad}\"")),
+            &format!(
+                "8:11: `members` in [cluster] lists \"{bad}\", but the members are `member.1`, `member.2`; \
+                 remove it: the keys `member.N` say it already"
+            ),
+        );
+    }
+}
+
+#[test]
+fn nothing_else_listens_where_the_peer_calls() {
+    let proxy = |rest: &str| format!("{PAIR}[proxy]\n{rest}");
+    one(
+        &proxy("sip.transport = [\"udp:0.0.0.0:9801\"]")
+            .replace(", \"10.0.0.1:9801\"", "")
+            .replace(", \"10.0.0.2:9801\"", ""),
+        concat!(
+            "4:13: 192.0.2.11:9801 of member 1 is where udp:0.0.0.0:9801 listens; ",
+            "give the peer link a port of its own, usually 9801"
+        ),
+    );
+    one(
+        &format!("{PAIR}[admin]\nlisten = \"10.0.0.1:9801\""),
+        concat!(
+            "4:32: 10.0.0.1:9801 of member 1 is where [admin] listens; ",
+            "give the peer link a port of its own, usually 9801"
+        ),
+    );
+    one(
+        &format!("{PAIR}[admin]\nlisten = \"192.0.2.10:9090\""),
+        concat!(
+            "15:10: `listen` in [admin] is the virtual IP 192.0.2.10: only the active node could be asked; ",
+            "give it an address that stays with this node"
+        ),
+    );
+}
+
+#[test]
+fn virtual_ips_are_addresses_that_can_move() {
+    const FORM: &str = "write \"IP\", \"IP/PREFIX\" or \"IP/PREFIX%INTERFACE\"";
+    for (bad, why) in [
+        ("vip.example.com", format!("is no IP address; {FORM}")),
+        ("192.0.2.10:5060", format!("is no IP address; {FORM}")),
+        ("", format!("is no IP address; {FORM}")),
+        ("0.0.0.0", format!("is not the address of one host; {FORM}")),
+        ("224.0.0.18", format!("is not the address of one host; {FORM}")),
+        ("fe80::1%eth0", "is valid on one link only; write an address that SIP URIs can carry".into()),
+        ("192.0.2.10/33", "has no such prefix; write 1 to 32 for IPv4, 1 to 128 for IPv6".into()),
+        ("192.0.2.10/0", "has no such prefix; write 1 to 32 for IPv4, 1 to 128 for IPv6".into()),
+        ("2001:db8::1/129", "has no such prefix; write 1 to 32 for IPv4, 1 to 128 for IPv6".into()),
+        ("192.0.2.10%", format!("has no name of an interface; {FORM}")),
+        ("192.0.2.10%eth0/24", format!("has no name of an interface; {FORM}")),
+        ("192.0.2.10%sixteen-letters-", format!("has no name of an interface; {FORM}")),
+    ] {
+        one(
+            &changed("virtual-ip", &format!("virtual-ip = \"{bad}\"")),
+            &format!("6:14: `virtual-ip` in [cluster] has the entry \"{bad}\", which {why}"),
+        );
+    }
+    one(
+        &changed("virtual-ip", "virtual-ip = [\"192.0.2.10\", \"192.0.2.10/24\"]"),
+        "6:29: the virtual IP 192.0.2.10 is there twice; keep one of them",
+    );
+    let many = vec!["\"192.0.2.10\""; 17].join(", ");
+    one(
+        &changed("virtual-ip", &format!("virtual-ip = [{many}]")),
+        "6:14: `virtual-ip` in [cluster] has 17 entries; allowed is 1 to 16",
+    );
+}
+
+#[test]
+fn listeners_take_what_is_sent_to_a_virtual_ip() {
+    let proxy = |transport: &str| format!("{PAIR}[proxy]\nsip.transport = [{transport}]");
+    assert!(parse(&proxy("\"udp:192.0.2.10:5060\"")).1.is_empty());
+    one(
+        &changed("virtual-ip", "virtual-ip = [\"192.0.2.10\", \"2001:db8::10\"]"),
+        concat!(
+            "6:29: no listener takes SIP that is sent to the virtual IP 2001:db8::10; ",
+            "add \"udp:[2001:db8::10]:5060\" to `sip.transport` in [proxy], or a wildcard of its family"
+        ),
+    );
+    one(
+        &proxy("\"udp:192.0.2.11:5060\""),
+        concat!(
+            "6:14: no listener takes SIP that is sent to the virtual IP 192.0.2.10; ",
+            "add \"udp:192.0.2.10:5060\" to `sip.transport` in [proxy], or a wildcard of its family"
+        ),
+    );
+    warns(
+        &proxy("\"udp:192.0.2.10:5060\", \"udp:192.0.2.11:5060\""),
+        concat!(
+            "15:41: listener udp:192.0.2.11:5060 takes nothing that is sent to a virtual IP: ",
+            "its calls die with this node; let it listen on a virtual IP or a wildcard"
+        ),
+    );
+}
+
+#[test]
+fn media_servers_are_reached_from_a_virtual_ip() {
+    let to = |aor: &str| {
+        format!(
+            "{}[proxy]\nsip.transport = [\"udp:0.0.0.0:5060\", \"udp:[::]:5060\"]\n",
+            changed("aor", &format!("aor = \"{aor}\""))
+        )
+    };
+    one(
+        &to("sip:[2001:db8::21]"),
+        concat!(
+            "12:7: sip:[2001:db8::21] cannot be reached from a virtual IP: there is none over IPv6; ",
+            "add one to `virtual-ip` in [cluster]"
+        ),
+    );
+    one(&to("sip:192.0.2.10"), "12:7: sip:192.0.2.10 is the virtual IP of this pair itself");
+    parse(&to("sip:192.0.2.10:5070"));
+}
+
+#[test]
+fn reference_points_are_somebody_else() {
+    const CURE: &str = "write a gateway, a media server or the SIP Server";
+    one(
+        &with("reference-points = [\"192.0.2.1\", \"10.0.0.2\"]"),
+        &format!("8:34: the reference point 10.0.0.2 is member 2, whose silence is to be judged by it; {CURE}"),
+    );
+    one(
+        &with("reference-points = \"192.0.2.10\""),
+        &format!("8:20: the reference point 192.0.2.10 is the virtual IP, which moves between the nodes; {CURE}"),
+    );
+    one(
+        &with("reference-points = [\"gw\"]"),
+        concat!(
+            "8:21: `reference-points` in [cluster] has the entry \"gw\", which is no IP address; ",
+            "write an IP address without a port"
+        ),
+    );
+}
+
+#[test]
+fn an_address_cannot_live_twice() {
+    one(
+        &with("suspicion-timeout = 119"),
+        concat!(
+            "8:21: the virtual IP could live twice: a survivor claims it after 139ms (`suspicion-timeout` 119ms + probe ",
+            "20ms), but a node that hangs lets go only after 140ms (`guard-limit` 80ms + kick 10ms + `beat-interval` ",
+            "20ms + margin 30ms); make `suspicion-timeout` at least 120ms"
+        ),
+    );
+    assert!(parse(&with("suspicion-timeout = 120")).1.is_empty());
+    let slow = errors(&with("beat-interval = 100"));
+    assert_eq!(slow.len(), 1, "{slow:?}");
+    assert!(slow[0].ends_with("make `suspicion-timeout` at least 200ms"), "{slow:?}");
+    assert!(errors(&with("guard-limit = 111"))[0].contains("only after 171ms"));
+    one(
+        &with("beat-interval = 40\nguard-limit = 30"),
+        concat!(
+            "1:1: `suspicion-timeout` is 150ms: fewer than 4 lost beats of 40ms make a living peer suspect; ",
+            "make `suspicion-timeout` at least 160ms"
+        ),
+    );
+    one(
+        &with("guard-limit = 30\nsuspicion-timeout = 80"),
+        concat!(
+            "9:21: `suspicion-timeout` is 80ms: a node that is 40ms late would be suspected before it knows; ",
+            "make `suspicion-timeout` at least 91ms"
+        ),
+    );
+    assert!(parse(&with("guard-limit = 30\nsuspicion-timeout = 91")).1.is_empty());
+}
+
+#[test]
+fn the_bounds_leave_only_times_that_fit_together_or_are_refused() {
+    let bounds = [("beat-interval", [10, 500]), ("suspicion-timeout", [50, 2_000]), ("guard-limit", [30, 1_000])];
+    for n in 0..8 {
+        let line = |(bit, (key, ends)): (usize, (&str, [u32; 2]))| format!("{key} = {}\n", ends[n >> bit & 1]);
+        let lines: String = bounds.into_iter().enumerate().map(line).collect();
+        for hold in [2_300, 300_000] {
+            let text = with(&format!("{lines}boot-hold = {hold}"));
+            match Settings::parse(&text) {
+                Ok((settings, _)) => assert_eq!(settings.roles(1, 1).check(), Ok(()), "{lines}"),
+                Err(errors) => assert!(errors[0].suggestion.is_some(), "{errors:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_cluster_is_told_what_the_text_says() {
+    let (settings, _) = parse(&with("priority = 7\npreempt = true\npartition = \"exact\""));
+    let roles = settings.roles(99, 12);
+    assert_eq!(roles.check(), Ok(()));
+    assert_eq!((roles.me, roles.incarnation, roles.counter), (NodeId(1), 99, 12));
+    assert_eq!(
+        (roles.mode, roles.partition, roles.priority, roles.preempt),
+        (HaMode::ActiveStandby, Partition::Exact, 7, true)
+    );
+    let peers: Vec<(u16, u8)> = roles.peers.iter().map(|p| (p.id.0, p.paths)).collect();
+    assert_eq!((peers, roles.config), (vec![(2, 2)], settings.shared_digest()));
+    let west = parse(&with("name = \"west\"")).0;
+    assert_ne!(west.roles(99, 12).cluster, roles.cluster);
+    let alone = parse(&changed("ha-mode", "beat-interval = 500")).0.roles(1, 1);
+    assert_eq!((alone.mode, alone.peers.len(), alone.check()), (HaMode::None, 0, Ok(())));
+}
+
+#[test]
+fn numbers_have_bounds() {
+    for (line, error) in [
+        ("commit-timeout = 101", "8:18: `commit-timeout` in [cluster] is 101ms; allowed is 1ms to 100ms"),
+        ("commit-timeout = 0", "8:18: `commit-timeout` in [cluster] is 0ns; allowed is 1ms to 100ms"),
+        ("floor = 49", "8:9: `floor` in [cluster] is 49; allowed is 50 to 100"),
+        ("cold-reserve = 91", "8:16: `cold-reserve` in [cluster] is 91; allowed is 0 to 90"),
+        ("priority = 256", "8:12: `priority` in [cluster] is 256; allowed is 0 to 255"),
+        ("boot-hold = 2299", "8:13: `boot-hold` in [cluster] is 2.299s; allowed is 2.3s to 300s"),
+        (
+            "partition = \"witness\"",
+            "8:13: `partition` in [cluster] cannot be \"witness\"; one of \"available\", \"exact\", \"prefer-lower-id\"",
+        ),
+        ("commit = \"acync\"", "8:10: `commit` in [cluster] cannot be \"acync\"; did you mean \"async\"?"),
+        (
+            "failover-script = \"bin/failover\"\nvip-manager = \"script\"",
+            "8:19: `failover-script` in [cluster] is not an absolute path",
+        ),
+        (
+            "service-ip.3 = \"192.0.2.33\"",
+            "8:16: `service-ip.3` in [cluster] is for a member that there is not: the members are `member.1`, `member.2`",
+        ),
+    ] {
+        one(&with(line), error);
+    }
+}
+
+#[test]
+fn check_says_what_a_choice_costs() {
+    warns(
+        &changed("secret-file", ""),
+        concat!(
+            "1:1: there is no `secret-file` in [cluster]: the node starts only with TANDEM_CLUSTER_SECRET in its ",
+            "environment; both nodes must have the same secret"
+        ),
+    );
+    warns(
+        &PAIR.replace(", \"10.0.0.1:9801\"", "").replace(", \"10.0.0.2:9801\"", ""),
+        concat!(
+            "4:1: the nodes share one path: when it is cut, only an ARP probe of the virtual IP tells that from a death; ",
+            "add a second address to each member, on another network"
+        ),
+    );
+    warns(
+        &with("commit = \"async\""),
+        concat!(
+            "8:10: `commit` is \"async\": what a call did in the last moments before its node died may be lost, and a ",
+            "media server may get a call twice; write \"peer-ack\" to let messages wait for the peer"
+        ),
+    );
+    warns(
+        &with("partition = \"exact\"\nfloor = 70"),
+        concat!(
+            "8:13: `partition` is \"exact\": without its peer and without proof of its death, a node admits new calls ",
+            "only up to 70 % of each limit (the active one) or 30 %; ",
+            "`tandem peer declare-dead` gives the whole limit to a survivor"
+        ),
+    );
+    warns(
+        &with("preempt = true"),
+        "8:11: `preempt` is true: each return of the node with the higher priority moves the virtual IP once more",
+    );
+    warns(
+        &with("vip-manager = \"none\""),
+        "8:15: `vip-manager` is \"none\": Tandem moves no address; whatever does must follow `/readyz` of both nodes",
+    );
+    warns(
+        &with("failover-script = \"/x\""),
+        "8:19: `failover-script` in [cluster] has no effect unless `vip-manager` is \"script\"",
+    );
+    assert_eq!(
+        check("t.toml", PAIR).report,
+        concat!(
+            "t.toml: sound: member 1 in active-standby with member 2 at 192.0.2.10, ",
+            "2 listeners, 1 group, 1 resource with 10 ports\n"
+        )
+    );
+}
+
+#[test]
+fn the_example_of_a_pair_is_sound_and_its_values_are_the_defaults() {
+    let text = include_str!("../../deploy/tandem-pair.toml");
+    let (example, warnings) = parse(text);
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(example.cluster, parse(PAIR).0.cluster);
+    let lines = text.lines().map(|line| match line.strip_prefix("# ").filter(|l| l.split(' ').nth(1) == Some("=")) {
+        Some(key) => key,
+        None => line,
+    });
+    let all: String = lines.map(|line| format!("{line}\n")).collect();
+    let (all, warnings) = parse(&all.replace("\"builtin\"", "\"script\""));
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(all.cluster.reference_points.len(), 2);
+    assert!(matches!(all.cluster.vip_manager, VipManager::Script { timeout, .. } if timeout == Duration::from_secs(5)));
+    assert!(all.cluster.peer_tls.is_some());
+}
+
+#[test]
+fn a_reload_changes_policies_while_calls_go_on() {
+    let new = with(
+        "partition = \"exact\"\ncommit = \"async\"\ncommit-timeout = 10\npriority = 7\npreempt = true\nreference-points = \"192.0.2.1\"",
+    );
+    let plan = plan(&parse(PAIR).0, &parse(&new).0).expect("applicable");
+    let changes: Vec<String> = plan.changes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        changes,
+        [
+            "`partition` from available to exact",
+            "`commit` from peer-ack to async",
+            "`commit-timeout` from 5ms to 10ms",
+            "`reference-points` from none to 192.0.2.1",
+            "`priority` from 100 to 7",
+            "`preempt` from false to true",
+        ]
+    );
+}
+
+#[test]
+fn a_reload_does_not_change_what_the_nodes_agreed_upon() {
+    let new = with(
+        "floor = 80\ncold-reserve = 20\nbeat-interval = 25\nsuspicion-timeout = 200\nguard-limit = 90\nboot-hold = 4000\n\
+         vip-manager = \"script\"\nfailover-script = \"/x\"\nservice-ip.1 = \"192.0.2.33\"\n\
+         peer-tls.certificate = \"/c\"\npeer-tls.key = \"/k\"\npeer-tls.ca = \"/a\"",
+    );
+    let new = new
+        .replace("virtual-ip = \"192.0.2.10\"", "virtual-ip = \"192.0.2.10/24%eth0\"")
+        .replace("10.0.0.2", "10.0.0.3");
+    let refused = plan(&parse(PAIR).0, &parse(&new).0).expect_err("refused");
+    let told: Vec<String> = refused.iter().map(|e| format!("{} {}", e.place, e.cause)).collect();
+    let line = |at: &str, key: &str, from: &str, to: &str| {
+        format!("{at} `cluster.{key}` cannot change from {from} to {to} while calls go on")
+    };
+    let members = |last: &str| format!("1:[192.0.2.11:9801 10.0.0.1:9801] 2:[192.0.2.12:9801 {last}:9801]");
+    assert_eq!(
+        told,
+        [
+            line("4:1", "member", &members("10.0.0.2"), &members("10.0.0.3")),
+            line("6:14", "virtual-ip", "192.0.2.10", "192.0.2.10/24%eth0"),
+            line("16:1", "service-ip", "none", "1:192.0.2.33"),
+            line("8:9", "floor", "90", "80"),
+            line("9:16", "cold-reserve", "10", "20"),
+            line("10:17", "beat-interval", "20ms", "25ms"),
+            line("11:21", "suspicion-timeout", "150ms", "200ms"),
+            line("12:15", "guard-limit", "80ms", "90ms"),
+            line("13:13", "boot-hold", "3s", "4s"),
+            line("14:15", "vip-manager", "builtin", "script"),
+            line("15:19", "failover-script", "none", "/x"),
+            line("1:1", "failover-script-timeout", "none", "5s"),
+            line("1:1", "peer-tls", "none", "/c /k /a"),
+        ]
+    );
+    let alone = plan(&parse(PAIR).0, &parse(&changed("ha-mode", "")).0).expect_err("refused");
+    assert_eq!(alone[0].cause, "`cluster.ha-mode` cannot change from active-standby to none while calls go on");
+}
+
+#[test]
+fn both_nodes_find_their_files_alike_whatever_is_their_own() {
+    let here = parse(PAIR).0;
+    let own = "priority = 7\nreference-points = \"192.0.2.1\"\nstate-dir = \"/d\"\nboot-hold = \"5s\"";
+    let there = with(own)
+        .replace("mymemberid = 1", "mymemberid = 2")
+        .replace("/etc/tandem/secret", "/run/secret")
+        .replace("virtual-ip = \"192.0.2.10\"", "virtual-ip = \"192.0.2.10%ens3\"");
+    let there = format!(
+        "{there}[proxy]\nsip.transport = [\"tcp:192.0.2.10:5060\", \"udp:192.0.2.10:5060\"]\nsip.threadpoolsize = 3\n\
+         drain-timeout = 0\n[admin]\nlisten = \"127.0.0.1:9091\"\n[log]\nlevel = \"debug\"\n"
+    );
+    let there = parse(&there).0;
+    assert_eq!(here.shared_lines(), there.shared_lines());
+    assert_eq!(here.shared_digest(), there.shared_digest());
+}
+
+#[test]
+fn nodes_whose_files_differ_say_in_what() {
+    let here = parse(PAIR).0;
+    let more = "[[resource-group.resource]]\naor = \"sip:198.51.100.22\"\nport-capacity = 5\n[[resource-group]]\nname = \"B\"\n";
+    let there = format!(
+        "{}{more}[proxy]\nsip.timer.t1 = 250\nsip.transport = [\"udp:0.0.0.0:5060\"]\n",
+        with("commit = \"async\"\nfloor = 60").replace("port-capacity = 10", "port-capacity = 20")
+    );
+    let there = parse(&there).0;
+    assert_ne!(here.shared_digest(), there.shared_digest());
+    assert_eq!(
+        differences(&here.shared_lines(), &there.shared_lines()),
+        [
+            "`cluster.floor` is 90 here and 60 there",
+            "`cluster.commit` is peer-ack here and async there",
+            "`proxy.sip.transport` is tcp:192.0.2.10:5060 udp:192.0.2.10:5060 here and udp:192.0.2.10:5060 there",
+            "`proxy.sip.timer.t1` is 500ms here and 250ms there",
+            "`resource-group` is MCP_LRG here and MCP_LRG B there",
+            concat!(
+                "`resource-group[MCP_LRG].resource` is sip:198.51.100.21:5070;transport=udp here and ",
+                "sip:198.51.100.21:5070;transport=udp sip:198.51.100.22:5060;transport=udp there"
+            ),
+            "`resource[sip:198.51.100.21:5070;transport=udp].port-capacity` is 10 here and 20 there",
+        ]
+    );
+    assert_eq!(differences(&here.shared_lines(), &here.shared_lines()), [""; 0]);
+}
+
+#[test]
+fn what_is_shared_has_one_line_for_each_key() {
+    let lines = parse(include_str!("../../deploy/tandem-pair.toml")).0.shared_lines();
+    let mut keys: Vec<&str> = lines.iter().map(|line| line.key.as_str()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), lines.len());
+    assert_eq!(lines[0].to_string(), "cluster.name = tandem");
+    assert!(!lines.iter().any(|line| line.value.contains("/etc/tandem/secret")));
+}
