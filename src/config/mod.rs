@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod finding;
+mod prefix;
 mod settings;
 mod keys;
 mod reader;
@@ -18,6 +19,7 @@ use toml::de::{DeTable, DeValue};
 pub use check::{Checked, check};
 pub use finding::{ConfigError, Finding, Place, Places, Warning};
 pub use plan::{Change, Edit, Plan, plan};
+pub use prefix::Prefix;
 pub use settings::{Cluster, Group, Listen, Resource, Settings};
 
 use keys::Keys;
@@ -67,10 +69,11 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     let cluster = sections::cluster(reader, &cluster);
     let admin = sections::admin(reader, &admin);
     let log_level = sections::log(reader, &log);
-    let sections::Proxy { listeners, config, workers, drain_timeout } = sections::proxy(reader, &proxy);
+    let sections::Proxy { listeners, allow_from, config, workers, drain_timeout } = sections::proxy(reader, &proxy);
     Settings {
         cluster,
         listeners,
+        allow_from,
         proxy: config,
         workers,
         drain_timeout,

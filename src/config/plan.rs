@@ -150,7 +150,12 @@ fn needs_restart(new: &Settings, edit: Edit) -> ConfigError {
 
 fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
     let (a, b) = (&old.proxy, &new.proxy);
+    let sources = |s: &Settings| match &s.allow_from {
+        None => "everybody".into(),
+        Some(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    };
     [
+        edit("sip.allow-from", sources(old), sources(new)),
         spans("sip.timer.t1", a.t1, b.t1),
         spans("sip.timer.t2", a.t2, b.t2),
         spans("sip.timer.t4", a.t4, b.t4),

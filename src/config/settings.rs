@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::finding::Places;
+use super::prefix::Prefix;
 use crate::balance::{Monitor, SchemeName, Terms};
 use crate::base::{NodeId, Transport};
 use crate::node::ProxyConfig;
@@ -16,6 +17,8 @@ pub struct Settings {
     pub cluster: Cluster,
     /// `sip.transport` in order: index = listener id.
     pub listeners: Vec<Listen>,
+    /// `sip.allow-from`: whose SIP is heard beside the resources'; `None`: everybody's.
+    pub allow_from: Option<Vec<Prefix>>,
     /// `[proxy]` timers and the like.
     pub proxy: ProxyConfig,
     /// `sip.threadpoolsize`: UDP worker threads, 1 to 64; default: number of cores, at most 8.

@@ -10,6 +10,7 @@ pub mod state;
 pub mod socket;
 pub mod route;
 pub mod inlet;
+pub mod sources;
 pub mod connection;
 pub mod tcp;
 pub mod resolve;
