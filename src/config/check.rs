@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::settings::Settings;
+use super::sound;
 
 /// What `tandem check` prints, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub fn check(path: &str, text: &str) -> Checked {
     let mut report = String::new();
     match Settings::parse(text) {
         Ok((settings, warnings)) => {
-            for warning in &warnings {
+            for warning in warnings.into_iter().chain(sound::advice(&settings)) {
                 line(&mut report, format_args!("{path}:{}: warning: {}", warning.place, warning.told()));
             }
             line(&mut report, format_args!("{path}: sound: {}", summary(&settings)));

@@ -72,6 +72,7 @@ pub(super) const PROXY: Keys = Keys {
     title: "[proxy]",
     known: &[
         "sip.transport",
+        "sip.allow-from",
         "sip.threadpoolsize",
         "sip.timer.t1",
         "sip.timer.t2",

@@ -3,6 +3,7 @@
 
 mod finding;
 mod cluster_settings;
+mod prefix;
 mod settings;
 mod keys;
 mod reader;
@@ -25,6 +26,7 @@ pub use check::{Checked, check};
 pub use cluster_settings::{Cluster, Commit, Member, PeerTls, VipManager, VirtualIp};
 pub use finding::{ConfigError, Finding, Place, Places, Warning};
 pub use plan::{Change, Edit, Plan, plan};
+pub use prefix::Prefix;
 pub use settings::{Community, Group, Listen, Oid, Resource, Settings, Snmp, TrapVersion};
 pub use shared::{Shared, differences};
 
@@ -78,10 +80,11 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     let admin = sections::admin(reader, &admin);
     let log_level = sections::log(reader, &log);
     let snmp = snmp::snmp(reader, &snmp);
-    let sections::Proxy { listeners, config, workers, drain_timeout } = sections::proxy(reader, &proxy);
+    let sections::Proxy { listeners, allow_from, config, workers, drain_timeout } = sections::proxy(reader, &proxy);
     Settings {
         cluster,
         listeners,
+        allow_from,
         proxy: config,
         workers,
         drain_timeout,

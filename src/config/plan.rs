@@ -184,6 +184,10 @@ fn needs_restart(new: &Settings, edit: Edit) -> ConfigError {
 fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
     let (a, b) = (&old.proxy, &new.proxy);
     let (was, is) = (&old.cluster, &new.cluster);
+    let sources = |s: &Settings| match &s.allow_from {
+        None => "everybody".into(),
+        Some(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    };
     [
         edit("partition", was.partition, is.partition),
         edit("commit", was.commit, is.commit),
@@ -191,6 +195,7 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
         edit("reference-points", joined(&was.reference_points), joined(&is.reference_points)),
         edit("priority", was.priority, is.priority),
         edit("preempt", was.preempt, is.preempt),
+        edit("sip.allow-from", sources(old), sources(new)),
         spans("sip.timer.t1", a.t1, b.t1),
         spans("sip.timer.t2", a.t2, b.t2),
         spans("sip.timer.t4", a.t4, b.t4),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::reader::{Reader, Section, Value, shorten};
+use super::prefix::Prefix;
+use super::reader::{Reader, Section, Value, kind, shorten};
 use super::settings::Listen;
 use crate::base::Transport;
 use crate::node::ProxyConfig;
@@ -13,9 +14,13 @@ use crate::node::ProxyConfig;
 /// Listeners of one node: each costs a socket that every worker watches.
 const LISTENERS: usize = 64;
 
+/// Entries of `sip.allow-from`: more are the work of a firewall.
+const SOURCES: usize = 256;
+
 /// What `[proxy]` says.
 pub(super) struct Proxy {
     pub listeners: Vec<Listen>,
+    pub allow_from: Option<Vec<Prefix>>,
     pub config: ProxyConfig,
     pub workers: usize,
     pub drain_timeout: Duration,
@@ -39,6 +44,7 @@ pub(super) fn proxy(reader: &mut Reader<'_>, section: &Section<'_>) -> Proxy {
     let workers = reader.number(section, "sip.threadpoolsize", 1..=64);
     Proxy {
         listeners: listeners(reader, section),
+        allow_from: allow_from(reader, section),
         config,
         workers: workers.map_or_else(default_workers, |n| n as usize),
         drain_timeout: reader
@@ -103,10 +109,36 @@ fn listener(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, value: &V
     };
     let listen = Transport::parse(transport.as_bytes()).zip(addr).map(|(transport, addr)| Listen { transport, addr });
     if listen.is_none() {
-        let shown = if value.get_ref().is_str() { shorten(text) } else { super::reader::kind(value.get_ref()).into() };
+        let shown = if value.get_ref().is_str() { shorten(text) } else { kind(value.get_ref()).into() };
         reader.refuse(section, key, at, &format!("has the entry \"{shown}\", which is no listener"), form());
     }
     listen
+}
+
+/// `sip.allow-from`; absent, everybody is heard.
+fn allow_from(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Vec<Prefix>> {
+    const KEY: &str = "sip.allow-from";
+    let list = reader.list(section, KEY)?;
+    if list.is_empty() || list.len() > SOURCES {
+        let at = section.value(KEY).map_or(section.at, |v| v.span().start);
+        let cause = format!("has {} entries; allowed is 1 to {SOURCES}", list.len());
+        let suggestion = "list the networks of those who place calls, or remove the key to let everybody in";
+        reader.refuse(section, KEY, at, &cause, Some(suggestion.into()));
+        return None;
+    }
+    let mut prefixes = Vec::with_capacity(list.len());
+    for value in list {
+        let text = value.get_ref().as_str();
+        let shown = text.map_or_else(|| kind(value.get_ref()).to_owned(), shorten);
+        match Prefix::read(text.unwrap_or_default()) {
+            Ok(prefix) => prefixes.push(prefix),
+            Err((why, suggestion)) => {
+                let cause = format!("has the entry \"{shown}\", which {why}");
+                reader.refuse(section, KEY, value.span().start, &cause, Some(suggestion));
+            }
+        }
+    }
+    Some(prefixes)
 }
 
 /// `[admin] listen`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cluster_settings::Cluster;
 use super::finding::Places;
+use super::prefix::Prefix;
 use crate::balance::{Monitor, SchemeName, Terms};
 use crate::base::Transport;
 use crate::node::ProxyConfig;
@@ -17,6 +18,8 @@ pub struct Settings {
     pub cluster: Cluster,
     /// `sip.transport` in order: index = listener id.
     pub listeners: Vec<Listen>,
+    /// `sip.allow-from`: whose SIP is heard beside the resources'; `None`: everybody's.
+    pub allow_from: Option<Vec<Prefix>>,
     /// `[proxy]` timers and the like.
     pub proxy: ProxyConfig,
     /// `sip.threadpoolsize`: UDP worker threads, 1 to 64; default: number of cores, at most 8.

@@ -26,6 +26,18 @@ pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings, has_groups: bo
     resource_ids(reader, &settings.groups);
 }
 
+/// What a choice costs that is right for many, so that only those who ask are told, not the log of each start.
+pub(super) fn advice(settings: &Settings) -> Option<Finding> {
+    let closed = settings.allow_from.is_some() || settings.listeners.iter().all(|l| l.addr.ip().is_loopback());
+    if closed {
+        return None;
+    }
+    let key = String::from("proxy.sip.allow-from");
+    let cause = String::from("whoever reaches the listeners can place calls: `sip.allow-from` in [proxy] is not set");
+    let suggestion = Some(String::from("list the networks of your SIP servers, unless a firewall keeps others out"));
+    Some(Finding { place: settings.places.of(&key), key, cause, suggestion })
+}
+
 /// Notes an error at `key`.
 pub(super) fn error(reader: &mut Reader<'_>, key: String, cause: String, suggestion: Option<&str>) {
     let place = reader.places.of(&key);

@@ -89,9 +89,8 @@ impl Proxy {
             return;
         }
         self.stats.responses_generated += 1;
-        let mut machine = InviteServer::start(source.transport.reliable());
+        let machine = InviteServer::refused(io.now, &self.transactions.timing, source.transport.reliable());
         let status = reject.status().unwrap_or(480);
-        machine.on_send(io.now, &self.transactions.timing, status);
         self.stats.invite_final(status);
         let server = self.transactions.open_server(key, ServerMachine::Invite(machine), upstream, NOBODY);
         self.transactions.server_mut(server).last = Some(self.pool.keep(&io.out.arena[start..]));

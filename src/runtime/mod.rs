@@ -13,6 +13,7 @@ pub mod route;
 pub mod inlet;
 pub mod link;
 pub mod beat;
+pub mod sources;
 pub mod connection;
 pub mod tcp;
 pub mod resolve;

@@ -24,6 +24,7 @@ use crate::runtime::lane::Lane;
 use crate::runtime::route::{self, RouteError};
 use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, BindError, Bound};
+use crate::runtime::sources::{Door, Sources};
 use crate::runtime::state::{self, StateError};
 use crate::runtime::stats::IoStats;
 use crate::runtime::sys;
@@ -120,6 +121,8 @@ pub struct Running {
     /// Who is told of role changes.
     pub traps: Traps,
     pub(super) driver: Arc<Driver>,
+    /// Whose datagrams are heard.
+    door: Arc<Door>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     pulses: Vec<Arc<Pulse>>,
     /// One per worker beside the receiver.
@@ -167,6 +170,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
     let counter = state::next_epoch(dir).map_err(StartError::State)?;
     let epoch = Epoch { counter, node: settings.cluster.node };
 
+    let sources = sources(&settings, &farm, &identities);
     let hosts = resource_hosts(&farm);
     let names = resource_names(&farm);
     let config = node::Config {
@@ -209,7 +213,9 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
         traps,
         current: Mutex::new(Current { settings, identities }),
         driver,
+        door: Arc::default(),
     };
+    running.hear(sources);
     Ok((running, tcp))
 }
 
@@ -253,6 +259,7 @@ impl Running {
         // An address that has left the interfaces lingers: dialogs carry it.
         let local = sys::local_addresses().unwrap_or_default();
         let identities = current.identities.succeed(socket::identities(&self.listeners, &local));
+        self.hear(sources(&settings, &farm, &identities));
         self.driver.streams.exempt(resource_hosts(&farm));
         self.driver.name(resource_names(&farm));
         let config = node::Config {
@@ -290,6 +297,13 @@ impl Running {
         left
     }
 
+    /// SIP is taken from these only.
+    fn hear(&self, sources: Sources) {
+        let sources = Arc::new(sources);
+        self.driver.streams.welcome(Arc::clone(&sources));
+        self.door.hang(sources);
+    }
+
     fn stop(&self) {
         self.driver.stop();
         self.lanes.iter().for_each(Lane::wake);
@@ -310,8 +324,8 @@ impl Running {
 
     pub(super) fn work(&mut self) -> io::Result<()> {
         let driver = Arc::clone(&self.driver);
-        let (pulse, lanes) = (self.pulse(), Arc::clone(&self.lanes));
-        self.thread("receiver".into(), move || Receiver::new(driver, pulse, lanes).run())?;
+        let (pulse, lanes, door) = (self.pulse(), Arc::clone(&self.lanes), Arc::clone(&self.door));
+        self.thread("receiver".into(), move || Receiver::new(driver, pulse, lanes, door).run())?;
         for n in 0..self.lanes.len() {
             let (driver, pulse, lanes) = (Arc::clone(&self.driver), self.pulse(), Arc::clone(&self.lanes));
             self.thread(format!("helper {n}"), move || worker::help(&driver, &pulse, &lanes[n]))?;
@@ -373,6 +387,12 @@ fn resources(farm: &balance::Config) -> impl Iterator<Item = &balance::ResourceC
 
 fn resource_hosts(farm: &balance::Config) -> Vec<IpAddr> {
     resources(farm).flat_map(|r| r.aliases.iter().chain([&r.route.flow.remote])).map(|a| a.ip()).collect()
+}
+
+/// Whose SIP is heard: what the operator lists, every resource, and this machine, since a call may pass it twice.
+fn sources(settings: &Settings, farm: &balance::Config, identities: &Identities) -> Sources {
+    let hosts = || resource_hosts(farm).into_iter().chain(identities.iter().map(|identity| identity.addr.ip()));
+    settings.allow_from.as_ref().map_or(Sources::EVERYBODY, |networks| Sources::only(networks, hosts()))
 }
 
 fn resource_names(farm: &balance::Config) -> HashMap<ResourceId, String> {

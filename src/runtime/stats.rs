@@ -36,6 +36,8 @@ pub struct IoStats {
     pub datagrams_out: Counter,
     /// Octets of them.
     pub octets_out: Counter,
+    /// UDP datagrams dropped unread because `sip.allow-from` does not name their source.
+    pub stranger_datagrams: Counter,
     /// Datagrams that the kernel dropped because a receive buffer was full (SO_RXQ_OVFL).
     pub receive_overflow: Counter,
     /// Keep-alives on streams (CRLF): answered or dropped, no error. Those in datagrams are counted by the node.
@@ -177,6 +179,8 @@ pub enum Closed {
     Evicted,
     /// Too many connections, none of them idle: closed right after it was accepted.
     Refused,
+    /// `sip.allow-from` does not name its source: reset right after it was accepted, or when a reload says so.
+    Stranger,
     /// The other side does not read: its queue is full.
     Full,
     /// This node closed it: the core asked for it, or the process stops.
@@ -185,7 +189,7 @@ pub enum Closed {
 
 impl Closed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Closed; 9] = [
+    pub const ALL: [Closed; 10] = [
         Closed::Peer,
         Closed::Error,
         Closed::Framing,
@@ -193,6 +197,7 @@ impl Closed {
         Closed::Idle,
         Closed::Evicted,
         Closed::Refused,
+        Closed::Stranger,
         Closed::Full,
         Closed::Local,
     ];
@@ -207,6 +212,7 @@ impl Closed {
             Closed::Idle => "idle",
             Closed::Evicted => "evicted",
             Closed::Refused => "refused",
+            Closed::Stranger => "stranger",
             Closed::Full => "full",
             Closed::Local => "local",
         }

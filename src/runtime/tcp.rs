@@ -19,6 +19,7 @@ use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
 use crate::node::{Input, Received};
 use crate::runtime::connection::{Connection, NotTaken};
 use crate::runtime::inlet::Inlet;
+use crate::runtime::sources::Sources;
 use crate::runtime::stats::{Closed, IoStats};
 
 /// A connection must be established within this time.
@@ -60,6 +61,8 @@ struct Table {
     sources: HashMap<IpAddr, BTreeSet<ConnId>>,
     /// Hosts without a limit per source: resources.
     exempt: HashSet<IpAddr>,
+    /// Who may open one; `None`: everybody.
+    welcome: Option<Arc<Sources>>,
     /// Where the search for one that makes room goes on.
     cursor: u64,
     stopped: bool,
@@ -74,6 +77,15 @@ impl Streams {
     /// Hosts that [`limits::CONNECTIONS_PER_SOURCE`] does not bind.
     pub fn exempt(&self, hosts: impl IntoIterator<Item = IpAddr>) {
         self.table.lock().exempt = hosts.into_iter().collect();
+    }
+
+    /// Only these may have connections to this node from now on; those of others are closed. Connections that this node
+    /// opens are not asked.
+    pub fn welcome(&self, sources: Arc<Sources>) {
+        let mut table = self.table.lock();
+        let strangers = table.all.values().filter(|c| c.accepted && !sources.permit(c.flow.remote.ip()));
+        strangers.for_each(|c| c.end(Closed::Stranger));
+        table.welcome = Some(sources);
     }
 
     /// Sends a message over the connection of its flow, or over one to its remote address, which is opened if need be.
@@ -191,6 +203,11 @@ impl Streams {
         let flow = Flow { transport: Transport::Tcp, listener, local, remote, conn: None };
         let connection = Connection::new(self.next_id(), flow, true);
         let mut table = self.table.lock();
+        if !table.welcomes(remote.ip()) {
+            // A reset leaves nothing behind, neither here nor on the way.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return self.stats.closed(Closed::Stranger);
+        }
         if table.stopped || !table.make_room_from(remote.ip()) || !table.make_room() {
             return self.stats.closed(Closed::Refused);
         }
@@ -207,6 +224,10 @@ impl Streams {
 }
 
 impl Table {
+    fn welcomes(&self, host: IpAddr) -> bool {
+        self.welcome.as_ref().is_none_or(|sources| sources.permit(host))
+    }
+
     /// Whether there is room for one more connection, if need be after one has been told to end.
     fn make_room(&mut self) -> bool {
         if self.all.len() < limits::CONNECTIONS {
@@ -385,6 +406,28 @@ mod tests {
         world.streams.send(flow, b"answer").unwrap();
         read_exactly(&mut peer, b"answer");
         assert_eq!((world.stats.streams_accepted.get(), world.stats.streams_opened.get()), (1, 0));
+    }
+
+    #[test]
+    fn strangers_are_reset_and_lose_what_they_had() {
+        let world = World::new();
+        let only = |text: &str| Arc::new(Sources::only(&[], [text.parse().unwrap()]));
+        world.streams.welcome(only("127.0.0.1"));
+        let mut known = world.connect();
+        known.write_all(OPTIONS).unwrap();
+        world.message();
+        let server = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+        world.streams.send(world.flow(server.local_addr().unwrap()), b"request").unwrap();
+        let (mut opened, _) = server.accept().unwrap();
+        world.streams.welcome(only("192.0.2.1"));
+        let mut octet = [0];
+        assert!(!matches!(known.read(&mut octet), Ok(1..)), "it is a stranger now");
+        let mut stranger = world.connect();
+        assert!(!matches!(stranger.read(&mut octet), Ok(1..)));
+        assert_eq!(world.stats.streams_closed[Closed::Stranger as usize].get(), 2);
+        opened.write_all(OPTIONS).unwrap();
+        assert_eq!(world.message().1, OPTIONS, "where this node went itself, nobody is a stranger");
+        assert_eq!(world.stats.streams(), 1);
     }
 
     #[test]

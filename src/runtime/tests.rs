@@ -224,6 +224,43 @@ fn a_reload_changes_the_servers_and_refuses_other_listeners() {
 }
 
 #[test]
+fn strangers_hear_nothing_until_a_reload_lets_them_in() {
+    let server = udp("127.0.0.3:0");
+    let listeners = ["udp:127.0.0.1", "tcp:127.0.0.1"];
+    let of = |sources: &str, dir: &std::path::Path| {
+        let mut settings = settings(&listeners, &[server.local_addr().unwrap()], dir);
+        let text = format!("[proxy]\nsip.allow-from = [{sources}]\n[[resource-group]]\nname = \"g\"");
+        settings.allow_from = Settings::parse(&text).unwrap().0.allow_from;
+        settings
+    };
+    let dir = state_dir();
+    let world = World { running: start(of("\"127.0.0.4/30\"", &dir), small()).unwrap(), dir };
+    let node = world.addr(0);
+    let (known, stranger) = (udp("127.0.0.7:0"), udp("127.0.0.8:0"));
+    let ask = |from: &UdpSocket, call: &str| {
+        let text = request("OPTIONS", from.local_addr().unwrap(), Transport::Udp, call);
+        from.send_to(text.as_bytes(), node).unwrap();
+    };
+    let mut own = TcpStream::connect(world.addr(1)).unwrap();
+    own.set_read_timeout(Some(LIMIT)).unwrap();
+    // 127.0.0.1 is this machine's own; the others are told apart by where they send from.
+    ask(&stranger, "unheard");
+    for from in [&known, &server] {
+        ask(from, "heard");
+        assert_eq!(field(&receive(from).0, "Call-ID"), "heard");
+    }
+    assert_eq!((world.running.io.stranger_datagrams.get(), world.running.io.datagrams_in.get()), (1, 3));
+    let text = request("OPTIONS", own.local_addr().unwrap(), Transport::Tcp, "own");
+    own.write_all(text.as_bytes()).unwrap();
+    assert!(own.read(&mut [0; 4096]).unwrap() > 0);
+    world.running.reload(of("\"127.0.0.8\"", &world.dir)).unwrap();
+    ask(&known, "unheard");
+    ask(&stranger, "welcome");
+    assert_eq!(field(&receive(&stranger).0, "Call-ID"), "welcome");
+    assert_eq!(world.running.io.stranger_datagrams.get(), 2);
+}
+
+#[test]
 fn a_draining_node_says_so_and_a_stopped_one_frees_its_ports() {
     let server = udp("127.0.0.1:0");
     let world = World::new(&["udp:127.0.0.1"], &[server.local_addr().unwrap()]);

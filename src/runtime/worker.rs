@@ -18,6 +18,7 @@ use crate::runtime::driver::{Driver, Turn};
 use crate::runtime::lane::{self, Lane, Share};
 use crate::runtime::link::Reader;
 use crate::runtime::socket::UdpListener;
+use crate::runtime::sources::{Door, Porter};
 use crate::runtime::sys::{self, Inbox, Interest, SLOTS};
 
 const _: () = assert!(SLOTS <= limits::BATCH, "one wake-up handles at most a batch");
@@ -59,6 +60,8 @@ pub struct Receiver {
     pulse: Arc<Pulse>,
     lanes: Arc<[Lane]>,
     inbox: Inbox,
+    door: Arc<Door>,
+    porter: Porter,
     turn: Turn,
     listeners: Vec<ListenerId>,
     /// Reads the links to peers, if there are any.
@@ -76,15 +79,30 @@ pub struct Receiver {
 
 impl Receiver {
     /// A receiver that has not begun. Each of `lanes` must have its [`help`].
-    pub fn new(driver: Arc<Driver>, pulse: Arc<Pulse>, lanes: Arc<[Lane]>) -> Self {
+    pub fn new(driver: Arc<Driver>, pulse: Arc<Pulse>, lanes: Arc<[Lane]>, door: Arc<Door>) -> Self {
         let mut interests: Vec<Interest> =
             driver.listeners().map(|(_, listener)| Interest::readable(listener.socket.as_fd())).collect();
         interests.push(Interest::readable(driver.waker().as_fd()));
         let listeners = driver.listeners().map(|(id, _)| id).collect();
-        let (inbox, turn) = (Inbox::new(), Turn::default());
+        let (inbox, porter, turn) = (Inbox::new(), Porter::new(&door), Turn::default());
         let (last, look) = (Time::ZERO, Time::ZERO);
         let reader = None;
-        Self { driver, pulse, lanes, inbox, turn, listeners, reader, interests, next: 0, last, busy: false, look }
+        Self {
+            driver,
+            pulse,
+            lanes,
+            inbox,
+            door,
+            porter,
+            turn,
+            listeners,
+            reader,
+            interests,
+            next: 0,
+            last,
+            busy: false,
+            look,
+        }
     }
 
     /// Reads the links to peers, too.
@@ -171,14 +189,19 @@ impl Receiver {
     }
 
     fn handle(&mut self, now: Time, id: ListenerId, count: usize) {
-        let Self { driver, inbox, turn, lanes, .. } = self;
+        let Self { driver, inbox, door, porter, turn, lanes, .. } = self;
         let Some(listener) = driver.listener(id) else { return };
+        porter.look(door);
         let mut batch: Batch<'_> = SmallVec::new();
-        let mut octets = 0;
+        let (mut octets, mut strangers) = (0, 0);
         for datagram in (0..count).filter_map(|n| inbox.datagram(n)) {
             octets += datagram.bytes.len();
             if let Some(dropped) = datagram.dropped {
                 driver.count_overflow(id, dropped);
+            }
+            if !porter.admit(datagram.source.ip()) {
+                strangers += 1;
+                continue;
             }
             let flow = flow(listener, id, datagram.local, datagram.source);
             tracing::trace!(from = %flow.remote, to = %flow.local, octets = datagram.bytes.len(), "datagram received");
@@ -187,9 +210,13 @@ impl Receiver {
         driver.stats.batches.count();
         driver.stats.datagrams_in.add(count as u64);
         driver.stats.octets_in.add(octets as u64);
+        driver.stats.stranger_datagrams.add(strangers);
         let full = count == SLOTS;
         if full {
             driver.stats.full_batches.count();
+        }
+        if batch.is_empty() {
+            return;
         }
         share_out(&mut batch, lanes, full);
         driver.batch(now, &batch, turn);

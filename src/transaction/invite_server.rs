@@ -33,6 +33,13 @@ impl InviteServer {
         Self { state: State::Proceeding, clock: Clock::OFF, reliable }
     }
 
+    /// An INVITE that is refused with the first response it gets. A client that was told nothing repeats its INVITE until
+    /// it has heard this (RFC 3261 §17.1.1.2), and each repetition is answered. So timer G does not run: it would only
+    /// multiply what a forged INVITE sends to its victim.
+    pub fn refused(now: Time, timing: &Timing, reliable: bool) -> Self {
+        Self { state: State::Completed, clock: Clock::ends(now, timing.t1x64()), reliable }
+    }
+
     /// Whether a retransmitted INVITE is answered with the last response (it is absorbed otherwise).
     pub fn repeats_to_invite(&self) -> bool {
         matches!(self.state, State::Proceeding | State::Completed)

@@ -57,6 +57,16 @@ fn timer_g_is_capped_at_t2_until_timer_h() {
 }
 
 #[test]
+fn a_refusal_that_comes_first_answers_repeated_invites_and_repeats_nothing_itself() {
+    let mut server = InviteServer::refused(at(0), &TIMING, false);
+    assert!(server.repeats_to_invite() && !server.on_send(at(1), &TIMING, 200));
+    assert_eq!((server.clock.next(), server.on_timer(at(32_000), &TIMING)), (at(32_000), Fired::NoAck));
+    let mut server = InviteServer::refused(at(0), &TIMING, false);
+    assert!(server.on_ack(at(10), &TIMING));
+    assert_eq!((server.clock.next(), server.on_timer(at(5_010), &TIMING)), (at(5_010), Fired::Terminated));
+}
+
+#[test]
 fn a_reliable_transport_repeats_nothing_and_lingers_not_at_all() {
     let mut client = InviteClient::start(at(0), &TIMING, true);
     assert_eq!(client.clock.next(), at(32_000));

@@ -255,6 +255,8 @@ fn a_full_group_answers_its_code_and_says_it_again() {
     let placed = world.receive(CALLER, &invite(1))[0].clone();
     let refused = world.receive(CALLER, &invite(2));
     assert_eq!((refused.len(), refused[0].status()), (1, 480));
+    let unasked = world.pass(Duration::from_millis(1_600)).into_iter().filter(|(_, s)| s.to() == CALLER);
+    assert_eq!(unasked.count(), 0, "whoever heard nothing asks again");
     // The port becomes free, and still a retransmission of the refused INVITE gets the same answer.
     world.receive(MCPS[0], &placed.answer("486 Busy Here", "b", ""));
     assert_eq!(world.receive(CALLER, &invite(2))[0].text, refused[0].text);

@@ -194,8 +194,9 @@ fn commented_keys_of_the_example_are_sound_too() {
     });
     let text: Vec<String> = lines.collect();
     let settings = read(&text.join("\n"));
-    assert_eq!(put_in, 6, "secret-file, sip.threadpoolsize and [snmp]");
+    assert_eq!(put_in, 7, "secret-file, sip.allow-from, sip.threadpoolsize and [snmp]");
     assert_eq!(settings.workers, 4);
+    assert_eq!(settings.allow_from.map(|list| list.len()), Some(2));
 }
 
 #[test]
@@ -716,6 +717,42 @@ fn columns_count_characters_and_values_are_shown_safely() {
 }
 
 #[test]
+fn sources_are_networks_or_everybody() {
+    assert_eq!(read(SOUND).allow_from, None);
+    let allow = |list: &str| with(&format!("[proxy]\nsip.allow-from = {list}"));
+    let list = read(&allow(r#"["192.0.2.0/24", "198.51.100.7", "2001:db8::/32"]"#)).allow_from.expect("a list");
+    let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["192.0.2.0/24", "198.51.100.7/32", "2001:db8::/32"]);
+    let key = "`sip.allow-from` in [proxy]";
+    let empty = "list the networks of those who place calls, or remove the key to let everybody in";
+    one(&allow("[]"), &format!("2:18: {key} has 0 entries; allowed is 1 to 256; {empty}"));
+    let many = vec!["\"192.0.2.1\""; 257].join(", ");
+    one(&allow(&format!("[{many}]")), &format!("2:18: {key} has 257 entries; allowed is 1 to 256; {empty}"));
+    let form = "write a network such as \"192.0.2.0/24\" or \"2001:db8::/32\", or one address";
+    one(
+        &allow(r#"["any"]"#),
+        &format!("2:19: {key} has the entry \"any\", which is no network and no address; {form}"),
+    );
+    let host = "is a host inside of a network; write \"192.0.2.0/24\" for the network, \"192.0.2.9\" for the host";
+    one(&allow(r#"["192.0.2.9/24"]"#), &format!("2:19: {key} has the entry \"192.0.2.9/24\", which {host}"));
+    assert_eq!(errors(&allow("[7, true]")).len(), 2);
+    one(&allow("\"any\""), &format!("2:18: {key} must be a list, not text; put it in square brackets"));
+    assert_eq!(
+        planned(SOUND, &allow(r#"["192.0.2.0/24", "198.51.100.7"]"#)),
+        ["`sip.allow-from` from everybody to 192.0.2.0/24 198.51.100.7/32"]
+    );
+}
+
+#[test]
+fn check_tells_what_an_open_door_costs() {
+    let told = |text: &str| check("t.toml", text).report.contains("whoever reaches the listeners can place calls");
+    assert!(told(SOUND));
+    assert!(!told(&with("[proxy]\nsip.allow-from = [\"192.0.2.0/24\"]")));
+    assert!(!told(&with("[proxy]\nsip.transport = [\"udp:127.0.0.1:5060\"]")), "nobody reaches it");
+    assert_eq!(warnings(SOUND), [""; 0], "it is no news for the log of each start");
+}
+
+#[test]
 fn check_reports_errors_and_warnings_like_a_compiler() {
     let bad = check("tandem.toml", &resource("aor = \"sip:198.51.100.21\"\nport-capasity = 1"));
     assert_eq!(bad.code, 1);
@@ -733,6 +770,8 @@ fn check_reports_errors_and_warnings_like_a_compiler() {
         concat!(
             "t.toml:3:18: warning: `monitor-method` is \"none\": only calls that fail tell that a resource is dead; ",
             "write \"option\" to probe with OPTIONS\n",
+            "t.toml:1:1: warning: whoever reaches the listeners can place calls: `sip.allow-from` in [proxy] is not set; ",
+            "list the networks of your SIP servers, unless a firewall keeps others out\n",
             "t.toml: sound: 2 listeners, 1 group, 1 resource with 10 ports\n"
         )
     );

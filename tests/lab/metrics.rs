@@ -22,6 +22,10 @@ use crate::rig::world::World;
 const MOVED_ELSEWHERE: &[(&str, &str)] = &[
     ("tandem_log_dropped_total", "sinks::a_log_that_nobody_reads"),
     ("tandem_capacity_drift", "capacity::calls_above_a_lowered_limit_go_on_as_debt_and_new_ones_wait_until_it_is_paid"),
+    (
+        "tandem_stranger_datagrams_total",
+        "flood::a_flood_of_invites_from_strangers_meets_silence_and_known_callers_notice_nothing",
+    ),
     ("tandem_accept_errors_total", "exhaustion::out_of_descriptors_calls_go_on_and_streams_come_back"),
     (
         "tandem_receive_overflow_total",

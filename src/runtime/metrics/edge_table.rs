@@ -29,6 +29,12 @@ pub(super) static EDGE: &[Family] = &[
     counter("tandem_datagrams_sent_total", "UDP datagrams sent.", &[], |s, rows| rows.edge(&s.io.datagrams_out)),
     counter("tandem_sent_bytes_total", "Octets of the UDP datagrams sent.", &[], |s, rows| rows.edge(&s.io.octets_out)),
     counter(
+        "tandem_stranger_datagrams_total",
+        "UDP datagrams dropped unread because sip.allow-from does not name their source.",
+        &[],
+        |s, rows| rows.edge(&s.io.stranger_datagrams),
+    ),
+    counter(
         "tandem_receive_overflow_total",
         "Datagrams that the kernel dropped because a receive buffer was full.",
         &[],

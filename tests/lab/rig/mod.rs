@@ -6,6 +6,7 @@ pub mod http;
 pub mod kamailio;
 pub mod mcp;
 pub mod message;
+pub mod netns;
 pub mod node;
 pub mod poll;
 pub mod process;
