@@ -288,4 +288,8 @@ pub mod limits {
     pub const LOG_LINES: usize = 4_096;
     /// Octets of one log line; the rest is cut.
     pub const LOG_LINE: usize = 4_096;
+    /// Peers of one node.
+    pub const PEERS: usize = 7;
+    /// Paths to one peer: addresses of `cluster.member.N`.
+    pub const PATHS: usize = 4;
 }

@@ -1,2 +1,29 @@
 //! Who serves: roles and epochs, beats, proof and suspicion of death, planned hand-over. Knows no SIP and no sockets.
+//!
+//! [`Cluster`] is a value: observations and time go in, [`Effect`]s come out. Two nodes cannot tell a partition from a
+//! death; so a claim on silence waits until nothing of the silent node can still hold the address, and two that were
+//! active at one time find out by their epochs who goes on.
 #![forbid(unsafe_code)]
+
+mod timing;
+mod config;
+mod beat;
+mod message;
+mod notice;
+mod io;
+mod detector;
+mod hold;
+mod partition;
+mod state;
+mod handover;
+mod role;
+mod machine;
+
+pub use beat::{Beat, Flags, LEN as BEAT_LEN, NoBeat, State};
+pub use config::{Config, ConfigError, HaMode, Partition, PeerConfig};
+pub use detector::Health;
+pub use io::{Answer, Budget, Command, Effect, Input, Link, Loss, Progress, Role, Wish};
+pub use message::{Message, NoMessage, Refusal};
+pub use notice::{Cause, Death, Level, Notice, Reason};
+pub use state::{Cluster, Stats};
+pub use timing::{Timing, TimingError};

@@ -1,0 +1,421 @@
+//! The state of a [`Cluster`], and what follows from it at an instant without changing it.
+
+use std::time::Duration;
+
+use crate::base::{Epoch, NodeId, PathId, Time};
+
+use super::beat::{Beat, Flags, State};
+use super::config::{Config, ConfigError};
+use super::detector::{Health, Peer};
+use super::hold::Hold;
+use super::io::{Budget, Effect, Role, Wish};
+use super::message::Refusal;
+use super::notice::{Cause, Notice, Reason};
+use super::partition::{Outlook, budget};
+
+/// This node's view of who is active, and its part in it. A value without side effects: observations go in by
+/// [`Cluster::handle`], time by [`Cluster::handle_timeout`], and what is to be done comes out as [`Effect`]s, to be
+/// carried out in their order.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub(super) config: Config,
+    pub(super) peers: Vec<Peer>,
+    pub(super) phase: Phase,
+    /// Of the start or of the last claim.
+    pub(super) epoch: Epoch,
+    /// The highest claim that this node has made or followed.
+    pub(super) term: Epoch,
+    /// The highest counter ever seen.
+    pub(super) seen: u32,
+    /// Why the last claim was made.
+    pub(super) reason: Reason,
+    pub(super) clock: Clock,
+    /// Counter of the last beat.
+    pub(super) tick: u64,
+    pub(super) next_beat: Time,
+    pub(super) own: Own,
+    pub(super) probing: Probing,
+    pub(super) giving: Option<Giving>,
+    pub(super) taking: Option<Taking>,
+    /// Relays to that node until then.
+    pub(super) quiet: Option<(NodeId, Time)>,
+    pub(super) flushes: u32,
+    pub(super) hold: Hold,
+    /// Since when nobody is active.
+    pub(super) election: Option<Time>,
+    /// No claim of a starting node before: somebody else has its id.
+    pub(super) conflict_until: Time,
+    pub(super) leaving: bool,
+    pub(super) told: Told,
+    /// When each kind of stray beat was told last.
+    pub(super) strays: [Option<Time>; 6],
+    pub(super) stats: Stats,
+}
+
+/// What this node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting,
+    Standby,
+    Active { since: Time },
+    Asking { since: Time },
+    Left,
+}
+
+/// When this node ran, and from when on it may judge others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub started: Time,
+    pub last_turn: Time,
+    /// What [`Cluster::next_timeout`] said.
+    pub due: Time,
+    pub judge_from: Time,
+    pub late_until: Time,
+}
+
+/// What is known of this node itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    pub fit: bool,
+    pub usable: bool,
+    pub unusable_since: Time,
+    pub reach: Option<bool>,
+    pub isolated_since: Time,
+    /// It wrote calls under its last claim that no other node has taken.
+    pub calls: bool,
+    /// Its copy of a peer's calls was complete once.
+    pub copy: bool,
+    /// No hand-over that nobody asked for before.
+    pub retry_at: Time,
+}
+
+/// The question who answers for the virtual addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probing {
+    Idle { not_before: Time },
+    Sent { at: Time },
+    Passed,
+}
+
+/// A hand-over, at the node that is active.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Giving {
+    pub to: NodeId,
+    pub cause: Cause,
+    pub stage: Stage,
+    pub until: Time,
+}
+
+/// How far a hand-over is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Asked whether the peer could.
+    Prepare,
+    /// Serving on while what the peer lacks is sent.
+    Flush(u32),
+    /// Silent and relaying while the rest is sent.
+    Freeze(u32),
+    /// Told to take it under this counter.
+    Take(u32),
+}
+
+/// A hand-over, at the node that will be active.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taking {
+    pub from: NodeId,
+    pub term: Epoch,
+    pub until: Time,
+}
+
+/// The last effects of which only changes are told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    pub armed: Option<bool>,
+    pub armed_since: Time,
+    pub budget: Option<Budget>,
+    pub wish: Option<Wish>,
+    pub relay: Option<NodeId>,
+    pub address_answers: bool,
+    pub hold: bool,
+}
+
+/// What a cluster counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Claims of the role.
+    pub claims: u64,
+    /// Roles given up to a higher epoch without a hand-over.
+    pub yields: u64,
+    /// Hand-overs finished by this node as the former active.
+    pub hand_overs: u64,
+    /// Hand-overs given up.
+    pub hand_overs_failed: u64,
+    /// Meetings of two active nodes.
+    pub splits: u64,
+    /// Times that own timers were found late.
+    pub late: u64,
+    /// Beats not newer than the last one.
+    pub replayed: u64,
+    /// Beats of a past incarnation, or with an epoch that was passed.
+    pub stale: u64,
+    /// Beats of another cluster.
+    pub foreign: u64,
+    /// Beats of no member, or on a path that is not configured.
+    pub unknown: u64,
+    /// Beats with this node's own id.
+    pub own_id: u64,
+    /// Datagrams that no live secret sealed.
+    pub unauthentic: u64,
+}
+
+impl Cluster {
+    /// A node that has just started and claims nothing yet. Call [`Cluster::handle_timeout`] at once.
+    pub fn new(now: Time, config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self {
+            peers: config.peers.iter().map(|peer| Peer::new(*peer)).collect(),
+            phase: Phase::Starting,
+            epoch: config.epoch(),
+            term: Epoch::default(),
+            seen: config.counter,
+            reason: Reason::NoPeer,
+            clock: Clock { started: now, last_turn: now, due: now, judge_from: now, late_until: Time::ZERO },
+            tick: 0,
+            next_beat: now,
+            own: Own {
+                fit: true,
+                usable: true,
+                unusable_since: now,
+                reach: None,
+                isolated_since: now,
+                calls: false,
+                copy: false,
+                retry_at: Time::ZERO,
+            },
+            probing: Probing::Idle { not_before: Time::ZERO },
+            giving: None,
+            taking: None,
+            quiet: None,
+            flushes: 0,
+            hold: Hold::default(),
+            election: None,
+            conflict_until: Time::ZERO,
+            leaving: false,
+            told: Told::default(),
+            strays: [None; 6],
+            stats: Stats::default(),
+            config,
+        })
+    }
+
+    /// What this node is.
+    pub fn role(&self) -> Role {
+        match self.phase {
+            Phase::Starting => Role::Starting,
+            Phase::Standby => Role::Standby,
+            Phase::Active { .. } => Role::Active,
+            Phase::Asking { .. } => Role::Asking,
+            Phase::Left => Role::Left,
+        }
+    }
+
+    /// Its claim if it is active, else the claim that it recognises.
+    pub fn term(&self) -> Epoch {
+        self.term
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// The instant up to which this node may act as the active one without hearing from [`Cluster::handle_timeout`]
+    /// again. Whoever handles a message of a caller checks it first: a process that was stopped finds it passed, and
+    /// must not serve before the cluster has asked the peer. Zero for a node that is not active.
+    pub fn authority(&self) -> Time {
+        match self.phase {
+            Phase::Active { .. } if !self.frozen() => self.clock.last_turn + self.doubt_after(),
+            _ => Time::ZERO,
+        }
+    }
+
+    /// How long this node, if active, may stand still and go on without asking.
+    pub(super) fn doubt_after(&self) -> Duration {
+        if self.peers.is_empty() {
+            Duration::MAX
+        } else if self.peers.iter().any(|p| self.health(self.clock.last_turn, p) == Health::Heard) {
+            self.config.timing.doubt()
+        } else {
+            // Nobody was there to notice; whoever starts meanwhile holds back for longer than this.
+            self.config.timing.lease
+        }
+    }
+
+    /// Whether a hand-over has gone so far that this node serves no longer.
+    pub(super) fn frozen(&self) -> bool {
+        self.giving.is_some_and(|giving| matches!(giving.stage, Stage::Freeze(_) | Stage::Take(_)))
+    }
+
+    pub(super) fn active(&self) -> bool {
+        matches!(self.phase, Phase::Active { .. })
+    }
+
+    pub(super) fn health(&self, now: Time, peer: &Peer) -> Health {
+        peer.health(now, self.clock.judge_from, &self.config.timing)
+    }
+
+    pub(super) fn heard(&self, now: Time, peer: &Peer) -> bool {
+        self.health(now, peer) == Health::Heard
+    }
+
+    pub(super) fn index(&self, id: NodeId) -> Option<usize> {
+        self.peers.iter().position(|peer| peer.id == id)
+    }
+
+    /// The heard peer that is active under the highest epoch.
+    pub(super) fn leader(&self, now: Time) -> Option<(usize, Epoch)> {
+        let active = |(n, peer): (usize, &Peer)| {
+            let last = peer.last.filter(|last| last.state == State::Active && self.heard(now, peer))?;
+            Some((n, last.epoch))
+        };
+        self.peers.iter().enumerate().filter_map(active).max_by_key(|(_, epoch)| *epoch)
+    }
+
+    /// Whether this node is cut off while its peers were not: it reaches none of its reference points, and not because
+    /// nobody does.
+    pub(super) fn isolated(&self) -> bool {
+        let tells = |peer: &Peer| peer.last.is_none() || peer.has(Flags::REACHES);
+        self.own.reach == Some(false) && self.peers.iter().any(tells)
+    }
+
+    /// Whether this node holds a complete copy of what the active one wrote and could take over.
+    pub(super) fn complete(&self, now: Time) -> bool {
+        let Some((n, _)) = self.leader(now) else { return false };
+        self.phase == Phase::Standby && self.peers[n].link && self.peers[n].sync.incoming && self.able()
+    }
+
+    pub(super) fn able(&self) -> bool {
+        self.own.fit && self.own.usable && !self.leaving
+    }
+
+    /// Why the peer could not take over from this active node without a loss.
+    pub(super) fn unarmed(&self, now: Time, peer: &Peer) -> Result<(), Refusal> {
+        self.willing(now, peer)?;
+        if peer.sync.outgoing && peer.has(Flags::ARMED) { Ok(()) } else { Err(Refusal::NotArmed) }
+    }
+
+    /// Why the peer could not take over from this active node at all.
+    pub(super) fn willing(&self, now: Time, peer: &Peer) -> Result<(), Refusal> {
+        let refuse = |on: bool, why| if on { Err(why) } else { Ok(()) };
+        refuse(!self.heard(now, peer) || peer.last.is_none(), Refusal::NoPeer)?;
+        refuse(peer.has(Flags::LEAVING), Refusal::Leaving)?;
+        refuse(!peer.link, Refusal::LinkDown)?;
+        refuse(!peer.has(Flags::FIT), Refusal::PeerUnfit)?;
+        refuse(!peer.has(Flags::USABLE), Refusal::PeerUnusable)?;
+        let follows = peer.last.is_some_and(|last| last.state == State::Standby && last.term == self.epoch);
+        refuse(!follows, Refusal::OtherTerm)
+    }
+
+    /// Whether the pair is armed: a failure of the active node would lose nothing.
+    pub(super) fn armed(&self, now: Time) -> Option<NodeId> {
+        match self.phase {
+            Phase::Active { .. } => self.peers.iter().find(|p| self.unarmed(now, p).is_ok()).map(|p| p.id),
+            Phase::Standby if self.complete(now) => Some(self.config.me),
+            _ => None,
+        }
+    }
+
+    pub(super) fn budget(&self, now: Time) -> Budget {
+        let serving = self.active() && !self.frozen();
+        let silent = |p: &&Peer| matches!(self.health(now, p), Health::Silent | Health::Never);
+        let since = |p: &Peer| now.since(p.heard_at.unwrap_or(self.clock.started));
+        let outlook = if self.peers.iter().all(|p| matches!(self.health(now, p), Health::Dead(_))) {
+            Outlook::Alone
+        } else if self.peers.iter().any(|p| p.rival && self.heard(now, p)) {
+            Outlook::Contested
+        } else if self.peers.iter().filter(silent).any(|p| since(p) < self.config.timing.lease) {
+            Outlook::Unknown
+        } else if self.peers.iter().filter(silent).count() > 0 {
+            Outlook::Lapsed
+        } else {
+            Outlook::Together
+        };
+        let lowest = self.peers.iter().filter(silent).all(|p| p.id > self.config.me);
+        budget(self.config.partition, serving, outlook, lowest)
+    }
+
+    pub(super) fn wish(&mut self, wish: Wish, out: &mut Vec<Effect>) {
+        if self.told.wish != Some(wish) {
+            self.told.wish = Some(wish);
+            out.push(Effect::Vip(wish));
+        }
+    }
+
+    pub(super) fn relay(&mut self, to: Option<NodeId>, out: &mut Vec<Effect>) {
+        if self.told.relay != to {
+            self.told.relay = to;
+            out.push(Effect::Relay(to));
+        }
+    }
+
+    /// Sends a beat on every path to every peer.
+    pub(super) fn beat(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.tick += 1;
+        for peer in &self.peers {
+            for n in 0..peer.paths.len() {
+                let beat = self.say(now, peer, n);
+                out.push(Effect::Beat { peer: peer.id, path: PathId(n as u8), beat });
+            }
+        }
+    }
+
+    fn say(&self, now: Time, peer: &Peer, path: usize) -> Beat {
+        let state = match self.phase {
+            Phase::Starting => State::Starting,
+            Phase::Standby => State::Standby,
+            Phase::Active { .. } if matches!(self.giving, Some(Giving { stage: Stage::Take(_), .. })) => State::Giving,
+            Phase::Active { .. } => State::Active,
+            Phase::Asking { .. } => State::Asking,
+            Phase::Left => State::Leaving,
+        };
+        let (echo_incarnation, echo) = peer.echo(path);
+        let flags = Flags::default()
+            .with(Flags::FIT, self.own.fit)
+            .with(Flags::USABLE, self.own.usable)
+            .with(Flags::ARMED, self.complete(now))
+            .with(Flags::REACHES, self.own.reach != Some(false))
+            .with(Flags::LATE, now < self.clock.late_until)
+            .with(Flags::HOLDS, self.told.wish == Some(Wish::Hold))
+            .with(Flags::CALLS, self.own.calls || self.own.copy)
+            .with(Flags::ON_SILENCE, self.on_silence())
+            .with(Flags::LEAVING, self.leaving);
+        Beat {
+            cluster: self.config.cluster,
+            node: self.config.me,
+            incarnation: self.config.incarnation,
+            epoch: self.epoch,
+            term: self.term,
+            state,
+            flags,
+            priority: self.config.priority,
+            counter: self.tick,
+            echo_incarnation,
+            echo,
+            config: self.config.config,
+            watermark: peer.sync.watermark,
+        }
+    }
+
+    pub(super) fn on_silence(&self) -> bool {
+        matches!(self.reason, Reason::Silence | Reason::Alone)
+    }
+
+    /// Tells of a stray beat, at most once a minute for each kind.
+    pub(super) fn stray(&mut self, now: Time, kind: usize, notice: Notice, out: &mut Vec<Effect>) {
+        const AGAIN: Duration = Duration::from_secs(60);
+        if self.strays[kind].is_none_or(|last| now.since(last) >= AGAIN) {
+            self.strays[kind] = Some(now);
+            out.push(Effect::Notice(notice));
+        }
+    }
+}
