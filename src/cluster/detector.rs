@@ -83,6 +83,8 @@ pub(super) struct Peer {
     pub dead: Option<Death>,
     /// Told as silent.
     silent: bool,
+    /// Nothing of its present incarnation was heard yet.
+    unheard: bool,
     /// The stream link is up.
     pub link: bool,
     /// The link had been up with this incarnation.
@@ -92,6 +94,8 @@ pub(super) struct Peer {
     pub sync: Progress,
     /// It is or was active beside this active node, and has not yielded yet.
     pub rival: bool,
+    /// The epoch under which it was met as a second active node.
+    pub met: Epoch,
     /// It has heard this node since [`Peer::ask`].
     pub answered: bool,
     /// Told as differing.
@@ -112,11 +116,13 @@ impl Peer {
             heard_since: Time::ZERO,
             dead: None,
             silent: false,
+            unheard: true,
             link: false,
             linked: false,
             refused: false,
             sync: Progress::default(),
             rival: false,
+            met: Epoch::default(),
             answered: false,
             differs: false,
         }
@@ -148,8 +154,8 @@ impl Peer {
             self.verified = true;
             self.answered |= beat.echo > one.asked;
         }
-        if self.heard_at.is_none() || self.silent || self.dead.is_some() {
-            self.heard_since = now;
+        if self.unheard || self.silent || self.dead.is_some() {
+            (self.heard_since, self.unheard) = (now, false);
         }
         self.heard_at = Some(now);
         self.dead = None;
@@ -199,7 +205,7 @@ impl Peer {
         self.gone = self.incarnation.or(self.gone);
         self.incarnation = Some(incarnation);
         (self.verified, self.linked, self.refused, self.link) = (false, false, false, false);
-        (self.last, self.dead, self.answered) = (None, None, false);
+        (self.last, self.dead, self.answered, self.unheard) = (None, None, false, true);
         self.sync = Progress::default();
         for path in &mut self.paths {
             (path.heard, path.echo) = (0, 0);
@@ -263,7 +269,9 @@ impl Peer {
                 path.silent = mute;
                 tell(if mute { Notice::PathSilent(self.id, id) } else { Notice::PathHeard(self.id, id) });
             }
-            let settled = health == Health::Heard && !mute && now.since(path.heard_since) >= timing.suspicion * 2;
+            let since = path.heard_since.max(self.heard_since);
+            let carries = health == Health::Heard && !mute && path.heard_at.is_some();
+            let settled = carries && now.since(since) >= timing.suspicion * 2;
             let deaf = settled && sent.saturating_sub(path.echo) > within;
             if deaf != path.one_way && (deaf || settled) {
                 path.one_way = deaf;
@@ -285,11 +293,6 @@ impl Peer {
     /// Whether it said so at last.
     pub fn has(&self, flag: Flags) -> bool {
         self.last.is_some_and(|last| last.flags.has(flag))
-    }
-
-    /// Whether any path is silent while the peer is heard.
-    pub fn degraded(&self) -> bool {
-        self.paths.iter().any(|path| path.silent)
     }
 
     /// Whether a path is told as silent.

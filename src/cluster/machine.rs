@@ -92,16 +92,22 @@ impl Cluster {
 
     /// Stops serving and asks the peers.
     fn ask(&mut self, now: Time, gap: std::time::Duration, out: &mut Vec<Effect>) {
-        self.phase = Phase::Asking { since: now };
-        self.wish(Wish::Drop, out);
-        out.push(Effect::Role { role: Role::Asking, epoch: self.epoch });
-        self.relay(None, out);
         out.push(Effect::Discard);
         out.push(Effect::Notice(Notice::Doubt(gap)));
         if let Some(giving) = self.giving.take() {
             self.stats.hand_overs_failed += 1;
             out.push(Effect::Notice(Notice::HandOverFailed(giving.to, Refusal::TimedOut)));
         }
+        self.question(now, out);
+    }
+
+    /// Serves nothing until the peers have said what they are.
+    pub(super) fn question(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.phase = Phase::Asking { since: now };
+        self.wish(Wish::Drop, out);
+        out.push(Effect::Role { role: Role::Asking, epoch: self.epoch });
+        self.relay(None, out);
+        self.probing = Probing::Idle { not_before: Time::ZERO };
         for peer in &mut self.peers {
             peer.ask(self.tick);
         }

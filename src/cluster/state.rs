@@ -136,7 +136,6 @@ pub(super) struct Told {
     pub wish: Option<Wish>,
     pub relay: Option<NodeId>,
     pub address_answers: bool,
-    pub hold: bool,
 }
 
 /// What a cluster counts.
@@ -272,11 +271,14 @@ impl Cluster {
         self.peers.iter().position(|peer| peer.id == id)
     }
 
-    /// The heard peer that is active under the highest epoch.
+    /// The heard peer that is active under the highest epoch, and that epoch.
     pub(super) fn leader(&self, now: Time) -> Option<(usize, Epoch)> {
         let active = |(n, peer): (usize, &Peer)| {
-            let last = peer.last.filter(|last| last.state == State::Active && self.heard(now, peer))?;
-            Some((n, last.epoch))
+            let last = peer.last.filter(|_| self.heard(now, peer))?;
+            // Its claim may be known from the stream before its beats tell of it.
+            let told = self.term.node == peer.id && self.term > last.epoch;
+            let epoch = if told { self.term } else { last.epoch };
+            (told || last.state == State::Active).then_some((n, epoch))
         };
         self.peers.iter().enumerate().filter_map(active).max_by_key(|(_, epoch)| *epoch)
     }

@@ -227,18 +227,21 @@ mod tests {
     #[test]
     fn each_pair_of_times_is_checked() {
         let ms = Duration::from_millis;
-        let with = |change: fn(&mut Timing)| {
+        let with = |change: &dyn Fn(&mut Timing)| {
             let mut timing = Timing::default();
             change(&mut timing);
             timing.check().unwrap_err()
         };
-        assert_eq!(with(|t| t.probe = Duration::ZERO), TimingError::Zero("probe"));
-        assert_eq!(with(|t| t.beat = ms(40)), TimingError::BeatTooSlow { beat: ms(40), suspicion: ms(150) });
+        assert_eq!(with(&|t| t.probe = Duration::ZERO), TimingError::Zero("probe"));
+        assert_eq!(with(&|t| t.beat = ms(40)), TimingError::BeatTooSlow { beat: ms(40), suspicion: ms(150) });
         let limit = ms(100);
-        assert_eq!(with(|t| t.tolerance = ms(100)), TimingError::ToleranceTooLong { tolerance: ms(100), limit });
-        assert_eq!(with(|t| t.kick = ms(41)), TimingError::KickTooSlow { kick: ms(41), guard_limit: ms(80) });
-        assert_eq!(with(|t| t.lease = ms(170)), TimingError::LeaseTooShort { lease: ms(170), claim: ms(170) });
+        assert_eq!(with(&|t| t.tolerance = ms(100)), TimingError::ToleranceTooLong { tolerance: ms(100), limit });
+        assert_eq!(
+            with(&|t| (t.kick, t.guard_limit) = (ms(31), ms(60))),
+            TimingError::KickTooSlow { kick: ms(31), guard_limit: ms(60) }
+        );
+        assert_eq!(with(&|t| t.lease = ms(170)), TimingError::LeaseTooShort { lease: ms(170), claim: ms(170) });
         let boot_hold = ms(2_299);
-        assert_eq!(with(|t| t.boot_hold = ms(2_299)), TimingError::BootHoldTooShort { boot_hold, lease: ms(2_300) });
+        assert_eq!(with(&|t| t.boot_hold = ms(2_299)), TimingError::BootHoldTooShort { boot_hold, lease: ms(2_300) });
     }
 }
