@@ -17,6 +17,8 @@ pub enum Health {
     Never,
     /// Heard on a path within the suspicion.
     Heard,
+    /// Not heard for the suspicion, but this node was late or cut off itself and must not judge yet.
+    Unjudged,
     /// On no path for the suspicion: it may be dead.
     Silent,
     /// Proved dead.
@@ -89,8 +91,8 @@ pub(super) struct Peer {
     pub link: bool,
     /// The link had been up with this incarnation.
     linked: bool,
-    /// And a new one was refused since.
-    refused: bool,
+    /// And a new one is refused since then.
+    refused: Option<Time>,
     pub sync: Progress,
     /// It is or was active beside this active node, and has not yielded yet.
     pub rival: bool,
@@ -119,7 +121,7 @@ impl Peer {
             unheard: true,
             link: false,
             linked: false,
-            refused: false,
+            refused: None,
             sync: Progress::default(),
             rival: false,
             met: Epoch::default(),
@@ -159,7 +161,7 @@ impl Peer {
         }
         self.heard_at = Some(now);
         self.dead = None;
-        self.refused = false;
+        self.refused = None;
         if self.last.is_none_or(|last| beat.counter >= last.counter) {
             self.epoch = self.epoch.max(beat.epoch);
             self.last = Some(*beat);
@@ -172,7 +174,7 @@ impl Peer {
     }
 
     /// Takes a change of the link. As for beats, what the old incarnation was if a new one is met.
-    pub fn link(&mut self, event: Link) -> News {
+    pub fn link(&mut self, now: Time, event: Link) -> News {
         let mut news = News::default();
         match event {
             Link::Up { incarnation } => {
@@ -182,7 +184,7 @@ impl Peer {
                 } else if self.gone != Some(incarnation) {
                     self.dead = None;
                 }
-                (self.link, self.linked, self.verified, self.refused) = (true, true, true, false);
+                (self.link, self.linked, self.verified, self.refused) = (true, true, true, None);
             }
             Link::Down(loss) => {
                 self.link = false;
@@ -192,8 +194,8 @@ impl Peer {
                         self.depart();
                         news.goodbye = true;
                     }
-                    Loss::Refused => self.refused = self.linked,
-                    Loss::Goodbye | Loss::Reset | Loss::Closed | Loss::Silent => {}
+                    Loss::Refused if self.linked => self.refused = self.refused.or(Some(now)),
+                    Loss::Goodbye | Loss::Refused | Loss::Reset | Loss::Closed | Loss::Silent => {}
                 }
             }
         }
@@ -204,7 +206,7 @@ impl Peer {
         let was = self.last.filter(|_| self.verified && self.dead.is_none()).map(|last| last.state);
         self.gone = self.incarnation.or(self.gone);
         self.incarnation = Some(incarnation);
-        (self.verified, self.linked, self.refused, self.link) = (false, false, false, false);
+        (self.verified, self.linked, self.refused, self.link) = (false, false, None, false);
         (self.last, self.dead, self.answered, self.unheard) = (None, None, false, true);
         self.sync = Progress::default();
         for path in &mut self.paths {
@@ -234,14 +236,16 @@ impl Peer {
             Some(death) => Health::Dead(death),
             None if self.heard_at.is_none() => Health::Never,
             None if self.quiet(now, judge_from) >= timing.suspicion => Health::Silent,
+            None if self.quiet(now, Time::ZERO) >= timing.suspicion => Health::Unjudged,
             None => Health::Heard,
         }
     }
 
     /// When a reset and refused link becomes proof, if it is one: a live node whose stream alone is cut goes on beating.
     pub fn proof_at(&self, judge_from: Time, timing: &Timing) -> Option<Time> {
-        (self.refused && self.dead.is_none())
-            .then(|| self.heard_at.unwrap_or(Time::ZERO).max(judge_from) + timing.missed())
+        let refused = self.refused.filter(|_| self.dead.is_none())?;
+        // The guard of a process that has just ended needs a moment to take the address away.
+        Some((self.heard_at.unwrap_or(Time::ZERO).max(judge_from) + timing.missed()).max(refused + timing.kick))
     }
 
     /// From now on [`Peer::answered`] means: it has heard a beat with a counter above `counter`.
@@ -259,7 +263,7 @@ impl Peer {
         if silent && !self.silent {
             tell(Notice::PeerSilent(self.id));
         }
-        self.silent = silent;
+        self.silent = silent || (self.silent && health == Health::Unjudged);
         let within = (timing.suspicion.as_micros() / timing.beat.as_micros().max(1)) as u64;
         for (n, path) in self.paths.iter_mut().enumerate() {
             let id = PathId(n as u8);
@@ -373,7 +377,7 @@ mod tests {
         let mut p = peer(1);
         p.beat(at(0), OWN, PathId(0), &beat(1, 50, 1)).unwrap();
         assert_eq!(p.beat(at(10), OWN, PathId(0), &beat(2, 1, 1)), Err(Ignored::Stale));
-        assert_eq!(p.link(Link::Up { incarnation: 2 }).replaced, Some(State::Active));
+        assert_eq!(p.link(at(0), Link::Up { incarnation: 2 }).replaced, Some(State::Active));
         assert_eq!(p.beat(at(20), OWN, PathId(0), &beat(2, 1, 2)), Ok(News::default()));
     }
 
@@ -381,13 +385,13 @@ mod tests {
     fn reset_and_refused_is_proof_once_a_beat_is_missed() {
         let timing = Timing::default();
         let mut p = peer(1);
-        p.link(Link::Down(Loss::Refused));
+        p.link(at(0), Link::Down(Loss::Refused));
         assert_eq!(p.proof_at(Time::ZERO, &timing), None, "refused without a link before is none");
         p.beat(at(0), OWN, PathId(0), &beat(1, 5, 1)).unwrap();
-        p.link(Link::Up { incarnation: 1 });
-        p.link(Link::Down(Loss::Reset));
+        p.link(at(0), Link::Up { incarnation: 1 });
+        p.link(at(0), Link::Down(Loss::Reset));
         assert_eq!(p.proof_at(Time::ZERO, &timing), None, "reset alone is none");
-        p.link(Link::Down(Loss::Refused));
+        p.link(at(0), Link::Down(Loss::Refused));
         assert_eq!(p.proof_at(Time::ZERO, &timing), Some(at(30)));
         p.beat(at(20), OWN, PathId(0), &beat(1, 5, 2)).unwrap();
         assert_eq!(p.proof_at(Time::ZERO, &timing), None, "it beats: only the stream is cut");
@@ -401,7 +405,7 @@ mod tests {
         p.beat(at(0), OWN, PathId(0), &beat(1, 5, 1)).unwrap();
         assert_eq!(p.health(at(149), Time::ZERO, &timing), Health::Heard);
         assert_eq!(p.health(at(150), Time::ZERO, &timing), Health::Silent);
-        assert_eq!(p.health(at(200), at(100), &timing), Health::Heard);
+        assert_eq!(p.health(at(200), at(100), &timing), Health::Unjudged);
         assert_eq!(p.health(at(250), at(100), &timing), Health::Silent);
     }
 
@@ -444,6 +448,6 @@ mod tests {
         assert!(news.unwrap().goodbye);
         assert_eq!(p.dead, Some(Death::Goodbye));
         p.goodbye();
-        assert!(!p.link(Link::Down(Loss::Goodbye)).goodbye, "told once");
+        assert!(!p.link(at(0), Link::Down(Loss::Goodbye)).goodbye, "told once");
     }
 }

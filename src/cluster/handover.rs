@@ -214,6 +214,8 @@ impl Cluster {
         let peer = self.peers[n].id;
         let asked = self.taking.is_some_and(|taking| taking.from == peer && taking.term == term);
         let message = if self.phase == Phase::Standby && asked && self.own.usable && !self.leaving {
+            // Its last beat may still say that it is active.
+            self.peers[n].met = term;
             self.claim(now, Reason::HandOver, counter, out);
             Message::Taken { epoch: self.epoch }
         } else if self.active() && self.epoch > term {
@@ -272,7 +274,7 @@ impl Cluster {
         match self.health(now, &self.peers[n]) {
             Health::Heard => Err(Refusal::PeerAlive),
             Health::Dead(_) => Ok(()),
-            Health::Never | Health::Silent => {
+            Health::Never | Health::Unjudged | Health::Silent => {
                 let was = self.peers[n].state();
                 self.peers[n].dead = Some(Death::Declared);
                 self.died(now, n, Death::Declared, was, out);

@@ -200,7 +200,7 @@ impl Cluster {
         match self.health(now, peer) {
             Health::Dead(_) => true,
             Health::Heard => peer.state() != Some(State::Active),
-            Health::Never | Health::Silent => false,
+            Health::Never | Health::Unjudged | Health::Silent => false,
         }
     }
 
@@ -215,6 +215,9 @@ impl Cluster {
             return;
         }
         let count = |want: fn(Health) -> bool| self.peers.iter().filter(|p| want(self.health(now, p))).count();
+        if count(|h| h == Health::Unjudged) > 0 {
+            return;
+        }
         let heard = count(|h| h == Health::Heard);
         let unsure = count(|h| matches!(h, Health::Silent | Health::Never));
         let reason = if heard > 0 {
@@ -223,6 +226,7 @@ impl Cluster {
             }
             Reason::Elected
         } else if unsure > 0 {
+            self.election = None;
             if self.phase == Phase::Starting { Reason::Alone } else { Reason::Silence }
         } else {
             self.peers.iter().find_map(|p| p.dead).map_or(Reason::NoPeer, Reason::Death)
@@ -234,9 +238,18 @@ impl Cluster {
 
     /// Whether this node is the one to claim among those that are heard, of which none is active.
     fn elected(&mut self, now: Time) -> bool {
-        let since = *self.election.get_or_insert(now);
+        let since = match self.election {
+            Some(since) => since,
+            None => {
+                self.election = Some(now);
+                self.peers.iter_mut().for_each(|p| p.ask(self.tick));
+                self.next_beat = now;
+                now
+            }
+        };
         let patient = now.since(since) < self.config.timing.patience;
-        let pending = |p: &&Peer| matches!(p.state(), None | Some(State::Asking | State::Giving));
+        // What a peer said before it heard that nobody is active may be the word of one that is about to claim.
+        let pending = |p: &&Peer| !p.answered || matches!(p.state(), None | Some(State::Asking | State::Giving));
         let mut heard = self.peers.iter().filter(|p| self.heard(now, p));
         if heard.clone().any(|p| pending(&p)) && patient {
             return false;

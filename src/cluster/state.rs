@@ -242,7 +242,7 @@ impl Cluster {
     pub(super) fn doubt_after(&self) -> Duration {
         if self.peers.is_empty() {
             Duration::MAX
-        } else if self.peers.iter().any(|p| self.health(self.clock.last_turn, p) == Health::Heard) {
+        } else if self.peers.iter().any(|p| self.near(self.clock.last_turn, p)) {
             self.config.timing.doubt()
         } else {
             // Nobody was there to notice; whoever starts meanwhile holds back for longer than this.
@@ -267,6 +267,11 @@ impl Cluster {
         self.health(now, peer) == Health::Heard
     }
 
+    /// Heard, or at least not to be taken for silent.
+    fn near(&self, now: Time, peer: &Peer) -> bool {
+        matches!(self.health(now, peer), Health::Heard | Health::Unjudged)
+    }
+
     pub(super) fn index(&self, id: NodeId) -> Option<usize> {
         self.peers.iter().position(|peer| peer.id == id)
     }
@@ -274,7 +279,7 @@ impl Cluster {
     /// The heard peer that is active under the highest epoch, and that epoch.
     pub(super) fn leader(&self, now: Time) -> Option<(usize, Epoch)> {
         let active = |(n, peer): (usize, &Peer)| {
-            let last = peer.last.filter(|_| self.heard(now, peer))?;
+            let last = peer.last.filter(|_| self.near(now, peer))?;
             // Its claim may be known from the stream before its beats tell of it.
             let told = self.term.node == peer.id && self.term > last.epoch;
             let epoch = if told { self.term } else { last.epoch };
@@ -329,7 +334,7 @@ impl Cluster {
 
     pub(super) fn budget(&self, now: Time) -> Budget {
         let serving = self.active() && !self.frozen();
-        let silent = |p: &&Peer| matches!(self.health(now, p), Health::Silent | Health::Never);
+        let silent = |p: &&Peer| !matches!(self.health(now, p), Health::Heard | Health::Dead(_));
         let since = |p: &Peer| now.since(p.heard_at.unwrap_or(self.clock.started));
         let outlook = if self.peers.iter().all(|p| matches!(self.health(now, p), Health::Dead(_))) {
             Outlook::Alone

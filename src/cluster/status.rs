@@ -162,7 +162,7 @@ impl Cluster {
         let Some(peer) = self.peers.first() else { return Some(WhyNot::NoPeer) };
         match self.health(now, peer) {
             Health::Dead(_) => return Some(WhyNot::PeerDead(peer.id)),
-            Health::Never | Health::Silent => return Some(WhyNot::PeerNotHeard(peer.id)),
+            Health::Never | Health::Unjudged | Health::Silent => return Some(WhyNot::PeerNotHeard(peer.id)),
             Health::Heard => {}
         }
         if self.active() {
