@@ -17,6 +17,8 @@ pub enum Health {
     Never,
     /// Heard on a path within the suspicion.
     Heard,
+    /// Not heard for the suspicion, but this node was late or cut off itself and must not judge yet.
+    Unjudged,
     /// On no path for the suspicion: it may be dead.
     Silent,
     /// Proved dead.
@@ -83,15 +85,19 @@ pub(super) struct Peer {
     pub dead: Option<Death>,
     /// Told as silent.
     silent: bool,
+    /// Nothing of its present incarnation was heard yet.
+    unheard: bool,
     /// The stream link is up.
     pub link: bool,
     /// The link had been up with this incarnation.
     linked: bool,
-    /// And a new one was refused since.
-    refused: bool,
+    /// And a new one is refused since then.
+    refused: Option<Time>,
     pub sync: Progress,
     /// It is or was active beside this active node, and has not yielded yet.
     pub rival: bool,
+    /// The epoch under which it was met as a second active node.
+    pub met: Epoch,
     /// It has heard this node since [`Peer::ask`].
     pub answered: bool,
     /// Told as differing.
@@ -112,11 +118,13 @@ impl Peer {
             heard_since: Time::ZERO,
             dead: None,
             silent: false,
+            unheard: true,
             link: false,
             linked: false,
-            refused: false,
+            refused: None,
             sync: Progress::default(),
             rival: false,
+            met: Epoch::default(),
             answered: false,
             differs: false,
         }
@@ -148,12 +156,12 @@ impl Peer {
             self.verified = true;
             self.answered |= beat.echo > one.asked;
         }
-        if self.heard_at.is_none() || self.silent || self.dead.is_some() {
-            self.heard_since = now;
+        if self.unheard || self.silent || self.dead.is_some() {
+            (self.heard_since, self.unheard) = (now, false);
         }
         self.heard_at = Some(now);
         self.dead = None;
-        self.refused = false;
+        self.refused = None;
         if self.last.is_none_or(|last| beat.counter >= last.counter) {
             self.epoch = self.epoch.max(beat.epoch);
             self.last = Some(*beat);
@@ -166,7 +174,7 @@ impl Peer {
     }
 
     /// Takes a change of the link. As for beats, what the old incarnation was if a new one is met.
-    pub fn link(&mut self, event: Link) -> News {
+    pub fn link(&mut self, now: Time, event: Link) -> News {
         let mut news = News::default();
         match event {
             Link::Up { incarnation } => {
@@ -176,7 +184,7 @@ impl Peer {
                 } else if self.gone != Some(incarnation) {
                     self.dead = None;
                 }
-                (self.link, self.linked, self.verified, self.refused) = (true, true, true, false);
+                (self.link, self.linked, self.verified, self.refused) = (true, true, true, None);
             }
             Link::Down(loss) => {
                 self.link = false;
@@ -186,8 +194,8 @@ impl Peer {
                         self.depart();
                         news.goodbye = true;
                     }
-                    Loss::Refused => self.refused = self.linked,
-                    Loss::Goodbye | Loss::Reset | Loss::Closed | Loss::Silent => {}
+                    Loss::Refused if self.linked => self.refused = self.refused.or(Some(now)),
+                    Loss::Goodbye | Loss::Refused | Loss::Reset | Loss::Closed | Loss::Silent => {}
                 }
             }
         }
@@ -198,8 +206,8 @@ impl Peer {
         let was = self.last.filter(|_| self.verified && self.dead.is_none()).map(|last| last.state);
         self.gone = self.incarnation.or(self.gone);
         self.incarnation = Some(incarnation);
-        (self.verified, self.linked, self.refused, self.link) = (false, false, false, false);
-        (self.last, self.dead, self.answered) = (None, None, false);
+        (self.verified, self.linked, self.refused, self.link) = (false, false, None, false);
+        (self.last, self.dead, self.answered, self.unheard) = (None, None, false, true);
         self.sync = Progress::default();
         for path in &mut self.paths {
             (path.heard, path.echo) = (0, 0);
@@ -228,14 +236,16 @@ impl Peer {
             Some(death) => Health::Dead(death),
             None if self.heard_at.is_none() => Health::Never,
             None if self.quiet(now, judge_from) >= timing.suspicion => Health::Silent,
+            None if self.quiet(now, Time::ZERO) >= timing.suspicion => Health::Unjudged,
             None => Health::Heard,
         }
     }
 
     /// When a reset and refused link becomes proof, if it is one: a live node whose stream alone is cut goes on beating.
     pub fn proof_at(&self, judge_from: Time, timing: &Timing) -> Option<Time> {
-        (self.refused && self.dead.is_none())
-            .then(|| self.heard_at.unwrap_or(Time::ZERO).max(judge_from) + timing.missed())
+        let refused = self.refused.filter(|_| self.dead.is_none())?;
+        // The guard of a process that has just ended needs a moment to take the address away.
+        Some((self.heard_at.unwrap_or(Time::ZERO).max(judge_from) + timing.missed()).max(refused + timing.kick))
     }
 
     /// From now on [`Peer::answered`] means: it has heard a beat with a counter above `counter`.
@@ -253,7 +263,7 @@ impl Peer {
         if silent && !self.silent {
             tell(Notice::PeerSilent(self.id));
         }
-        self.silent = silent;
+        self.silent = silent || (self.silent && health == Health::Unjudged);
         let within = (timing.suspicion.as_micros() / timing.beat.as_micros().max(1)) as u64;
         for (n, path) in self.paths.iter_mut().enumerate() {
             let id = PathId(n as u8);
@@ -263,7 +273,9 @@ impl Peer {
                 path.silent = mute;
                 tell(if mute { Notice::PathSilent(self.id, id) } else { Notice::PathHeard(self.id, id) });
             }
-            let settled = health == Health::Heard && !mute && now.since(path.heard_since) >= timing.suspicion * 2;
+            let since = path.heard_since.max(self.heard_since);
+            let carries = health == Health::Heard && !mute && path.heard_at.is_some();
+            let settled = carries && now.since(since) >= timing.suspicion * 2;
             let deaf = settled && sent.saturating_sub(path.echo) > within;
             if deaf != path.one_way && (deaf || settled) {
                 path.one_way = deaf;
@@ -285,11 +297,6 @@ impl Peer {
     /// Whether it said so at last.
     pub fn has(&self, flag: Flags) -> bool {
         self.last.is_some_and(|last| last.flags.has(flag))
-    }
-
-    /// Whether any path is silent while the peer is heard.
-    pub fn degraded(&self) -> bool {
-        self.paths.iter().any(|path| path.silent)
     }
 
     /// Whether a path is told as silent.
@@ -370,7 +377,7 @@ mod tests {
         let mut p = peer(1);
         p.beat(at(0), OWN, PathId(0), &beat(1, 50, 1)).unwrap();
         assert_eq!(p.beat(at(10), OWN, PathId(0), &beat(2, 1, 1)), Err(Ignored::Stale));
-        assert_eq!(p.link(Link::Up { incarnation: 2 }).replaced, Some(State::Active));
+        assert_eq!(p.link(at(0), Link::Up { incarnation: 2 }).replaced, Some(State::Active));
         assert_eq!(p.beat(at(20), OWN, PathId(0), &beat(2, 1, 2)), Ok(News::default()));
     }
 
@@ -378,13 +385,13 @@ mod tests {
     fn reset_and_refused_is_proof_once_a_beat_is_missed() {
         let timing = Timing::default();
         let mut p = peer(1);
-        p.link(Link::Down(Loss::Refused));
+        p.link(at(0), Link::Down(Loss::Refused));
         assert_eq!(p.proof_at(Time::ZERO, &timing), None, "refused without a link before is none");
         p.beat(at(0), OWN, PathId(0), &beat(1, 5, 1)).unwrap();
-        p.link(Link::Up { incarnation: 1 });
-        p.link(Link::Down(Loss::Reset));
+        p.link(at(0), Link::Up { incarnation: 1 });
+        p.link(at(0), Link::Down(Loss::Reset));
         assert_eq!(p.proof_at(Time::ZERO, &timing), None, "reset alone is none");
-        p.link(Link::Down(Loss::Refused));
+        p.link(at(0), Link::Down(Loss::Refused));
         assert_eq!(p.proof_at(Time::ZERO, &timing), Some(at(30)));
         p.beat(at(20), OWN, PathId(0), &beat(1, 5, 2)).unwrap();
         assert_eq!(p.proof_at(Time::ZERO, &timing), None, "it beats: only the stream is cut");
@@ -398,7 +405,7 @@ mod tests {
         p.beat(at(0), OWN, PathId(0), &beat(1, 5, 1)).unwrap();
         assert_eq!(p.health(at(149), Time::ZERO, &timing), Health::Heard);
         assert_eq!(p.health(at(150), Time::ZERO, &timing), Health::Silent);
-        assert_eq!(p.health(at(200), at(100), &timing), Health::Heard);
+        assert_eq!(p.health(at(200), at(100), &timing), Health::Unjudged);
         assert_eq!(p.health(at(250), at(100), &timing), Health::Silent);
     }
 
@@ -441,6 +448,6 @@ mod tests {
         assert!(news.unwrap().goodbye);
         assert_eq!(p.dead, Some(Death::Goodbye));
         p.goodbye();
-        assert!(!p.link(Link::Down(Loss::Goodbye)).goodbye, "told once");
+        assert!(!p.link(at(0), Link::Down(Loss::Goodbye)).goodbye, "told once");
     }
 }

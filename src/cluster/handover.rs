@@ -81,18 +81,20 @@ impl Cluster {
         if matches!(giving.stage, Stage::Take(_)) {
             // The peer may have claimed under the counter that was set aside.
             self.claim(now, Reason::Resumed, 0, out);
-        } else if self.active() {
-            self.relay(None, out);
-            self.wish(Wish::Hold, out);
+        } else if matches!(giving.stage, Stage::Freeze(_)) && self.active() {
+            // Nobody answered for the address meanwhile: the peer may have taken that for death.
+            self.question(now, out);
         }
     }
 
     /// What time does to a hand-over.
     pub(super) fn hand_over_timeout(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.taking = self.taking.filter(|taking| now < taking.until);
-        if let Some(giving) = self.giving.filter(|giving| now >= giving.until) {
+        if let Some(giving) = self.giving {
             let heard = self.index(giving.to).is_some_and(|n| self.heard(now, &self.peers[n]));
             match giving.stage {
+                Stage::Prepare | Stage::Flush(_) | Stage::Freeze(_) if !heard => self.abort(now, Refusal::NoPeer, out),
+                _ if now < giving.until => {}
                 Stage::Flush(_) if self.urgent() => self.freeze(now, giving.to, out),
                 Stage::Freeze(_) if self.urgent() => self.take(now, giving.to, out),
                 Stage::Take(_) if !heard => self.await_survivor(out),
@@ -212,6 +214,8 @@ impl Cluster {
         let peer = self.peers[n].id;
         let asked = self.taking.is_some_and(|taking| taking.from == peer && taking.term == term);
         let message = if self.phase == Phase::Standby && asked && self.own.usable && !self.leaving {
+            // Its last beat may still say that it is active.
+            self.peers[n].met = term;
             self.claim(now, Reason::HandOver, counter, out);
             Message::Taken { epoch: self.epoch }
         } else if self.active() && self.epoch > term {
@@ -270,7 +274,7 @@ impl Cluster {
         match self.health(now, &self.peers[n]) {
             Health::Heard => Err(Refusal::PeerAlive),
             Health::Dead(_) => Ok(()),
-            Health::Never | Health::Silent => {
+            Health::Never | Health::Unjudged | Health::Silent => {
                 let was = self.peers[n].state();
                 self.peers[n].dead = Some(Death::Declared);
                 self.died(now, n, Death::Declared, was, out);

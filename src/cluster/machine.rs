@@ -36,6 +36,9 @@ impl Cluster {
             Input::Usable(usable) if usable != self.own.usable => {
                 self.own.usable = usable;
                 self.own.unusable_since = now;
+                if usable {
+                    self.back(now);
+                }
                 out.push(Effect::Notice(if usable { Notice::Usable } else { Notice::Unusable }));
             }
             Input::Fit(fit) if fit != self.own.fit => {
@@ -92,16 +95,22 @@ impl Cluster {
 
     /// Stops serving and asks the peers.
     fn ask(&mut self, now: Time, gap: std::time::Duration, out: &mut Vec<Effect>) {
-        self.phase = Phase::Asking { since: now };
-        self.wish(Wish::Drop, out);
-        out.push(Effect::Role { role: Role::Asking, epoch: self.epoch });
-        self.relay(None, out);
         out.push(Effect::Discard);
         out.push(Effect::Notice(Notice::Doubt(gap)));
         if let Some(giving) = self.giving.take() {
             self.stats.hand_overs_failed += 1;
             out.push(Effect::Notice(Notice::HandOverFailed(giving.to, Refusal::TimedOut)));
         }
+        self.question(now, out);
+    }
+
+    /// Serves nothing until the peers have said what they are.
+    pub(super) fn question(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.phase = Phase::Asking { since: now };
+        self.wish(Wish::Drop, out);
+        out.push(Effect::Role { role: Role::Asking, epoch: self.epoch });
+        self.relay(None, out);
+        self.probing = Probing::Idle { not_before: Time::ZERO };
         for peer in &mut self.peers {
             peer.ask(self.tick);
         }
@@ -134,7 +143,7 @@ impl Cluster {
             }
             Ok(news) => {
                 self.seen = self.seen.max(beat.epoch.counter).max(beat.term.counter);
-                if before != Health::Heard {
+                if !matches!(before, Health::Heard | Health::Unjudged) {
                     out.push(Effect::Notice(Notice::PeerHeard(beat.node)));
                 }
                 self.compare(n, beat, out);
@@ -168,7 +177,7 @@ impl Cluster {
     fn take_link(&mut self, now: Time, peer: NodeId, event: Link, out: &mut Vec<Effect>) {
         let Some(n) = self.index(peer) else { return };
         let was = self.peers[n].state();
-        let news = self.peers[n].link(event);
+        let news = self.peers[n].link(now, event);
         self.learn(now, n, news, was, out);
         let down = matches!(event, Link::Down(_));
         if down && self.giving.is_some_and(|g| g.to == peer && !matches!(g.stage, Stage::Take(_))) {
@@ -193,7 +202,16 @@ impl Cluster {
         if before != after {
             self.own.isolated_since = now;
             out.push(Effect::Notice(if after { Notice::Isolated } else { Notice::Reaches }));
+            if before {
+                self.back(now);
+            }
         }
+    }
+
+    /// This node was cut off: what it did not hear meanwhile says nothing of its peers.
+    fn back(&mut self, now: Time) {
+        self.clock.judge_from = now;
+        self.probing = Probing::Idle { not_before: now };
     }
 
     fn take_probe(&mut self, now: Time, address: Answer, reference: Option<bool>, out: &mut Vec<Effect>) {
@@ -201,6 +219,7 @@ impl Cluster {
         if let Some(answered) = reference {
             self.take_reach(now, Some(answered), out);
         }
+        let Probing::Sent { .. } = self.probing else { return };
         let heard = self.peers.iter().filter_map(|p| p.heard_at).max().unwrap_or(self.clock.started);
         let lapsed = now.since(heard) >= self.config.timing.lease;
         let again = now + if lapsed { PROBE_AGAIN_LATER } else { PROBE_AGAIN };

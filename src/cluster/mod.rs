@@ -18,6 +18,9 @@ mod state;
 mod handover;
 mod role;
 mod machine;
+mod status;
+#[cfg(test)]
+mod tests;
 
 pub use beat::{Beat, Flags, LEN as BEAT_LEN, NoBeat, State};
 pub use config::{Config, ConfigError, HaMode, Partition, PeerConfig};
@@ -26,4 +29,5 @@ pub use io::{Answer, Budget, Command, Effect, Input, Link, Loss, Progress, Role,
 pub use message::{Message, NoMessage, Refusal};
 pub use notice::{Cause, Death, Level, Notice, Reason};
 pub use state::{Cluster, Stats};
+pub use status::{PathStatus, PeerStatus, Status, Step, WhyNot};
 pub use timing::{Timing, TimingError};

@@ -41,8 +41,10 @@ impl Cluster {
         self.probing = Probing::Idle { not_before: now };
         self.own.calls = true;
         out.push(Effect::Role { role: self.role(), epoch: self.epoch });
+        let on_silence = self.on_silence();
         for peer in &mut self.peers {
-            peer.rival = false;
+            // One that was merely silent may live and be active as well.
+            peer.rival = on_silence && peer.dead.is_none();
             out.push(Effect::Adopt { owner: peer.id, before: self.epoch });
         }
         self.relay(None, out);
@@ -72,12 +74,16 @@ impl Cluster {
         } else {
             self.stats.yields += 1;
         }
-        self.follow(epoch, true, out);
+        self.follow(now, epoch, true, out);
         self.next_beat = now;
     }
 
     /// Recognises a claim; `told`: also if nothing is new.
-    fn follow(&mut self, epoch: Epoch, told: bool, out: &mut Vec<Effect>) {
+    fn follow(&mut self, now: Time, epoch: Epoch, told: bool, out: &mut Vec<Effect>) {
+        let on_silence = self.index(epoch.node).is_some_and(|n| self.peers[n].has(Flags::ON_SILENCE));
+        if epoch > self.term && on_silence {
+            self.hold.claimed(now);
+        }
         let news = told || self.phase != Phase::Standby || epoch > self.term;
         self.phase = Phase::Standby;
         self.term = self.term.max(epoch);
@@ -122,9 +128,9 @@ impl Cluster {
                 (Phase::Asking { .. }, State::Asking) if stronger => {
                     self.yield_to(now, self.peers[n].id, last.epoch, out);
                 }
-                (Phase::Active { .. }, State::Active) if !self.peers[n].rival => {
+                (Phase::Active { .. }, State::Active) if self.peers[n].met != last.epoch => {
                     self.met(n, self.epoch, last.epoch, out);
-                    self.peers[n].rival = true;
+                    (self.peers[n].rival, self.peers[n].met) = (true, last.epoch);
                     out.push(Effect::Announce);
                 }
                 (Phase::Active { .. }, State::Asking) => self.peers[n].rival = true,
@@ -194,14 +200,14 @@ impl Cluster {
         match self.health(now, peer) {
             Health::Dead(_) => true,
             Health::Heard => peer.state() != Some(State::Active),
-            Health::Never | Health::Silent => false,
+            Health::Never | Health::Unjudged | Health::Silent => false,
         }
     }
 
     /// What a node that is not active does: follow, wait, or claim.
     pub(super) fn idle(&mut self, now: Time, out: &mut Vec<Effect>) {
         if let Some((_, epoch)) = self.leader(now) {
-            self.follow(epoch, false, out);
+            self.follow(now, epoch, false, out);
             return;
         }
         let conflict = self.phase == Phase::Starting && now < self.conflict_until;
@@ -209,6 +215,9 @@ impl Cluster {
             return;
         }
         let count = |want: fn(Health) -> bool| self.peers.iter().filter(|p| want(self.health(now, p))).count();
+        if count(|h| h == Health::Unjudged) > 0 {
+            return;
+        }
         let heard = count(|h| h == Health::Heard);
         let unsure = count(|h| matches!(h, Health::Silent | Health::Never));
         let reason = if heard > 0 {
@@ -217,6 +226,7 @@ impl Cluster {
             }
             Reason::Elected
         } else if unsure > 0 {
+            self.election = None;
             if self.phase == Phase::Starting { Reason::Alone } else { Reason::Silence }
         } else {
             self.peers.iter().find_map(|p| p.dead).map_or(Reason::NoPeer, Reason::Death)
@@ -228,9 +238,18 @@ impl Cluster {
 
     /// Whether this node is the one to claim among those that are heard, of which none is active.
     fn elected(&mut self, now: Time) -> bool {
-        let since = *self.election.get_or_insert(now);
+        let since = match self.election {
+            Some(since) => since,
+            None => {
+                self.election = Some(now);
+                self.peers.iter_mut().for_each(|p| p.ask(self.tick));
+                self.next_beat = now;
+                now
+            }
+        };
         let patient = now.since(since) < self.config.timing.patience;
-        let pending = |p: &&Peer| matches!(p.state(), None | Some(State::Asking | State::Giving));
+        // What a peer said before it heard that nobody is active may be the word of one that is about to claim.
+        let pending = |p: &&Peer| !p.answered || matches!(p.state(), None | Some(State::Asking | State::Giving));
         let mut heard = self.peers.iter().filter(|p| self.heard(now, p));
         if heard.clone().any(|p| pending(&p)) && patient {
             return false;
@@ -327,6 +346,9 @@ impl Cluster {
     /// Nobody reaches this node, but the peer is of use: cleanly if it can be, at once if the link is down.
     fn give_in_trouble(&mut self, now: Time, n: usize, cause: Cause, began: Time, out: &mut Vec<Effect>) {
         if self.peers[n].has(Flags::LEAVING) || !self.peers[n].has(Flags::FIT) {
+            return;
+        }
+        if now < began + self.grace(cause) {
             return;
         }
         let armed = self.unarmed(now, &self.peers[n]).is_ok();

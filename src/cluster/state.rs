@@ -136,7 +136,6 @@ pub(super) struct Told {
     pub wish: Option<Wish>,
     pub relay: Option<NodeId>,
     pub address_answers: bool,
-    pub hold: bool,
 }
 
 /// What a cluster counts.
@@ -243,7 +242,7 @@ impl Cluster {
     pub(super) fn doubt_after(&self) -> Duration {
         if self.peers.is_empty() {
             Duration::MAX
-        } else if self.peers.iter().any(|p| self.health(self.clock.last_turn, p) == Health::Heard) {
+        } else if self.peers.iter().any(|p| self.near(self.clock.last_turn, p)) {
             self.config.timing.doubt()
         } else {
             // Nobody was there to notice; whoever starts meanwhile holds back for longer than this.
@@ -268,15 +267,23 @@ impl Cluster {
         self.health(now, peer) == Health::Heard
     }
 
+    /// Heard, or at least not to be taken for silent.
+    fn near(&self, now: Time, peer: &Peer) -> bool {
+        matches!(self.health(now, peer), Health::Heard | Health::Unjudged)
+    }
+
     pub(super) fn index(&self, id: NodeId) -> Option<usize> {
         self.peers.iter().position(|peer| peer.id == id)
     }
 
-    /// The heard peer that is active under the highest epoch.
+    /// The heard peer that is active under the highest epoch, and that epoch.
     pub(super) fn leader(&self, now: Time) -> Option<(usize, Epoch)> {
         let active = |(n, peer): (usize, &Peer)| {
-            let last = peer.last.filter(|last| last.state == State::Active && self.heard(now, peer))?;
-            Some((n, last.epoch))
+            let last = peer.last.filter(|_| self.near(now, peer))?;
+            // Its claim may be known from the stream before its beats tell of it.
+            let told = self.term.node == peer.id && self.term > last.epoch;
+            let epoch = if told { self.term } else { last.epoch };
+            (told || last.state == State::Active).then_some((n, epoch))
         };
         self.peers.iter().enumerate().filter_map(active).max_by_key(|(_, epoch)| *epoch)
     }
@@ -327,7 +334,7 @@ impl Cluster {
 
     pub(super) fn budget(&self, now: Time) -> Budget {
         let serving = self.active() && !self.frozen();
-        let silent = |p: &&Peer| matches!(self.health(now, p), Health::Silent | Health::Never);
+        let silent = |p: &&Peer| !matches!(self.health(now, p), Health::Heard | Health::Dead(_));
         let since = |p: &Peer| now.since(p.heard_at.unwrap_or(self.clock.started));
         let outlook = if self.peers.iter().all(|p| matches!(self.health(now, p), Health::Dead(_))) {
             Outlook::Alone

@@ -1,0 +1,1788 @@
+//! Two nodes in one small deterministic world: paths with loss, delay and cuts, a stream link, a guard that takes the
+//! address from a hung or dead process, crash, restart, hang. One seed is one run.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::base::{Epoch, NodeId, PathId, Time};
+
+use super::*;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// xorshift64*: small, seeded, good enough to choose faults.
+#[derive(Clone)]
+struct Chance(u64);
+
+impl Chance {
+    fn new(seed: u64) -> Self {
+        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high - low + 1)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.next().is_multiple_of(n)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    /// A beat arrives.
+    Beat { to: usize, path: u8, octets: Vec<u8> },
+    /// The timer of a node, if it is still that one.
+    Timer { node: usize, version: u64 },
+    /// An input for a node in this life.
+    Input { node: usize, life: u64, input: Input },
+    /// The answer to a probe is due.
+    Probe { node: usize, life: u64 },
+    /// The guard acts on a process that ended or hangs.
+    Guard { node: usize, life: u64, stall: u64 },
+    /// The link is lost, if it is still that one.
+    Down { node: usize, life: u64, links: u64, loss: Loss },
+    /// Look after the stream link.
+    Link,
+    /// Carry what waits on the stream.
+    Pump,
+    /// The replica has caught up.
+    Synced { link: u64 },
+    /// A hung process goes on.
+    Resume { node: usize, stall: u64 },
+    /// A process starts.
+    Start { node: usize },
+    /// The next fault.
+    Fault,
+}
+
+struct Machine {
+    id: NodeId,
+    cluster: Option<Cluster>,
+    /// Counts process starts; also the incarnation.
+    life: u64,
+    durable: u32,
+    power: bool,
+    /// Counts stalls; odd while it hangs.
+    stall: u64,
+    /// What came while it hung.
+    backlog: VecDeque<Input>,
+    version: u64,
+    wish: Wish,
+    present: bool,
+    relay: Option<NodeId>,
+    claims: Vec<(Time, Epoch)>,
+    done: bool,
+    priority: u8,
+    preempt: bool,
+    usable: bool,
+    reach: Option<bool>,
+    answers: Vec<Result<(), Refusal>>,
+    adopted: Vec<(NodeId, Epoch)>,
+    yielded: Vec<Epoch>,
+    notices: Vec<Notice>,
+    budget: Option<Budget>,
+    announced: u32,
+}
+
+struct World {
+    now: Time,
+    chance: Chance,
+    queue: BTreeMap<(Time, u64), Event>,
+    events: u64,
+    machines: [Machine; 2],
+    paths: u8,
+    /// `[from][path]`.
+    cut: [[bool; 2]; 2],
+    /// Beats lost in a thousand.
+    loss: u64,
+    /// `[from]`: the LAN that carries ARP.
+    lan_cut: [bool; 2],
+    stream_cut: bool,
+    /// Number of the present link, 0 for none.
+    link: u64,
+    links: u64,
+    link_idle: Time,
+    waiting: [VecDeque<Message>; 2],
+    epochs: BTreeSet<Epoch>,
+    config: [u64; 2],
+    policy: Partition,
+    log: Vec<String>,
+    /// A stranger answers every probe.
+    stranger: bool,
+    probes: u32,
+    /// Two must never answer for the address.
+    strict: bool,
+    /// How long two answered for the address although the LAN was whole.
+    overlap: Duration,
+    overlap_since: Option<Time>,
+    seed: u64,
+}
+
+impl World {
+    fn new(seed: u64, paths: u8) -> Self {
+        let machine = |id: u16| Machine {
+            id: NodeId(id),
+            cluster: None,
+            life: 0,
+            durable: 0,
+            power: true,
+            stall: 0,
+            backlog: VecDeque::new(),
+            version: 0,
+            wish: Wish::Drop,
+            present: false,
+            relay: None,
+            claims: Vec::new(),
+            done: false,
+            priority: 100,
+            preempt: false,
+            usable: true,
+            reach: None,
+            answers: Vec::new(),
+            adopted: Vec::new(),
+            yielded: Vec::new(),
+            notices: Vec::new(),
+            budget: None,
+            announced: 0,
+        };
+        let mut world = World {
+            now: Time::from_micros(1_000_000),
+            chance: Chance::new(seed + 1),
+            queue: BTreeMap::new(),
+            events: 0,
+            machines: [machine(1), machine(2)],
+            paths,
+            cut: [[false; 2]; 2],
+            loss: 0,
+            lan_cut: [false; 2],
+            stream_cut: false,
+            link: 0,
+            links: 0,
+            link_idle: Time::ZERO,
+            waiting: [VecDeque::new(), VecDeque::new()],
+            epochs: BTreeSet::new(),
+            config: [9, 9],
+            policy: Partition::Available,
+            log: Vec::new(),
+            stranger: false,
+            probes: 0,
+            strict: false,
+            overlap: Duration::ZERO,
+            overlap_since: None,
+            seed,
+        };
+        world.later(ms(1), Event::Link);
+        world
+    }
+
+    /// A pair that is up and armed; the first node is active.
+    fn armed(seed: u64, paths: u8) -> Self {
+        let mut world = World::new(seed, paths);
+        world.start(0);
+        world.run(ms(4_000));
+        world.start(1);
+        world.run(ms(1_000));
+        world.expect_pair();
+        assert_eq!(world.active(), [0]);
+        world
+    }
+
+    fn later(&mut self, after: Duration, event: Event) {
+        self.events += 1;
+        self.queue.insert((self.now + after, self.events), event);
+    }
+
+    fn note(&mut self, line: String) {
+        self.log.push(format!("{:>9.3} {line}", self.now.as_micros() as f64 / 1e3));
+    }
+
+    fn fail(&self, why: &str) -> ! {
+        let tail = &self.log[self.log.len().saturating_sub(60)..];
+        panic!("seed {}: {why}\n{}", self.seed, tail.join("\n"));
+    }
+
+    fn start(&mut self, node: usize) {
+        let (now, paths, policy, config) = (self.now, self.paths, self.policy, self.config[node]);
+        let peer = PeerConfig { id: self.machines[1 - node].id, paths };
+        let m = &mut self.machines[node];
+        m.life += 1;
+        m.durable += 1;
+        m.power = true;
+        let config = Config {
+            me: m.id,
+            incarnation: (m.life << 8) + u64::from(m.id.0),
+            counter: m.durable,
+            cluster: 77,
+            mode: HaMode::ActiveStandby,
+            peers: vec![peer],
+            timing: Timing::default(),
+            partition: policy,
+            priority: m.priority,
+            preempt: m.preempt,
+            config,
+        };
+        m.cluster = Some(Cluster::new(now, config).unwrap());
+        m.stall += m.stall % 2;
+        m.backlog.clear();
+        (m.wish, m.relay, m.done) = (Wish::Drop, None, false);
+        let (usable, reach) = (m.usable, m.reach);
+        self.note(format!("{node} starts"));
+        self.input(node, Input::Usable(usable));
+        self.input(node, Input::Reach(reach));
+        self.timer(node);
+    }
+
+    fn up(&self, node: usize) -> bool {
+        self.machines[node].cluster.is_some()
+    }
+
+    fn hung(&self, node: usize) -> bool {
+        self.machines[node].stall % 2 == 1
+    }
+
+    /// The process ends without a word; its guard and its kernel live.
+    fn kill(&mut self, node: usize) {
+        self.note(format!("{node} is killed"));
+        self.end(node);
+        let other = 1 - node;
+        if self.link != 0 {
+            self.link = 0;
+            if !self.stream_cut {
+                self.tell_link(other, ms(1), Link::Down(Loss::Reset));
+                self.tell_link(other, ms(2), Link::Down(Loss::Refused));
+            } else {
+                self.tell_link(other, ms(1_000), Link::Down(Loss::Silent));
+            }
+        }
+    }
+
+    fn end(&mut self, node: usize) {
+        let m = &mut self.machines[node];
+        m.cluster = None;
+        m.stall += m.stall % 2;
+        let (life, stall) = (m.life, m.stall);
+        self.later(ms(5), Event::Guard { node, life, stall });
+        self.waiting = [VecDeque::new(), VecDeque::new()];
+    }
+
+    /// The host is gone: no kernel answers.
+    fn power_off(&mut self, node: usize) {
+        self.note(format!("{node} loses power"));
+        self.end(node);
+        let m = &mut self.machines[node];
+        (m.power, m.present) = (false, false);
+        if self.link != 0 {
+            self.link = 0;
+            self.tell_link(1 - node, ms(1_000), Link::Down(Loss::Silent));
+        }
+    }
+
+    fn hang(&mut self, node: usize, time: Duration) {
+        if self.hung(node) || !self.up(node) {
+            return;
+        }
+        if time > ms(60) {
+            self.note(format!("{node} hangs for {time:?}"));
+        }
+        let m = &mut self.machines[node];
+        m.stall += 1;
+        let (life, stall) = (m.life, m.stall);
+        self.later(time, Event::Resume { node, stall });
+        self.later(ms(85), Event::Guard { node, life, stall });
+    }
+
+    fn tell_link(&mut self, node: usize, after: Duration, event: Link) {
+        let (life, peer, links) = (self.machines[node].life, self.machines[1 - node].id, self.links);
+        let event = match event {
+            Link::Down(loss) => Event::Down { node, life, links, loss },
+            up @ Link::Up { .. } => Event::Input { node, life, input: Input::Link { peer, event: up } },
+        };
+        self.later(after, event);
+    }
+
+    fn command(&mut self, node: usize, command: Command) -> Result<(), Refusal> {
+        self.note(format!("{node} {command:?}"));
+        self.input(node, Input::Command(command));
+        *self.machines[node].answers.last().unwrap()
+    }
+
+    fn input(&mut self, node: usize, input: Input) {
+        if self.hung(node) {
+            if self.machines[node].backlog.len() < 1_000 {
+                self.machines[node].backlog.push_back(input);
+            }
+            return;
+        }
+        let now = self.now;
+        let Some(cluster) = &mut self.machines[node].cluster else { return };
+        let mut out = Vec::new();
+        cluster.handle(now, input, &mut out);
+        self.carry_out(node, out);
+    }
+
+    fn timer(&mut self, node: usize) {
+        let now = self.now;
+        let Some(cluster) = &mut self.machines[node].cluster else { return };
+        let mut out = Vec::new();
+        cluster.handle_timeout(now, &mut out);
+        self.carry_out(node, out);
+    }
+
+    fn carry_out(&mut self, node: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            if !matches!(effect, Effect::Beat { .. }) {
+                self.note(format!("{node} {effect:?}"));
+            }
+            self.effect(node, effect);
+        }
+        let Some(cluster) = &self.machines[node].cluster else { return };
+        let due = cluster.next_timeout();
+        self.machines[node].version += 1;
+        let version = self.machines[node].version;
+        if due != Time::NEVER {
+            let jitter = Duration::from_micros(self.chance.between(0, 900));
+            let after = Duration::from_micros(due.as_micros().saturating_sub(self.now.as_micros())) + jitter;
+            self.later(after, Event::Timer { node, version });
+        }
+        self.watch();
+    }
+
+    fn effect(&mut self, node: usize, effect: Effect) {
+        let (other, life) = (1 - node, self.machines[node].life);
+        match effect {
+            Effect::Beat { peer, path, beat } => {
+                assert_eq!(peer, self.machines[other].id);
+                if !self.cut[node][usize::from(path.0)] && self.chance.between(1, 1_000) > self.loss {
+                    let mut octets = Vec::new();
+                    beat.write(&mut octets);
+                    let delay = Duration::from_micros(self.chance.between(100, 2_000));
+                    self.later(delay, Event::Beat { to: other, path: path.0, octets });
+                }
+            }
+            Effect::Persist(counter) => {
+                assert!(counter > self.machines[node].durable, "the durable counter grows");
+                self.machines[node].durable = counter;
+            }
+            Effect::Role { role: Role::Active, epoch } => self.claimed(node, epoch),
+            Effect::Adopt { owner, before } => self.machines[node].adopted.push((owner, before)),
+            Effect::Yield { epoch, .. } => self.machines[node].yielded.push(epoch),
+            Effect::Vip(wish) => {
+                let m = &mut self.machines[node];
+                m.wish = wish;
+                m.present = match wish {
+                    Wish::Hold => true,
+                    Wish::Quiet => m.present,
+                    Wish::Drop => false,
+                };
+            }
+            Effect::Announce => self.machines[node].announced += 1,
+            Effect::Probe => self.later(ms(19), Event::Probe { node, life }),
+            Effect::Relay(to) => self.machines[node].relay = to,
+            Effect::Flush { number, .. } => {
+                if self.link != 0 && !self.stream_cut {
+                    let after = ms(self.chance.between(1, 5));
+                    self.later(after, Event::Input { node, life, input: Input::Flushed(number) });
+                }
+            }
+            Effect::Tell { message, .. } => {
+                if self.link != 0 {
+                    self.waiting[node].push_back(message);
+                    self.later(ms(1), Event::Pump);
+                }
+            }
+            Effect::Answer(answer) => self.machines[node].answers.push(answer),
+            Effect::Notice(notice) => self.machines[node].notices.push(notice),
+            Effect::Budget(budget) => self.machines[node].budget = Some(budget),
+            Effect::Done => {
+                self.machines[node].done = true;
+                self.later(ms(2), Event::Input { node, life: 0, input: Input::Fit(true) });
+            }
+            Effect::Role { .. } | Effect::Armed(_) | Effect::Discard => {}
+        }
+    }
+
+    fn claimed(&mut self, node: usize, epoch: Epoch) {
+        let m = &self.machines[node];
+        if m.claims.last().is_some_and(|(_, last)| *last == epoch) {
+            return;
+        }
+        if epoch.node != m.id || epoch.counter > m.durable {
+            self.fail("a claim whose counter is not durable");
+        }
+        if m.claims.last().is_some_and(|(_, last)| *last > epoch) || !self.epochs.insert(epoch) {
+            self.fail("an epoch that does not grow");
+        }
+        let now = self.now;
+        self.machines[node].claims.push((now, epoch));
+    }
+
+    /// Whether a host answers for the address.
+    fn answers(&self, node: usize) -> bool {
+        let m = &self.machines[node];
+        m.power && m.present && m.wish == Wish::Hold
+    }
+
+    fn watch(&mut self) {
+        let whole = self.lan_cut == [false; 2];
+        let both = whole && self.answers(0) && self.answers(1);
+        if both && self.strict {
+            self.fail("two answer for the address");
+        }
+        match self.overlap_since {
+            None if both => self.overlap_since = Some(self.now),
+            Some(since) if !both => {
+                self.overlap += self.now.since(since);
+                self.overlap_since = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((&(at, id), _)) = self.queue.first_key_value()
+            && at <= end
+        {
+            let event = self.queue.remove(&(at, id)).unwrap();
+            self.now = at;
+            self.happen(event);
+        }
+        self.now = end;
+    }
+
+    /// Runs until `done`, at most `limit`; how long it took.
+    fn until(&mut self, limit: Duration, done: impl Fn(&World) -> bool) -> Duration {
+        let begin = self.now;
+        while !done(self) {
+            if self.now.since(begin) >= limit {
+                self.fail("a condition did not come true in time");
+            }
+            self.run(Duration::from_micros(500));
+        }
+        self.now.since(begin)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Beat { to, path, octets } => {
+                let beat = Beat::read(&octets).unwrap();
+                self.input(to, Input::Beat { path: PathId(path), beat });
+            }
+            Event::Timer { node, version } => {
+                if self.machines[node].version == version && !self.hung(node) {
+                    self.timer(node);
+                }
+            }
+            Event::Input { node, life, input } => {
+                if self.machines[node].life == life {
+                    self.input(node, input);
+                } else if life == 0 && self.machines[node].done {
+                    self.leave(node);
+                }
+            }
+            Event::Probe { node, life } => self.probed(node, life),
+            Event::Guard { node, life, stall } => {
+                let m = &mut self.machines[node];
+                if m.life == life && m.stall == stall && (m.cluster.is_none() || stall % 2 == 1) {
+                    m.present = false;
+                    self.watch();
+                }
+            }
+            Event::Down { node, life, links, loss } => {
+                if self.machines[node].life == life && self.links == links {
+                    let peer = self.machines[1 - node].id;
+                    self.input(node, Input::Link { peer, event: Link::Down(loss) });
+                }
+            }
+            Event::Link => self.look_after_link(),
+            Event::Pump => self.pump(),
+            Event::Synced { link } => {
+                if link == self.link && !self.stream_cut {
+                    for node in 0..2 {
+                        let sync = Progress { incoming: true, outgoing: true, lag: 0, watermark: link };
+                        let peer = self.machines[1 - node].id;
+                        self.input(node, Input::Sync { peer, sync });
+                    }
+                } else if link == self.link {
+                    self.later(ms(50), Event::Synced { link });
+                }
+            }
+            Event::Resume { node, stall } => {
+                if self.machines[node].stall == stall {
+                    self.resume(node);
+                }
+            }
+            Event::Start { node } => {
+                if !self.up(node) {
+                    self.start(node);
+                }
+            }
+            Event::Fault => {}
+        }
+    }
+
+    fn resume(&mut self, node: usize) {
+        self.machines[node].stall += 1;
+        let backlog: Vec<Input> = self.machines[node].backlog.drain(..).collect();
+        if self.chance.one_in(2) {
+            self.timer(node);
+        }
+        for input in backlog {
+            self.input(node, input);
+        }
+        self.timer(node);
+        let now = self.now;
+        let m = &mut self.machines[node];
+        if m.wish == Wish::Hold && m.cluster.as_ref().is_some_and(|c| now <= c.authority()) {
+            m.present = true;
+        }
+        self.watch();
+    }
+
+    fn leave(&mut self, node: usize) {
+        self.note(format!("{node} has left"));
+        if self.link != 0 {
+            self.link = 0;
+            self.tell_link(1 - node, ms(1), Link::Down(Loss::Goodbye));
+        }
+        let m = &mut self.machines[node];
+        m.cluster = None;
+        m.present = false;
+        m.done = false;
+        self.watch();
+    }
+
+    fn probed(&mut self, node: usize, life: u64) {
+        let held = self.answers(1 - node) && self.lan_cut == [false; 2];
+        self.probes += 1;
+        let address = match (held, self.stranger) {
+            (true, _) => Answer::Somebody,
+            (false, true) => Answer::Stranger,
+            (false, false) => Answer::Nobody,
+        };
+        let m = &self.machines[node];
+        if m.life == life {
+            let reference = m.reach;
+            self.input(node, Input::Probed { address, reference });
+        }
+    }
+
+    fn look_after_link(&mut self) {
+        self.later(ms(20), Event::Link);
+        let runs = |w: &World, n: usize| w.up(n) && !w.hung(n);
+        let both = runs(self, 0) && runs(self, 1);
+        if self.link == 0 {
+            if both && !self.stream_cut {
+                self.links += 1;
+                self.link = self.links;
+                self.link_idle = self.now;
+                self.waiting = [VecDeque::new(), VecDeque::new()];
+                for node in 0..2 {
+                    let other = &self.machines[1 - node];
+                    let incarnation = (other.life << 8) + u64::from(other.id.0);
+                    self.tell_link(node, ms(1), Link::Up { incarnation });
+                }
+                let after = ms(self.chance.between(20, 200));
+                self.later(after, Event::Synced { link: self.links });
+            } else if !self.stream_cut {
+                for node in 0..2 {
+                    if runs(self, node) && !self.up(1 - node) && self.machines[1 - node].power {
+                        self.tell_link(node, ms(1), Link::Down(Loss::Refused));
+                    }
+                }
+            }
+        } else if self.stream_cut || !both {
+            if self.now.since(self.link_idle) > ms(1_000) {
+                self.link = 0;
+                for node in 0..2 {
+                    self.tell_link(node, ms(1), Link::Down(Loss::Silent));
+                }
+            }
+        } else {
+            self.link_idle = self.now;
+        }
+    }
+
+    fn pump(&mut self) {
+        if self.link == 0 {
+            return;
+        }
+        if self.stream_cut {
+            return self.later(ms(20), Event::Pump);
+        }
+        for node in 0..2 {
+            while let Some(message) = self.waiting[node].pop_front() {
+                let mut octets = Vec::new();
+                message.write(&mut octets);
+                let message = Message::read(&octets).unwrap();
+                let peer = self.machines[node].id;
+                self.input(1 - node, Input::Told { peer, message });
+            }
+        }
+    }
+
+    fn cluster(&self, node: usize) -> &Cluster {
+        self.machines[node].cluster.as_ref().unwrap()
+    }
+
+    /// The nodes that are active.
+    fn active(&self) -> Vec<usize> {
+        let active = |n: &usize| self.machines[*n].cluster.as_ref().is_some_and(|c| c.role() == Role::Active);
+        (0..2).filter(active).collect()
+    }
+
+    fn is_pair(&self) -> bool {
+        let [active] = self.active()[..] else { return false };
+        let standby = 1 - active;
+        self.answers(active)
+            && !self.answers(standby)
+            && self.up(standby)
+            && self.cluster(standby).role() == Role::Standby
+            && self.cluster(standby).term() == self.cluster(active).term()
+            && self.cluster(active).status().armed
+            && self.cluster(standby).status().armed
+            && self.machines[active].budget == Some(Budget::Whole)
+            && self.machines[standby].budget == Some(Budget::Nothing)
+            && self.machines.iter().all(|m| m.relay.is_none() && m.wish != Wish::Quiet)
+    }
+
+    fn expect_pair(&self) {
+        if !self.is_pair() {
+            self.fail("not one active and one armed standby");
+        }
+    }
+
+    fn claims(&self) -> usize {
+        self.machines.iter().map(|m| m.claims.len()).sum()
+    }
+
+    fn cut_all(&mut self, cut: bool) {
+        self.note(format!("everything between the nodes is {}", if cut { "cut" } else { "healed" }));
+        self.cut = [[cut; 2]; 2];
+        self.lan_cut = [cut; 2];
+        self.stream_cut = cut;
+        self.watch();
+    }
+
+    fn cut_peer_link(&mut self, cut: bool) {
+        self.note(format!("the peer link is {}", if cut { "cut" } else { "healed" }));
+        self.cut = [[cut; 2]; 2];
+        self.stream_cut = cut;
+    }
+
+    fn has(&self, node: usize, notice: Notice) -> bool {
+        self.machines[node].notices.contains(&notice)
+    }
+}
+
+/// How a node starts, and what keeps it from claiming.
+mod start {
+    use super::*;
+
+    #[test]
+    fn the_first_waits_for_the_boot_hold_and_the_second_follows() {
+        let mut w = World::new(1, 1);
+        w.start(0);
+        w.run(ms(2_990));
+        assert_eq!(w.cluster(0).role(), Role::Starting);
+        assert!(w.epochs.is_empty());
+        w.run(ms(60));
+        assert_eq!(w.active(), [0]);
+        assert_eq!(w.machines[0].claims[0].1, Epoch { counter: 2, node: NodeId(1) });
+        w.start(1);
+        w.run(ms(1_000));
+        w.expect_pair();
+        assert_eq!(w.claims(), 1);
+    }
+
+    #[test]
+    fn both_at_once_end_with_the_one_that_is_preferred() {
+        for seed in 0..50 {
+            let mut w = World::new(seed, 1);
+            w.start(0);
+            w.start(1);
+            w.run(ms(1_000));
+            w.expect_pair();
+            assert_eq!(w.active(), [0], "the lower id");
+            assert_eq!(w.claims(), 1, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn priority_comes_before_the_epoch_and_the_epoch_before_the_id() {
+        let mut w = World::new(3, 1);
+        w.machines[1].durable = 7;
+        w.start(0);
+        w.start(1);
+        w.run(ms(1_000));
+        assert_eq!(w.active(), [1], "the higher epoch");
+        let mut w = World::new(3, 1);
+        w.machines[1].durable = 7;
+        w.machines[0].priority = 101;
+        w.start(1);
+        w.run(ms(10));
+        w.start(0);
+        w.run(ms(1_000));
+        w.expect_pair();
+        assert_eq!(w.active(), [0], "the higher priority");
+    }
+
+    #[test]
+    fn an_address_that_somebody_holds_is_not_claimed() {
+        let mut w = World::armed(4, 1);
+        w.kill(1);
+        w.cut_peer_link(true);
+        w.run(ms(100));
+        w.start(1);
+        w.run(ms(20_000));
+        assert_eq!(w.active(), [0]);
+        assert_eq!(w.cluster(1).role(), Role::Starting);
+        assert!(w.has(1, Notice::AddressAnswers));
+        w.cut_peer_link(false);
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!(w.claims(), 1);
+    }
+
+    #[test]
+    fn two_that_cannot_hear_each_other_do_not_both_claim_while_the_lan_lives() {
+        for seed in 0..20 {
+            let mut w = World::new(seed, 1);
+            w.cut_peer_link(true);
+            w.start(0);
+            w.start(1);
+            w.run(ms(10_000));
+            assert_eq!(w.active(), [0], "a wrong secret looks like this");
+            assert_eq!(w.overlap, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn the_same_member_id_twice_claims_nothing_and_says_so() {
+        let mut w = World::new(5, 1);
+        w.start(0);
+        for _ in 0..400 {
+            w.run(ms(20));
+            let beat = Beat { node: NodeId(1), incarnation: 4_711, ..sample() };
+            w.input(0, Input::Beat { path: PathId(0), beat });
+        }
+        assert_eq!(w.cluster(0).role(), Role::Starting);
+        assert_eq!(w.machines[0].notices.iter().filter(|n| **n == Notice::SameMember).count(), 1, "not by the second");
+        assert_eq!(w.cluster(0).stats().own_id, 400);
+        w.run(ms(7_000));
+        assert_eq!(w.active(), [0], "the other one has gone");
+    }
+
+    #[test]
+    fn swapped_member_ids_hear_themselves_and_say_so() {
+        let mut w = World::new(6, 1);
+        w.start(0);
+        for _ in 0..400 {
+            w.run(ms(20));
+            let incarnation = (w.machines[0].life << 8) + 1;
+            let beat = Beat { node: NodeId(1), incarnation, ..sample() };
+            w.input(0, Input::Beat { path: PathId(0), beat });
+        }
+        assert_eq!(w.cluster(0).role(), Role::Starting);
+        assert!(w.has(0, Notice::OwnBeats(PathId(0))));
+    }
+
+    #[test]
+    fn an_active_node_goes_on_when_its_id_appears_elsewhere() {
+        let mut w = World::armed(7, 1);
+        let beat = Beat { node: NodeId(1), incarnation: 4_711, ..sample() };
+        w.input(0, Input::Beat { path: PathId(0), beat });
+        w.run(ms(100));
+        w.expect_pair();
+        assert!(w.has(0, Notice::SameMember));
+    }
+
+    #[test]
+    fn foreign_clusters_and_unknown_members_are_refused_and_told() {
+        let mut w = World::new(8, 1);
+        w.start(0);
+        for _ in 0..200 {
+            w.run(ms(20));
+            w.input(0, Input::Beat { path: PathId(0), beat: Beat { cluster: 78, ..sample() } });
+            w.input(0, Input::Beat { path: PathId(0), beat: Beat { node: NodeId(9), ..sample() } });
+            w.input(0, Input::Unauthentic(NodeId(2)));
+        }
+        assert_eq!(w.active(), [0], "they hinder nothing");
+        for notice in
+            [Notice::ForeignCluster(PathId(0)), Notice::UnknownMember(NodeId(9)), Notice::Unauthentic(NodeId(2))]
+        {
+            assert_eq!(w.machines[0].notices.iter().filter(|n| **n == notice).count(), 1, "{notice:?}");
+        }
+        let stats = w.cluster(0).stats();
+        assert_eq!((stats.foreign, stats.unknown, stats.unauthentic), (200, 200, 200));
+    }
+
+    #[test]
+    fn a_different_configuration_is_told_and_the_pair_works() {
+        let mut w = World::new(9, 1);
+        w.config = [9, 10];
+        w.start(0);
+        w.start(1);
+        w.run(ms(1_000));
+        w.expect_pair();
+        assert!(w.has(0, Notice::ConfigDiffers(NodeId(2))) && w.has(1, Notice::ConfigDiffers(NodeId(1))));
+        assert!(w.cluster(0).status().peers[0].config_differs);
+    }
+
+    #[test]
+    fn alone_by_configuration_it_serves_at_once() {
+        let config = Config {
+            me: NodeId(1),
+            incarnation: 1,
+            counter: 4,
+            cluster: 0,
+            mode: HaMode::None,
+            peers: vec![],
+            timing: Timing::default(),
+            partition: Partition::Exact,
+            priority: 0,
+            preempt: false,
+            config: 0,
+        };
+        let mut cluster = Cluster::new(Time::from_micros(5), config).unwrap();
+        let mut out = Vec::new();
+        cluster.handle_timeout(Time::from_micros(5), &mut out);
+        let epoch = Epoch { counter: 4, node: NodeId(1) };
+        let want = [
+            Effect::Role { role: Role::Active, epoch },
+            Effect::Vip(Wish::Hold),
+            Effect::Notice(Notice::Claimed(epoch, Reason::NoPeer)),
+            Effect::Budget(Budget::Whole),
+            Effect::Armed(false),
+        ];
+        assert_eq!(out, want);
+        assert_eq!(cluster.next_timeout(), Time::NEVER);
+        assert_eq!(cluster.authority(), Time::NEVER);
+        out.clear();
+        cluster.handle(Time::from_micros(u64::MAX / 2), Input::Fit(true), &mut out);
+        assert_eq!(out, [], "however long it stood still");
+    }
+
+    fn sample() -> Beat {
+        Beat {
+            cluster: 77,
+            node: NodeId(2),
+            incarnation: 1,
+            epoch: Epoch { counter: 1, node: NodeId(2) },
+            term: Epoch::default(),
+            state: State::Starting,
+            flags: Flags::FIT,
+            priority: 100,
+            counter: 1,
+            echo_incarnation: 0,
+            echo: 0,
+            config: 9,
+            watermark: 0,
+        }
+    }
+}
+
+/// Proof of death, and suspicion.
+mod death {
+    use super::*;
+
+    #[test]
+    fn a_killed_process_is_replaced_within_two_beats() {
+        for seed in 0..200 {
+            let mut w = World::armed(seed, 1);
+            w.run(ms(seed % 20));
+            w.kill(0);
+            let took = w.until(ms(60), |w| w.active() == [1] && w.answers(1));
+            assert!(took <= ms(33), "seed {seed}: {took:?}");
+            assert!(w.has(1, Notice::PeerDead(NodeId(1), Death::Refused)));
+            let (_, epoch) = w.machines[1].claims[0];
+            assert_eq!(w.machines[1].adopted, [(NodeId(1), epoch)]);
+            assert_eq!(w.machines[1].budget, Some(Budget::Whole));
+            assert_eq!(w.overlap, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn what_must_be_durable_comes_before_role_adoption_and_address() {
+        let mut w = World::armed(1, 1);
+        w.log.clear();
+        w.kill(0);
+        w.run(ms(60));
+        let place = |what: &str| w.log.iter().position(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}"));
+        let order = [place("1 Persist(3)"), place("1 Role"), place("1 Adopt"), place("1 Vip(Hold)")];
+        assert!(order.is_sorted(), "{order:?}");
+    }
+
+    #[test]
+    fn a_process_that_is_back_within_30_ms_loses_its_calls_to_the_peer() {
+        for seed in 0..100 {
+            let mut w = World::armed(seed, 1);
+            w.kill(0);
+            // The respawn is so fast that no connection was refused.
+            w.queue.retain(|_, event| !matches!(event, Event::Down { node: 1, .. }));
+            w.later(ms(seed % 30), Event::Start { node: 0 });
+            w.run(ms(100));
+            assert_eq!(w.active(), [1], "seed {seed}");
+            let (_, epoch) = w.machines[1].claims[0];
+            assert_eq!(w.machines[1].adopted[0], (NodeId(1), epoch));
+            w.run(ms(1_000));
+            w.expect_pair();
+            assert_eq!(w.claims(), 2);
+        }
+    }
+
+    #[test]
+    fn a_goodbye_is_proof() {
+        let mut w = World::armed(2, 1);
+        w.cluster(0);
+        let peer = NodeId(1);
+        w.input(1, Input::Told { peer, message: Message::Goodbye });
+        assert_eq!(w.active(), [0, 1], "at once");
+        assert!(w.has(1, Notice::Claimed(w.machines[1].claims[0].1, Reason::Death(Death::Goodbye))));
+    }
+
+    #[test]
+    fn a_silent_host_is_replaced_after_suspicion_and_probe() {
+        for seed in 0..100 {
+            let mut w = World::armed(seed, 2);
+            w.run(ms(seed % 20));
+            w.power_off(0);
+            let took = w.until(ms(300), |w| w.active() == [1] && w.answers(1));
+            assert!(took >= ms(145) && took <= ms(175), "seed {seed}: {took:?}");
+            assert!(w.has(1, Notice::PeerSilent(NodeId(1))));
+        }
+    }
+
+    #[test]
+    fn a_hung_node_lost_its_address_before_it_is_claimed_and_yields_when_it_wakes() {
+        for seed in 0..100 {
+            let mut w = World::armed(seed, 1);
+            w.run(ms(seed % 20));
+            w.hang(0, ms(200 + seed * 40));
+            w.until(ms(300), |w| w.active().contains(&1) && w.answers(1));
+            w.run(ms(7_000));
+            w.expect_pair();
+            assert_eq!(w.active(), [1]);
+            assert_eq!(w.overlap, Duration::ZERO, "seed {seed}");
+            assert_eq!(w.cluster(0).stats().yields, 1);
+            assert_eq!(w.machines[0].yielded, [w.machines[1].claims[0].1]);
+            assert_eq!(w.cluster(1).status().hold, ms(150), "the claim was right: no hold-down");
+        }
+    }
+
+    #[test]
+    fn a_node_that_stood_still_for_a_moment_asks_and_goes_on() {
+        for seed in 0..100 {
+            let mut w = World::armed(seed, 1);
+            w.hang(0, ms(125));
+            w.run(ms(125));
+            let gap = |n: &Notice| matches!(n, Notice::Doubt(gap) if *gap >= ms(125));
+            assert!(w.machines[0].notices.iter().any(gap));
+            w.until(ms(40), |w| w.active() == [0] && w.answers(0));
+            let epoch = w.cluster(0).term();
+            assert!(w.has(0, Notice::Confirmed(epoch)));
+            w.run(ms(500));
+            w.expect_pair();
+            assert_eq!(w.claims(), 1, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_alone_is_reset_and_refused_proves_nothing() {
+        let mut w = World::armed(3, 1);
+        w.stream_cut = true;
+        w.link = 0;
+        for node in 0..2 {
+            w.tell_link(node, ms(1), Link::Down(Loss::Reset));
+            for n in 1..50 {
+                w.tell_link(node, ms(2 * n), Link::Down(Loss::Refused));
+            }
+        }
+        w.run(ms(500));
+        assert_eq!(w.active(), [0]);
+        assert_eq!(w.claims(), 1);
+        assert!(!w.cluster(0).status().armed);
+        assert_eq!(w.cluster(0).status().why_not, Some(WhyNot::Refused(Refusal::LinkDown)));
+    }
+
+    #[test]
+    fn one_silent_path_is_trouble_and_no_takeover() {
+        let mut w = World::armed(4, 2);
+        w.cut[0][0] = true;
+        w.cut[1][0] = true;
+        w.run(ms(5_000));
+        assert_eq!(w.active(), [0]);
+        assert_eq!(w.claims(), 1);
+        assert!(w.has(1, Notice::PathSilent(NodeId(1), PathId(0))));
+        assert!(w.cluster(1).status().peers[0].paths[0].silent);
+        w.cut = [[false; 2]; 2];
+        w.run(ms(100));
+        assert!(w.has(1, Notice::PathHeard(NodeId(1), PathId(0))));
+    }
+
+    #[test]
+    fn a_peer_link_cut_on_a_living_lan_is_no_takeover_however_long() {
+        let mut w = World::armed(5, 2);
+        w.cut_peer_link(true);
+        w.run(ms(60_000));
+        assert_eq!(w.active(), [0]);
+        assert_eq!(w.claims(), 1);
+        assert!(w.has(1, Notice::AddressAnswers) && w.has(0, Notice::Disarmed));
+        let told = w.machines[1].notices.iter().filter(|n| **n == Notice::AddressAnswers).count();
+        assert_eq!(told, 1, "not by the second");
+        // Cut, then kill: the address falls silent and is claimed.
+        w.kill(0);
+        let took = w.until(ms(1_300), |w| w.active() == [1]);
+        assert!(took <= ms(1_050), "{took:?}");
+    }
+
+    #[test]
+    fn a_stranger_who_answers_for_a_dead_nodes_address_does_not_stop_the_claim_for_ever() {
+        let mut w = World::armed(6, 1);
+        w.power_off(0);
+        w.stranger = true;
+        w.run(ms(3_000));
+        assert!(w.probes > 10 && w.probes < 30, "{}", w.probes);
+        assert_eq!(w.active(), [1]);
+        let (at, _) = w.machines[1].claims[0];
+        assert!(w.now.since(at) < ms(750), "not before the lease had passed");
+        assert!(w.has(1, Notice::Stranger));
+    }
+
+    #[test]
+    fn an_operator_may_declare_a_silent_peer_dead_but_not_a_living_one() {
+        let mut w = World::armed(7, 1);
+        assert_eq!(w.command(1, Command::DeclareDead(NodeId(1))), Err(Refusal::PeerAlive));
+        assert_eq!(w.command(1, Command::DeclareDead(NodeId(5))), Err(Refusal::UnknownMember));
+        w.cut_peer_link(true);
+        w.run(ms(1_000));
+        assert_eq!(w.active(), [0]);
+        assert_eq!(w.command(1, Command::DeclareDead(NodeId(1))), Ok(()));
+        assert_eq!(w.active(), [0, 1]);
+        assert_eq!(w.machines[1].budget, Some(Budget::Whole));
+    }
+
+    #[test]
+    fn stalls_of_35_ms_on_both_nodes_are_no_deaths() {
+        let mut w = World::armed(8, 1);
+        for _ in 0..6_000 {
+            let node = w.chance.between(0, 1) as usize;
+            w.hang(node, ms(35));
+            let pause = ms(w.chance.between(20, 180));
+            w.run(pause);
+        }
+        w.run(ms(1_000));
+        w.expect_pair();
+        assert_eq!(w.claims(), 1);
+        assert!(!w.has(1, Notice::PeerSilent(NodeId(1))));
+    }
+
+    #[test]
+    fn a_node_that_was_late_judges_nobody_for_a_suspicion() {
+        let mut w = World::armed(9, 1);
+        w.hang(1, ms(400));
+        w.power_off(0);
+        let took = w.until(ms(700), |w| w.active() == [1]);
+        assert!(took >= ms(400 + 150 + 19), "{took:?}");
+        assert!(w.cluster(1).stats().late >= 1);
+    }
+
+    #[test]
+    fn an_unarmed_standby_claims_all_the_same() {
+        let mut w = World::armed(10, 1);
+        w.kill(1);
+        w.run(ms(50));
+        w.start(1);
+        w.until(ms(100), |w| w.cluster(1).role() == Role::Standby);
+        assert!(!w.cluster(1).status().armed);
+        w.power_off(0);
+        w.until(ms(300), |w| w.active() == [1]);
+    }
+
+    #[test]
+    fn both_killed_and_both_back() {
+        let mut w = World::armed(11, 1);
+        w.kill(0);
+        w.kill(1);
+        w.run(ms(100));
+        w.start(1);
+        w.run(ms(30));
+        w.start(0);
+        w.run(ms(1_000));
+        w.expect_pair();
+        assert_eq!(w.epochs.len(), 2);
+    }
+}
+
+/// Cut networks: isolation, partition, one-way, flapping.
+mod network {
+    use super::*;
+
+    #[test]
+    fn a_full_partition_makes_two_and_the_higher_epoch_goes_on() {
+        for seed in 0..20 {
+            let mut w = World::armed(seed, 2);
+            w.cut_all(true);
+            w.run(ms(60_000));
+            assert_eq!(w.active(), [0, 1], "both serve whom they reach");
+            let announced = w.machines[1].announced;
+            w.cut_all(false);
+            w.until(ms(100), |w| w.active() == [1]);
+            w.run(ms(2_000));
+            w.expect_pair();
+            assert_eq!(w.claims(), 2);
+            assert!(w.machines[1].announced >= announced + 1, "the winner announces again");
+            let won = w.machines[1].claims[0].1;
+            assert_eq!(w.machines[1].adopted.last(), Some(&(NodeId(1), won)));
+            assert_eq!(w.machines[0].yielded, [won]);
+            assert!(w.machines[0].notices.iter().any(|n| matches!(n, Notice::Split(..))));
+            assert_eq!(w.cluster(0).stats().yields, 1);
+        }
+    }
+
+    #[test]
+    fn equal_counters_are_resolved_by_the_node_id() {
+        let mut w = World::new(1, 1);
+        w.cut_all(true);
+        w.start(0);
+        w.start(1);
+        w.run(ms(5_000));
+        assert_eq!(w.active(), [0, 1]);
+        assert_eq!(w.cluster(0).term().counter, w.cluster(1).term().counter);
+        w.cut_all(false);
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!(w.active(), [1]);
+    }
+
+    #[test]
+    fn spending_follows_the_policy() {
+        use Budget::{Floor, Nothing, Whole};
+        let table = [
+            (Partition::Available, [Floor, Floor], [Whole, Whole]),
+            (Partition::Exact, [Floor, Floor], [Floor, Floor]),
+            (Partition::PreferLowerId, [Floor, Floor], [Whole, Nothing]),
+        ];
+        for (policy, before, after) in table {
+            let mut w = World::new(2, 1);
+            w.policy = policy;
+            w.start(0);
+            w.start(1);
+            w.run(ms(1_000));
+            w.cut_all(true);
+            w.run(ms(400));
+            assert_eq!([0, 1].map(|n| w.machines[n].budget.unwrap()), before, "{policy:?} before the lease");
+            w.run(ms(3_000));
+            assert_eq!([0, 1].map(|n| w.machines[n].budget.unwrap()), after, "{policy:?} after it");
+            w.cut_all(false);
+            w.run(ms(2_000));
+            w.expect_pair();
+        }
+    }
+
+    #[test]
+    fn one_way_silence_changes_the_role_at_most_once() {
+        for (seed, from) in [(1, 0), (2, 1)] {
+            let mut w = World::armed(seed, 2);
+            w.cut[from] = [true; 2];
+            w.lan_cut[from] = true;
+            w.stream_cut = true;
+            w.run(ms(60_000));
+            assert!(w.claims() <= 2, "one role change at most");
+            assert_eq!(w.active().len(), 1, "one goes on hearing the other, and yields");
+            w.cut = [[false; 2]; 2];
+            w.lan_cut = [false; 2];
+            w.stream_cut = false;
+            w.run(ms(2_000));
+            w.expect_pair();
+            assert!(w.claims() <= 2);
+        }
+    }
+
+    #[test]
+    fn a_path_that_works_one_way_is_told() {
+        let mut w = World::armed(3, 2);
+        w.cut[0][0] = true;
+        w.run(ms(2_000));
+        assert!(w.has(0, Notice::OneWay(NodeId(2), PathId(0))));
+        assert!(w.cluster(0).status().peers[0].paths[0].one_way);
+        assert!(w.has(1, Notice::PathSilent(NodeId(1), PathId(0))));
+        assert_eq!(w.claims(), 1);
+    }
+
+    #[test]
+    fn a_flapping_network_changes_the_role_at_most_three_times_a_minute() {
+        for (seed, down, up) in [(1, 1_000, 1_000), (2, 300, 700), (3, 3_000, 1_000), (4, 10_000, 3_000)] {
+            let mut w = World::armed(seed, 2);
+            let rounds = 120_000 / (down + up);
+            for _ in 0..rounds {
+                w.cut_all(true);
+                w.run(ms(down));
+                w.cut_all(false);
+                w.run(ms(up));
+            }
+            let mut claims: Vec<Time> = w.machines.iter().flat_map(|m| m.claims.iter().map(|c| c.0)).collect();
+            claims.sort();
+            let crowd = claims.windows(4).filter(|four| four[3].since(four[0]) < Duration::from_secs(60)).count();
+            assert_eq!(crowd, 0, "{down}/{up}: {claims:?}");
+            w.run(ms(5_000));
+            w.expect_pair();
+        }
+    }
+
+    #[test]
+    fn after_a_calm_minute_silence_counts_as_before() {
+        let mut w = World::armed(4, 1);
+        w.cut_all(true);
+        w.run(ms(1_000));
+        w.cut_all(false);
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!(w.cluster(0).status().hold, Duration::from_secs(2));
+        w.run(ms(60_000));
+        assert_eq!(w.cluster(0).status().hold, ms(150));
+    }
+
+    #[test]
+    fn an_isolated_standby_claims_nothing() {
+        let mut w = World::armed(5, 1);
+        for node in 0..2 {
+            w.machines[node].reach = Some(true);
+            w.input(node, Input::Reach(Some(true)));
+        }
+        w.run(ms(50));
+        w.cut_all(true);
+        w.machines[1].reach = Some(false);
+        w.run(ms(60_000));
+        assert_eq!(w.active(), [0], "the probe of the reference point told it");
+        assert!(w.has(1, Notice::Isolated));
+        w.cut_all(false);
+        w.machines[1].reach = Some(true);
+        w.input(1, Input::Reach(Some(true)));
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!(w.claims(), 1);
+    }
+
+    #[test]
+    fn where_nobody_reaches_anything_a_silent_peer_is_replaced_all_the_same() {
+        let mut w = World::armed(6, 1);
+        for node in 0..2 {
+            w.machines[node].reach = Some(false);
+            w.input(node, Input::Reach(Some(false)));
+        }
+        w.run(ms(5_000));
+        w.expect_pair();
+        w.power_off(0);
+        w.until(ms(300), |w| w.active() == [1]);
+    }
+
+    #[test]
+    fn an_isolated_active_node_hands_over_to_a_peer_that_reaches_something() {
+        let mut w = World::armed(7, 2);
+        w.machines[1].reach = Some(true);
+        w.input(1, Input::Reach(Some(true)));
+        w.run(ms(50));
+        w.machines[0].reach = Some(false);
+        w.input(0, Input::Reach(Some(false)));
+        w.until(ms(1_200), |w| w.active() == [1]);
+        assert!(w.has(0, Notice::HandOver(NodeId(2), Cause::Isolated)));
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!(w.cluster(0).stats().hand_overs, 1);
+    }
+
+    #[test]
+    fn an_active_node_that_reaches_nothing_keeps_the_address_if_its_peer_reaches_nothing_either() {
+        let mut w = World::armed(8, 1);
+        for node in 0..2 {
+            w.machines[node].reach = Some(false);
+            w.input(node, Input::Reach(Some(false)));
+        }
+        w.run(ms(10_000));
+        w.expect_pair();
+        assert_eq!((w.active(), w.claims()), (vec![0], 1));
+    }
+
+    #[test]
+    fn a_pulled_cable_makes_the_active_node_withdraw_and_the_peer_claim() {
+        for seed in 0..50 {
+            let mut w = World::armed(seed, 1);
+            w.cut_all(true);
+            w.machines[0].usable = false;
+            w.input(0, Input::Usable(false));
+            w.until(ms(300), |w| w.active() == [1]);
+            assert!(w.has(0, Notice::Withdrew));
+            w.run(ms(3_000));
+            w.cut_all(false);
+            w.machines[0].usable = true;
+            w.input(0, Input::Usable(true));
+            w.run(ms(2_000));
+            w.expect_pair();
+            assert_eq!((w.active(), w.claims()), (vec![1], 2), "seed {seed}");
+            assert_eq!(w.cluster(0).stats().splits + w.cluster(1).stats().splits, 0);
+            assert_eq!(w.machines[0].yielded.len(), 1, "its calls are the survivor's");
+        }
+    }
+
+    #[test]
+    fn a_switch_that_fails_for_both_gives_the_role_back_to_who_has_the_calls() {
+        let mut w = World::armed(9, 1);
+        for node in 0..2 {
+            w.machines[node].reach = Some(true);
+            w.input(node, Input::Reach(Some(true)));
+        }
+        w.run(ms(100));
+        w.cut_all(true);
+        for node in 0..2 {
+            w.machines[node].reach = Some(false);
+            w.machines[node].usable = false;
+            w.input(node, Input::Usable(false));
+            w.input(node, Input::Reach(Some(false)));
+        }
+        w.run(ms(10_000));
+        assert!(w.active().is_empty(), "nobody could be reached");
+        w.cut_all(false);
+        for node in 0..2 {
+            w.machines[node].reach = Some(true);
+            w.machines[node].usable = true;
+            w.input(node, Input::Usable(true));
+            w.input(node, Input::Reach(Some(true)));
+        }
+        w.run(ms(3_000));
+        w.expect_pair();
+        if w.claims() != 2 {
+            w.fail("one claim more");
+        }
+    }
+
+    #[test]
+    fn a_lone_survivor_keeps_the_address_when_its_own_gateway_fails() {
+        let mut w = World::armed(10, 1);
+        for node in 0..2 {
+            w.machines[node].reach = Some(true);
+            w.input(node, Input::Reach(Some(true)));
+        }
+        w.power_off(1);
+        w.run(ms(20_000));
+        w.machines[0].reach = Some(false);
+        w.input(0, Input::Reach(Some(false)));
+        w.run(ms(20_000));
+        assert_eq!((w.active(), w.claims()), (vec![0], 1));
+    }
+}
+
+/// Planned hand-over.
+mod hand_over {
+    use super::*;
+
+    fn switched(w: &mut World) {
+        w.until(ms(100), |w| w.active() == [1]);
+    }
+
+    #[test]
+    fn a_switchover_is_silent_before_it_is_taken_and_relays_for_a_second() {
+        for seed in 0..100 {
+            let mut w = World::armed(seed, 1);
+            w.log.clear();
+            assert_eq!(w.command(0, Command::Switchover), Ok(()));
+            switched(&mut w);
+            let place = |what: &str| w.log.iter().position(|line| line.contains(what)).unwrap_or_else(|| w.fail(what));
+            let order = [
+                "Prepare",
+                "Ready",
+                "0 Flush { peer: NodeId(2), number: 1 }",
+                "0 Vip(Quiet)",
+                "0 Relay(Some(NodeId(2)))",
+                "0 Flush { peer: NodeId(2), number: 2 }",
+                "Take {",
+                "1 Persist(3)",
+                "1 Role { role: Active",
+                "1 Adopt",
+                "1 Vip(Hold)",
+            ];
+            let order: Vec<usize> = order.into_iter().map(place).collect();
+            assert!(order.is_sorted(), "{order:?}\n{}", w.log.join("\n"));
+            w.run(ms(30));
+            assert_eq!(w.cluster(0).role(), Role::Standby);
+            assert_eq!(w.machines[0].yielded.len(), 1);
+            w.run(ms(900));
+            assert_eq!((w.machines[0].wish, w.machines[0].relay), (Wish::Quiet, Some(NodeId(2))));
+            w.run(ms(200));
+            assert_eq!((w.machines[0].wish, w.machines[0].relay), (Wish::Drop, None));
+            w.expect_pair();
+            assert_eq!(w.overlap, Duration::ZERO);
+            assert_eq!(w.cluster(0).stats().hand_overs, 1);
+            assert_eq!(w.cluster(0).stats().splits + w.cluster(1).stats().splits, 0);
+        }
+    }
+
+    #[test]
+    fn it_can_be_asked_for_on_either_node() {
+        let mut w = World::armed(1, 1);
+        assert_eq!(w.command(1, Command::Switchover), Ok(()));
+        switched(&mut w);
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!(w.command(1, Command::Switchover), Ok(()));
+        w.until(ms(100), |w| w.active() == [0]);
+    }
+
+    #[test]
+    fn it_is_refused_with_the_reason() {
+        let mut w = World::armed(2, 1);
+        w.stream_cut = true;
+        w.run(ms(1_500));
+        assert_eq!(w.command(0, Command::Switchover), Err(Refusal::LinkDown));
+        assert_eq!(w.command(1, Command::Switchover), Err(Refusal::LinkDown));
+        w.stream_cut = false;
+        w.until(ms(500), |w| w.link != 0);
+        w.run(ms(5));
+        assert_eq!(w.command(0, Command::Switchover), Err(Refusal::NotArmed));
+        w.run(ms(500));
+        w.input(1, Input::Fit(false));
+        w.run(ms(50));
+        assert_eq!(w.command(0, Command::Switchover), Err(Refusal::PeerUnfit));
+        w.input(1, Input::Fit(true));
+        w.input(1, Input::Usable(false));
+        w.run(ms(50));
+        assert_eq!(w.command(0, Command::Switchover), Err(Refusal::PeerUnusable));
+        w.kill(1);
+        w.run(ms(50));
+        assert_eq!(w.command(0, Command::Switchover), Err(Refusal::NoPeer));
+        assert_eq!((w.active(), w.claims()), (vec![0], 1));
+    }
+
+    #[test]
+    fn a_crash_of_either_node_at_any_moment_is_resolved_by_who_lives() {
+        for victim in 0..2 {
+            for after in 0..60 {
+                let mut w = World::armed(after, 1);
+                w.command(0, Command::Switchover).unwrap();
+                w.run(Duration::from_micros(after * 400));
+                w.kill(victim);
+                let survivor = 1 - victim;
+                w.until(ms(100), |w| {
+                    w.active() == [survivor] && w.answers(survivor) && w.machines[survivor].relay.is_none()
+                });
+                w.run(ms(2_000));
+                assert_eq!(w.active(), [survivor], "{victim} killed after {after}");
+                w.start(victim);
+                w.run(ms(2_000));
+                w.expect_pair();
+                assert_eq!(w.overlap, Duration::ZERO);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_at_any_moment_ends_with_one() {
+        for after in 0..60 {
+            let mut w = World::armed(after, 1);
+            w.command(0, Command::Switchover).unwrap();
+            w.run(Duration::from_micros(after * 400));
+            w.cut_peer_link(true);
+            w.run(ms(10_000));
+            assert_eq!(w.active().len(), 1, "cut after {after}");
+            w.cut_peer_link(false);
+            w.run(ms(4_000));
+            w.expect_pair();
+            assert!(w.claims() <= 3);
+            assert_eq!(w.overlap, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_does_not_flush_leaves_the_role_where_it_is() {
+        let mut w = World::armed(3, 1);
+        w.command(0, Command::Switchover).unwrap();
+        w.until(ms(50), |w| w.log.last().is_some_and(|line| line.contains("0 Flush")));
+        w.queue.retain(|_, event| !matches!(event, Event::Input { input: Input::Flushed(_), .. }));
+        assert_eq!(w.command(0, Command::Switchover), Err(Refusal::Busy));
+        w.run(ms(2_200));
+        assert!(w.has(0, Notice::HandOverFailed(NodeId(2), Refusal::TimedOut)));
+        w.expect_pair();
+        assert_eq!((w.active(), w.claims()), (vec![0], 1));
+        assert_eq!(w.cluster(0).stats().hand_overs_failed, 1);
+    }
+
+    #[test]
+    fn a_frozen_node_that_cannot_flush_the_rest_answers_again_under_its_epoch() {
+        let mut w = World::armed(4, 1);
+        w.command(0, Command::Switchover).unwrap();
+        w.until(ms(50), |w| w.machines[0].relay.is_some());
+        w.queue.retain(|_, event| !matches!(event, Event::Input { input: Input::Flushed(_), .. }));
+        assert_eq!(w.cluster(0).authority(), Time::ZERO);
+        assert_eq!(w.machines[0].budget, Some(Budget::Nothing));
+        w.run(ms(600));
+        w.expect_pair();
+        assert_eq!((w.active(), w.claims()), (vec![0], 1));
+    }
+
+    #[test]
+    fn who_stops_hands_over_first_and_leaves_after_it_has_relayed() {
+        let mut w = World::armed(5, 1);
+        assert_eq!(w.command(0, Command::Stop), Ok(()));
+        switched(&mut w);
+        w.run(ms(900));
+        assert!(w.up(0));
+        w.run(ms(300));
+        assert!(!w.up(0), "left");
+        assert!(w.has(1, Notice::PeerDead(NodeId(1), Death::Goodbye)));
+        assert_eq!((w.active(), w.claims()), (vec![1], 2));
+        w.start(0);
+        w.run(ms(1_000));
+        w.expect_pair();
+        assert_eq!(w.active(), [1]);
+    }
+
+    #[test]
+    fn who_stops_without_an_armed_peer_drops_the_address_and_says_goodbye() {
+        let mut w = World::armed(6, 1);
+        w.stream_cut = true;
+        w.run(ms(1_500));
+        w.command(0, Command::Stop).unwrap();
+        assert_eq!(w.cluster(0).role(), Role::Left);
+        assert_eq!(w.cluster(0).next_timeout(), Time::NEVER);
+        let took = w.until(ms(50), |w| w.active() == [1]);
+        assert!(took <= ms(5), "the last beat says it: {took:?}");
+        assert_eq!(w.overlap, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_standby_that_stops_just_goes() {
+        let mut w = World::armed(7, 1);
+        w.command(1, Command::Stop).unwrap();
+        w.run(ms(50));
+        assert!(!w.up(1));
+        assert_eq!((w.active(), w.claims()), (vec![0], 1));
+        assert_eq!(w.machines[0].budget, Some(Budget::Whole));
+    }
+
+    #[test]
+    fn an_unfit_or_unreachable_active_node_hands_over_at_once() {
+        for (input, cause) in [(Input::Fit(false), Cause::Unfit), (Input::Usable(false), Cause::Unusable)] {
+            let mut w = World::armed(8, 2);
+            w.input(0, input);
+            switched(&mut w);
+            assert!(w.has(0, Notice::HandOver(NodeId(2), cause)));
+            w.run(ms(2_000));
+            assert_eq!((w.active(), w.claims()), (vec![1], 2));
+            assert_eq!(w.overlap, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn without_a_link_a_node_that_nobody_reaches_withdraws() {
+        let mut w = World::armed(9, 2);
+        w.stream_cut = true;
+        w.run(ms(1_500));
+        w.input(0, Input::Usable(false));
+        w.until(ms(1_300), |w| w.active() == [1]);
+        assert!(w.has(0, Notice::Withdrew));
+        assert!(w.has(1, Notice::Claimed(w.machines[1].claims[0].1, Reason::Elected)));
+    }
+
+    #[test]
+    fn nobody_takes_a_role_back_without_being_asked() {
+        let mut w = World::new(10, 1);
+        w.machines[0].priority = 200;
+        w.start(1);
+        w.run(ms(5_000));
+        w.start(0);
+        w.run(ms(120_000));
+        w.expect_pair();
+        assert_eq!((w.active(), w.claims()), (vec![1], 1));
+    }
+
+    #[test]
+    fn with_preempt_the_preferred_node_gets_it_back_once_it_is_armed_and_stable() {
+        let mut w = World::new(11, 1);
+        w.machines[0].priority = 200;
+        w.machines.iter_mut().for_each(|m| m.preempt = true);
+        w.start(1);
+        w.run(ms(5_000));
+        w.start(0);
+        w.run(ms(29_000));
+        assert_eq!(w.active(), [1]);
+        w.run(ms(3_000));
+        w.expect_pair();
+        assert_eq!((w.active(), w.claims()), (vec![0], 2));
+        assert!(w.has(1, Notice::HandOver(NodeId(1), Cause::GiveBack)));
+        w.run(ms(120_000));
+        assert_eq!(w.claims(), 2);
+    }
+
+    #[test]
+    fn late_and_forged_steps_change_nothing() {
+        let mut w = World::armed(12, 1);
+        let term = w.cluster(0).term();
+        for message in [
+            Message::Take { term, counter: 99 },
+            Message::Ready { term },
+            Message::Taken { epoch: Epoch { counter: 50, node: NodeId(1) } },
+            Message::Abort { term },
+        ] {
+            w.input(1, Input::Told { peer: NodeId(1), message });
+            w.input(0, Input::Told { peer: NodeId(2), message });
+        }
+        w.input(0, Input::Flushed(1));
+        w.run(ms(1_000));
+        w.expect_pair();
+        assert_eq!((w.active(), w.claims()), (vec![0], 1));
+    }
+}
+
+/// Random faults.
+mod seeds {
+    use super::*;
+
+    /// What may go wrong in a run.
+    #[derive(Clone, Copy, Debug)]
+    enum Kind {
+        /// Processes end, hosts go, processes hang or stall; the network is sound.
+        Nodes,
+        /// The network is cut and healed in every way, beats are lost.
+        Network,
+        /// Everything.
+        All,
+    }
+
+    fn fault(w: &mut World, kind: Kind) {
+        let node = w.chance.between(0, 1) as usize;
+        let node = if w.chance.one_in(2) { w.active().first().copied().unwrap_or(node) } else { node };
+        let nodes = match kind {
+            Kind::Nodes => true,
+            Kind::Network => false,
+            Kind::All => w.chance.one_in(2),
+        };
+        if nodes {
+            match w.chance.between(0, 7) {
+                0 | 1 if w.up(node) => {
+                    w.kill(node);
+                    let back = [ms(w.chance.between(5, 60)), ms(w.chance.between(60, 6_000))];
+                    let back = back[usize::from(w.chance.one_in(2))];
+                    w.later(back, Event::Start { node });
+                }
+                2 if w.up(node) => {
+                    w.power_off(node);
+                    let back = ms(w.chance.between(1_000, 8_000));
+                    w.later(back, Event::Start { node });
+                }
+                3 => {
+                    let time = ms(w.chance.between(36, 3_000));
+                    w.hang(node, time);
+                }
+                4 if w.up(node) && !w.hung(node) => {
+                    let _refused = w.command(node, Command::Switchover);
+                }
+                5 if w.up(node) && !w.hung(node) => {
+                    let fit = w.chance.one_in(2);
+                    w.input(node, Input::Fit(fit));
+                }
+                _ => {
+                    w.hang(0, ms(35));
+                    w.hang(1, ms(35));
+                }
+            }
+            return;
+        }
+        let on = w.chance.one_in(2);
+        match w.chance.between(0, 7) {
+            0 => w.cut_all(on),
+            1 => w.cut_peer_link(on),
+            2 => w.stream_cut = on,
+            3 => {
+                let (from, path) = (w.chance.between(0, 1) as usize, w.chance.between(0, 1) as usize);
+                w.cut[from][path] = on;
+            }
+            4 => {
+                w.cut[node] = [on; 2];
+                w.lan_cut[node] = on;
+            }
+            5 => w.loss = if on { w.chance.between(0, 300) } else { 0 },
+            6 if w.up(node) && !w.hung(node) => {
+                w.machines[node].usable = on;
+                w.input(node, Input::Usable(on));
+            }
+            _ if w.up(node) && !w.hung(node) => {
+                w.machines[node].reach = [None, Some(true), Some(false)][w.chance.between(0, 2) as usize];
+                let reach = w.machines[node].reach;
+                w.input(node, Input::Reach(reach));
+            }
+            _ => {}
+        }
+        w.watch();
+    }
+
+    fn heal(w: &mut World) {
+        w.note("everything is healed".into());
+        w.cut = [[false; 2]; 2];
+        w.lan_cut = [false; 2];
+        (w.stream_cut, w.loss) = (false, 0);
+        w.watch();
+        w.run(ms(8_000));
+        for node in 0..2 {
+            (w.machines[node].usable, w.machines[node].reach) = (true, None);
+            for input in [Input::Usable(true), Input::Reach(None), Input::Fit(true)] {
+                w.input(node, input);
+            }
+        }
+        w.until(ms(8_000), World::is_pair);
+        let (claims, overlap) = (w.claims(), w.overlap);
+        w.run(ms(5_000));
+        w.expect_pair();
+        assert_eq!((w.claims(), w.overlap), (claims, overlap), "seed {}: stable", w.seed);
+    }
+
+    fn one(seed: u64, kind: Kind) {
+        let mut w = World::new(seed, 1 + (seed % 2) as u8);
+        w.strict = matches!(kind, Kind::Nodes);
+        w.policy = [Partition::Available, Partition::Exact, Partition::PreferLowerId][(seed % 3) as usize];
+        let apart = ms(w.chance.between(0, 4_000));
+        w.start((seed % 2) as usize);
+        w.run(apart);
+        w.start(1 - (seed % 2) as usize);
+        w.until(ms(6_000), World::is_pair);
+        for _ in 0..w.chance.between(3, 25) {
+            let pause = ms(w.chance.between(1, 1_500));
+            w.run(pause);
+            fault(&mut w, kind);
+        }
+        heal(&mut w);
+    }
+
+    /// `TANDEM_CLUSTER_SEEDS=20000 cargo test --release --lib cluster::` runs more of them.
+    fn many(kind: Kind) {
+        let wanted = std::env::var("TANDEM_CLUSTER_SEEDS").ok();
+        let seeds = wanted.map_or(120, |text| text.parse().expect("TANDEM_CLUSTER_SEEDS is a number"));
+        for seed in 0..seeds {
+            one(seed, kind);
+        }
+    }
+
+    #[test]
+    fn nodes_fail() {
+        many(Kind::Nodes);
+    }
+
+    #[test]
+    fn networks_fail() {
+        many(Kind::Network);
+    }
+
+    #[test]
+    fn everything_fails() {
+        many(Kind::All);
+    }
+}
