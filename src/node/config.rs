@@ -1,5 +1,6 @@
 //! What a node is made from.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::balance;
@@ -41,6 +42,8 @@ pub struct Pair {
     pub cluster: cluster::Config,
     /// The other node.
     pub peer: NodeId,
+    /// `cluster.virtual-ip`: what comes to these is for the active node alone.
+    pub virtual_ips: Vec<IpAddr>,
     /// `cluster.commit`.
     pub commit: proxy::Commit,
     /// `cluster.commit-timeout`.

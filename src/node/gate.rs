@@ -28,6 +28,17 @@ pub struct GateStats {
     pub overflows: u64,
 }
 
+impl GateStats {
+    /// Adds another shard's counters.
+    pub fn add(&mut self, other: &GateStats) {
+        self.held += other.held;
+        self.unprotected += other.unprotected;
+        self.waited_us += other.waited_us;
+        self.records += other.records;
+        self.overflows += other.overflows;
+    }
+}
+
 /// The gate of one shard, and its lane.
 #[derive(Debug)]
 pub struct Gate {
@@ -146,6 +157,11 @@ impl Gate {
             self.stats.unprotected += 1;
             self.send_first(now, out);
         }
+    }
+
+    /// How many messages wait.
+    pub fn waiting(&self) -> usize {
+        self.held.len()
     }
 
     /// When the oldest message that waits began to.

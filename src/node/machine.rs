@@ -19,6 +19,7 @@ use super::desk::FarmDesk;
 use super::hub::Hub;
 use super::probe::Prober;
 use super::shard::{Place, Shard};
+use super::signs::Signs;
 use super::{Capacity, Cell, Cells, Command, Config, Input, Received, Scratch, TimerName};
 
 /// Messages that are parsed before their shards are taken.
@@ -37,6 +38,8 @@ pub struct Node<K: Cells> {
     pub(super) id: NodeId,
     /// The peer that handles what comes in here, plus one; 0: this node does.
     pub(super) relay: AtomicU32,
+    /// What can be asked without taking a part.
+    pub(super) signs: Signs,
 }
 
 impl<K: Cells> Node<K> {
@@ -62,6 +65,8 @@ impl<K: Cells> Node<K> {
             K::Cell::new(Shard::new(view.clone(), place, share(transactions), share(legs), seed))
         };
         let mut hub = Hub::new(view.clone(), prober);
+        let virtual_ips = config.pair.as_ref().map(|pair| pair.virtual_ips.clone()).unwrap_or_default();
+        let alone = config.pair.is_none();
         if let Some(pair) = config.pair {
             hub.shares = pair.shares;
             // What the configuration has refused before cannot come here.
@@ -75,6 +80,7 @@ impl<K: Cells> Node<K> {
             steer: config.keys,
             id: config.node,
             relay: AtomicU32::new(0),
+            signs: Signs::new(alone, virtual_ips),
         };
         node.publish_probes();
         node
@@ -115,6 +121,9 @@ impl<K: Cells> Node<K> {
         for chunk in batch.chunks(CHUNK) {
             scratch.order.clear();
             for (n, received) in chunk.iter().enumerate() {
+                if self.signs.is_stale(received.flow.local.ip()) {
+                    continue;
+                }
                 if let Some(shard) = self.sort(now, received, &mut scratch.indexes[n], out) {
                     scratch.order.push((shard as u8, n as u8));
                 }
@@ -187,9 +196,15 @@ impl<K: Cells> Node<K> {
         self.hub.with(|hub| hub.view.active)
     }
 
-    /// Whether no shard had to be silenced.
+    /// Whether no shard had to be silenced. Takes no part.
     pub fn is_fit(&self) -> bool {
-        self.shards.iter().all(|shard| shard.with(|s| !s.silent))
+        self.signs.is_fit()
+    }
+
+    /// Until when this node may act as the active one without its cluster having run again; see
+    /// [`Cluster::authority`]. Takes no part.
+    pub fn authority(&self) -> Time {
+        self.signs.authority()
     }
 
     /// Indexes one message; the shard that it is for, if it is for one.
@@ -301,7 +316,10 @@ impl<K: Cells> Node<K> {
 
     fn publish(&self, n: usize, shard: &Shard) {
         let (transaction, coarse) = match shard.silent {
-            true => (Time::NEVER, Time::NEVER),
+            true => {
+                self.signs.unfit();
+                (Time::NEVER, Time::NEVER)
+            }
             false => shard.proxy().next_timeout(),
         };
         let gate = (shard.gate().next_timeout(), TimerName::Gate);

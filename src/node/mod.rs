@@ -13,6 +13,7 @@ mod peer_link;
 pub mod hub;
 mod desk;
 mod deadlines;
+mod signs;
 mod machine;
 mod survey;
 mod peer;

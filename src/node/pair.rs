@@ -36,11 +36,17 @@ impl<K: Cells> Node<K> {
         self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::next_timeout))
     }
 
+    /// What the cluster says of itself, if this node is one of a pair.
+    pub fn pair_status(&self) -> Option<cluster::Status> {
+        self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::status))
+    }
+
     fn ask_cluster(&self, now: Time, out: &mut Out, ask: impl FnOnce(&mut cluster::Cluster, &mut Vec<Effect>)) {
         let mut effects = self.hub.with(|hub| {
             let mut effects = std::mem::take(&mut hub.effects);
             if let Some(cluster) = &mut hub.cluster {
                 ask(cluster, &mut effects);
+                self.signs.set_authority(cluster.authority());
             }
             effects
         });
@@ -79,6 +85,9 @@ impl<K: Cells> Node<K> {
 
     fn take_role(&self, now: Time, role: Role, epoch: Epoch, out: &mut Out) {
         let active = role == Role::Active;
+        if !active {
+            self.signs.set_active(false);
+        }
         self.look(now, out, |view| {
             view.active = active;
             if active {
@@ -89,6 +98,7 @@ impl<K: Cells> Node<K> {
         self.publish_probes();
         if active {
             self.hub.with(|hub| hub.owed = None);
+            self.signs.set_active(true);
         }
         out.effects.push(Effect::Role { role, epoch });
     }

@@ -36,6 +36,12 @@ pub struct Stats {
     pub panics: u64,
     /// Shards that have stopped for good.
     pub silent_shards: u64,
+    /// What waited for the peer.
+    pub gate: super::gate::GateStats,
+    /// What was exchanged with the peer.
+    pub peer: super::peer_link::PeerStats,
+    /// Messages for a virtual address that came while the peer acts for it.
+    pub stale: u64,
 }
 
 impl Default for Stats {
@@ -48,6 +54,9 @@ impl Default for Stats {
             stun: 0,
             panics: 0,
             silent_shards: 0,
+            gate: super::gate::GateStats::default(),
+            peer: super::peer_link::PeerStats::default(),
+            stale: 0,
         }
     }
 }
@@ -71,6 +80,10 @@ pub struct Gauges {
     pub timers: usize,
     /// Ports held.
     pub grants: usize,
+    /// Calls that the peer sets up, also those that are only remembered.
+    pub shadows: usize,
+    /// Messages that wait for the peer's word.
+    pub held: usize,
 }
 
 impl Gauges {

@@ -3,15 +3,18 @@
 use crate::balance::ResourceView;
 use crate::proxy::stats::Stats as CallStats;
 
+use super::gate::GateStats;
 use super::{Cell, Cells, Gauges, LegView, Node, Stats};
 
 impl<K: Cells> Node<K> {
     /// Counters since start.
     pub fn stats(&self) -> Stats {
         let (mut calls, mut panics, mut silent_shards) = (CallStats::default(), 0, 0);
+        let mut gate = GateStats::default();
         for shard in &self.shards {
             shard.with(|s| {
                 calls.add(&s.proxy().stats);
+                gate.add(&s.gate().stats);
                 panics += s.panics;
                 silent_shards += u64::from(s.silent);
             });
@@ -24,6 +27,9 @@ impl<K: Cells> Node<K> {
             stun: hub.stun,
             panics,
             silent_shards,
+            gate,
+            peer: hub.peer.stats,
+            stale: self.signs.stale(),
         })
     }
 
@@ -38,6 +44,8 @@ impl<K: Cells> Node<K> {
                 sum.sessions += proxy.legs().sessions();
                 sum.server_transactions += proxy.transactions().servers();
                 sum.client_transactions += proxy.transactions().clients();
+                sum.shadows += proxy.shadows();
+                sum.held += s.gate().waiting();
                 sum.remembered += proxy.legs().remembered();
                 sum.timers += proxy.transactions().timers() + proxy.coarse_timers();
             });

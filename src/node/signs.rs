@@ -1,0 +1,71 @@
+//! What can be asked of a node without taking any of its parts, so that the answer comes even while they stand still.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::base::Time;
+
+/// Fitness, authority, and whose messages are those for the virtual addresses.
+pub(super) struct Signs {
+    unfit: AtomicBool,
+    /// A node without a peer always acts.
+    active: AtomicBool,
+    authority: AtomicU64,
+    virtual_ips: Vec<IpAddr>,
+    /// Messages for a virtual address that came while another node acts for it.
+    stale: AtomicU64,
+}
+
+impl Signs {
+    /// Of a node that is alone, or of one of a pair that shares these addresses.
+    pub(super) fn new(alone: bool, virtual_ips: Vec<IpAddr>) -> Self {
+        let authority = if alone { Time::NEVER } else { Time::ZERO };
+        Self {
+            unfit: AtomicBool::new(false),
+            active: AtomicBool::new(alone),
+            authority: AtomicU64::new(authority.as_micros()),
+            virtual_ips,
+            stale: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether no shard has stopped.
+    pub(super) fn is_fit(&self) -> bool {
+        !self.unfit.load(Ordering::Relaxed)
+    }
+
+    /// A shard has stopped for good.
+    pub(super) fn unfit(&self) {
+        self.unfit.store(true, Ordering::Relaxed);
+    }
+
+    /// Until when this node may act without its cluster having run again.
+    pub(super) fn authority(&self) -> Time {
+        Time::from_micros(self.authority.load(Ordering::SeqCst))
+    }
+
+    /// The cluster has run.
+    pub(super) fn set_authority(&self, until: Time) {
+        self.authority.store(until.as_micros(), Ordering::SeqCst);
+    }
+
+    /// Whether this node acts for the pair.
+    pub(super) fn set_active(&self, yes: bool) {
+        self.active.store(yes, Ordering::SeqCst);
+    }
+
+    /// Whether a message to `local` is one for a virtual address that another node acts for: it was waiting here while
+    /// that node took over, and its sender has repeated it there since.
+    pub(super) fn is_stale(&self, local: IpAddr) -> bool {
+        let stale = !self.active.load(Ordering::SeqCst) && self.virtual_ips.contains(&local.to_canonical());
+        if stale {
+            self.stale.fetch_add(1, Ordering::Relaxed);
+        }
+        stale
+    }
+
+    /// Messages dropped for that reason.
+    pub(super) fn stale(&self) -> u64 {
+        self.stale.load(Ordering::Relaxed)
+    }
+}
