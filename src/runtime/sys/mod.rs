@@ -1,10 +1,14 @@
 //! System calls that std, socket2 and tokio do not offer, behind safe types: batches of datagrams with their local
-//! address, the error queue, ppoll, eventfd, the boot-time clock, thread
-//! priority, local addresses. The only unsafe module.
+//! address, the error queue, ppoll, eventfd, the boot-time clock, local addresses; in files of their own link-layer frames,
+//! passed descriptors, privileges and priorities. The only unsafe module.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg, sendmmsg, control messages, ppoll, eventfd, scheduling and getifaddrs have no safe form"
+    reason = "recvmmsg, sendmmsg, control messages, ppoll, eventfd and getifaddrs have no safe form"
 )]
+
+mod result;
+pub mod packet;
+pub mod process;
 
 use std::fs::File;
 use std::io;
@@ -17,6 +21,8 @@ use std::time::Duration;
 use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 use socket2::SockAddr;
 
+pub use self::process::hurry;
+use self::result::check;
 use crate::base::{Time, limits};
 use crate::runtime::datagram::{Datagram, Packet, Refused, Wait};
 
@@ -43,18 +49,6 @@ pub fn event() -> io::Result<File> {
     // SAFETY: eventfd takes no pointers; its descriptor is new and owned by nobody else.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
     Ok(unsafe { File::from_raw_fd(fd) })
-}
-
-/// Puts the calling thread before others: real-time at the lowest priority, or a nice value of -10, or neither, as the
-/// kernel permits. For threads that wake up, do little and wait again.
-pub fn hurry() {
-    let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: 0 is the calling thread; the parameters are valid for the call; neither call touches other memory.
-    unsafe {
-        if libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &parameters) != 0 {
-            libc::setpriority(libc::PRIO_PROCESS, 0, -10);
-        }
-    }
 }
 
 /// One descriptor to wait for.
@@ -313,10 +307,6 @@ pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
     // SAFETY: it came from getifaddrs and nothing borrows from it any more.
     unsafe { libc::freeifaddrs(list) };
     Ok(found)
-}
-
-fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The control messages that the kernel wrote into `buffer`, each with its data.

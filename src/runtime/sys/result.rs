@@ -1,0 +1,11 @@
+//! What a system call says, as a `Result`.
+#![forbid(unsafe_code)]
+
+use std::io;
+
+use libc::c_int;
+
+/// Below zero is an error, which errno names.
+pub(super) fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
