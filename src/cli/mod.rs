@@ -41,6 +41,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// The child that holds the virtual addresses; `run` starts it.
+    #[command(hide = true)]
+    Guard,
     /// Check a configuration file; says every error at once.
     Check {
         /// The configuration file.
@@ -85,6 +88,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Demo { seconds } => return demo::run(Some(seconds)),
+        Command::Guard => return crate::runtime::vip::guard::run(),
         Command::Run { config } => run::run(&config),
         Command::Check { file } => run::check(&file),
         Command::Status { view } => ask::status(&view),

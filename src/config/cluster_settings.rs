@@ -87,7 +87,7 @@ pub struct Member {
 pub struct VirtualIp {
     /// What is written into Record-Route and Via.
     pub ip: IpAddr,
-    /// Length of the prefix; `None`: that of the covering subnet.
+    /// Length of the prefix on the interface; `None`: all bits.
     pub prefix: Option<u8>,
     /// The interface; `None`: that of the covering subnet.
     pub interface: Option<String>,

@@ -4,6 +4,7 @@
 pub mod datagram;
 pub mod sys;
 pub mod waker;
+pub mod vip;
 pub mod cells;
 pub mod stats;
 pub mod snmp;
