@@ -4,6 +4,7 @@
 pub mod call;
 pub mod http;
 pub mod kamailio;
+pub mod lan;
 pub mod mcp;
 pub mod message;
 pub mod netns;
