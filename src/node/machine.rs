@@ -201,6 +201,11 @@ impl<K: Cells> Node<K> {
         self.signs.is_fit()
     }
 
+    /// Whether this node acts for the pair. Takes no part.
+    pub fn is_active_now(&self) -> bool {
+        self.signs.is_active()
+    }
+
     /// Until when this node may act as the active one without its cluster having run again; see
     /// [`Cluster::authority`]. Takes no part.
     pub fn authority(&self) -> Time {

@@ -5,12 +5,12 @@
 mod cells;
 mod config;
 mod input;
-mod seen;
 pub mod gate;
 pub mod probe;
 pub mod shard;
 mod peer_link;
 pub mod hub;
+mod seen;
 mod desk;
 mod deadlines;
 mod signs;

@@ -36,6 +36,11 @@ impl<K: Cells> Node<K> {
         self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::next_timeout))
     }
 
+    /// Whether the peer could take over, or this node for the peer, without a loss.
+    pub fn is_armed(&self) -> bool {
+        self.hub.with(|hub| hub.view.armed)
+    }
+
     /// What the cluster says of itself, if this node is one of a pair.
     pub fn pair_status(&self) -> Option<cluster::Status> {
         self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::status))

@@ -50,6 +50,11 @@ impl Signs {
     }
 
     /// Whether this node acts for the pair.
+    pub(super) fn is_active(&self) -> bool {
+        self.active.load(Ordering::SeqCst)
+    }
+
+    /// It does, or does not.
     pub(super) fn set_active(&self, yes: bool) {
         self.active.store(yes, Ordering::SeqCst);
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -33,6 +33,11 @@ const ROUNDS: usize = 20;
 /// Errors taken off a socket's queue at once.
 const ERRORS: usize = 64;
 
+/// How long the receiver waits for the cluster's thread, in steps.
+const AUTHORITY_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
+/// After so many steps it goes on: the cluster's thread is as late as this one, and the guard watches both.
+const AUTHORITY_WAITS: usize = 100;
+
 /// Octets of an ICMP quotation: what an IPv6 error has room for.
 const QUOTATION: usize = 1_280;
 
@@ -56,6 +61,18 @@ pub struct Driver {
     stopping: AtomicBool,
     /// AORs, for the log.
     names: RwLock<HashMap<ResourceId, String>>,
+    /// The way to the peer, if there is one.
+    port: OnceLock<Arc<dyn Port>>,
+    /// Datagrams that wait are to be thrown away.
+    discard: AtomicBool,
+}
+
+/// The way to the peer, as the driver sees it.
+pub trait Port: Send + Sync {
+    /// Sends the frames of `out`.
+    fn frames(&self, out: &Out);
+    /// Does what the cluster wants.
+    fn effects(&self, now: Time, out: &mut Out);
 }
 
 struct UdpSocket {
@@ -76,6 +93,13 @@ pub struct Turn {
     failed: Vec<usize>,
     /// Quotations from error queues.
     refused: Vec<(Flow, Vec<u8>)>,
+}
+
+impl Turn {
+    /// What was written and not sent yet.
+    pub fn out(&mut self) -> &mut Out {
+        &mut self.out
+    }
 }
 
 impl Driver {
@@ -101,6 +125,8 @@ impl Driver {
                 sleeps_until: AtomicU64::new(0),
                 stopping: AtomicBool::new(false),
                 names: RwLock::default(),
+                port: OnceLock::new(),
+                discard: AtomicBool::new(false),
             }
         })
     }
@@ -153,8 +179,38 @@ impl Driver {
         self.sleeps_until.store(0, Ordering::SeqCst);
     }
 
-    /// Handles a batch of datagrams that came at `now`.
+    /// From here on there is a peer.
+    pub fn connect(&self, port: Arc<dyn Port>) {
+        let _ = self.port.set(port);
+    }
+
+    /// Datagrams that wait in the sockets now are thrown away: their senders have repeated them elsewhere.
+    pub fn discard(&self) {
+        self.discard.store(true, Ordering::SeqCst);
+        self.waker.notify();
+    }
+
+    /// Whether what waits in the sockets is to be thrown away; says so once.
+    pub fn take_discard(&self) -> bool {
+        self.discard.load(Ordering::Relaxed) && self.discard.swap(false, Ordering::SeqCst)
+    }
+
+    /// Handles one input in a turn of the caller's; [`Driver::flush`] sends what comes of it.
+    pub fn hand(&self, now: Time, input: Input<'_>, turn: &mut Turn) {
+        self.guarded(|| self.node.handle(now, input, &mut turn.scratch, &mut turn.out));
+    }
+
+    /// Handles a batch of datagrams that came at `now`. An active node whose cluster has not run for too long does not
+    /// know whether it still is the active one: the batch waits until it does.
     pub fn batch(&self, now: Time, batch: &[Received<'_>], turn: &mut Turn) {
+        if now > self.node.authority() && self.node.is_active_now() {
+            for _ in 0..AUTHORITY_WAITS {
+                std::thread::sleep(AUTHORITY_WAIT);
+                if sys::now() <= self.node.authority() || !self.node.is_active_now() {
+                    break;
+                }
+            }
+        }
         self.guarded(|| self.node.handle_batch(now, batch, &mut turn.scratch, &mut turn.out));
     }
 
@@ -210,7 +266,7 @@ impl Driver {
     }
 
     /// A message that makes the node panic is dropped and counted; what was handled before it is sent all the same.
-    fn guarded(&self, handle: impl FnOnce()) {
+    pub fn guarded(&self, handle: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(handle)).is_err() {
             self.stats.panics.count();
             tracing::warn!("a message was dropped because handling it panicked; please report the trace above");
@@ -222,6 +278,7 @@ impl Driver {
     pub fn flush(&self, now: Time, turn: &mut Turn) {
         for _ in 0..ROUNDS {
             std::mem::swap(&mut turn.out, &mut turn.sent);
+            self.pass_on(now, &mut turn.sent);
             self.send(turn);
             self.tell(&turn.sent);
             if turn.failed.is_empty() && turn.refused.is_empty() {
@@ -239,6 +296,17 @@ impl Driver {
         }
         turn.sent.clear();
         turn.out.clear();
+    }
+
+    /// Hands frames and wishes to the pair. Records leave before what does not wait for them.
+    fn pass_on(&self, now: Time, out: &mut Out) {
+        let Some(port) = self.port.get() else { return };
+        if !out.frames.is_empty() {
+            port.frames(out);
+        }
+        if !out.effects.is_empty() {
+            port.effects(now, out);
+        }
     }
 
     fn undelivered(&self, now: Time, received: Received<'_>, scratch: &mut Scratch, out: &mut Out) {

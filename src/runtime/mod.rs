@@ -21,6 +21,9 @@ pub mod resolve;
 pub mod driver;
 pub mod lane;
 pub mod worker;
+pub mod pair;
+pub mod start_error;
+pub mod pairing;
 pub mod running;
 pub mod metrics;
 pub mod log;
@@ -30,5 +33,6 @@ pub mod service;
 #[cfg(test)]
 mod tests;
 
-pub use running::{Options, ReloadError, Running, StartError, start};
+pub use running::{Options, ReloadError, Running, start};
+pub use start_error::StartError;
 pub use stats::IoStats;

@@ -47,8 +47,17 @@ impl fmt::Display for RouteError {
 
 impl std::error::Error for RouteError {}
 
+/// What this node can send from.
+#[derive(Clone, Copy, Debug)]
+pub struct Ways<'a> {
+    /// What is bound, index = listener id.
+    pub listeners: &'a [Listen],
+    /// Addresses that the pair shares: what belongs to calls leaves from these.
+    pub virtual_ips: &'a [IpAddr],
+}
+
 /// The groups of the Farm. Blocks while names are resolved.
-pub fn groups(groups: &[Group], listeners: &[Listen]) -> Result<balance::Config, RouteError> {
+pub fn groups(groups: &[Group], ways: Ways<'_>) -> Result<balance::Config, RouteError> {
     let groups = groups
         .iter()
         .map(|group| {
@@ -59,15 +68,15 @@ pub fn groups(groups: &[Group], listeners: &[Listen]) -> Result<balance::Config,
                 monitor: group.monitor,
                 noresource_response_code: group.noresource_response_code,
                 terms: group.terms.clone(),
-                resources: group.resources.iter().map(|r| resource(r, listeners)).collect::<Result<_, _>>()?,
+                resources: group.resources.iter().map(|r| resource(r, ways)).collect::<Result<_, _>>()?,
             })
         })
         .collect::<Result<_, _>>()?;
     Ok(balance::Config { groups })
 }
 
-fn resource(resource: &Resource, listeners: &[Listen]) -> Result<ResourceConfig, RouteError> {
-    let route = route(resource, listeners).map_err(|cause| RouteError { aor: resource.aor.clone(), cause })?;
+fn resource(resource: &Resource, ways: Ways<'_>) -> Result<ResourceConfig, RouteError> {
+    let route = route(resource, ways).map_err(|cause| RouteError { aor: resource.aor.clone(), cause })?;
     // A name that moved to another address is another server: the old one drains.
     let id = match literal(&resource.host) {
         Some(_) => balance::resource_id(&resource.canonical),
@@ -82,15 +91,38 @@ fn resource(resource: &Resource, listeners: &[Listen]) -> Result<ResourceConfig,
     })
 }
 
-fn route(resource: &Resource, listeners: &[Listen]) -> Result<Route, Cause> {
+fn route(resource: &Resource, ways: Ways<'_>) -> Result<Route, Cause> {
     let remote = first_address(&resource.host, resource.port).map_err(Cause::Unresolved)?;
-    let flow = flow(resource.transport, remote, listeners)?;
+    let way = |transport| flow(transport, remote, ways.listeners).map(|own| (ways.shared(own).unwrap_or(own), own));
+    let (flow, own) = way(resource.transport)?;
     let stream = match resource.transport {
         Transport::Tcp => Some(flow),
-        Transport::Udp if resource.also_tcp => Some(self::flow(Transport::Tcp, remote, listeners)?),
+        Transport::Udp if resource.also_tcp => Some(way(Transport::Tcp)?.0),
         Transport::Udp => None,
     };
-    Ok(Route { authority: remote.to_string().into_boxed_str(), flow, stream, own: None })
+    let own = Some(own).filter(|own| !ways.virtual_ips.contains(&own.local.ip()));
+    Ok(Route { authority: remote.to_string().into_boxed_str(), flow, stream, own })
+}
+
+impl Ways<'_> {
+    /// The same way from an address of the pair: the one that is closest to what the kernel would send from.
+    fn shared(&self, own: Flow) -> Option<Flow> {
+        let family = |ip: &&IpAddr| ip.is_ipv4() == own.remote.is_ipv4();
+        let ip = *self.virtual_ips.iter().filter(family).max_by_key(|ip| common_bits(**ip, own.local.ip()))?;
+        let fits = |l: &Listen| l.transport == own.transport && l.takes(ip);
+        let index = self.listeners.iter().position(fits)?;
+        let local = SocketAddr::new(ip, self.listeners[index].addr.port());
+        Some(Flow { listener: ListenerId(index as u16), local, ..own })
+    }
+}
+
+/// How many leading bits two addresses of one family share.
+fn common_bits(a: IpAddr, b: IpAddr) -> u32 {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => 0,
+    }
 }
 
 fn literal(host: &str) -> Option<IpAddr> {
@@ -134,6 +166,10 @@ fn source(remote: SocketAddr) -> io::Result<IpAddr> {
 mod tests {
     use super::*;
 
+    fn alone(listeners: &[Listen]) -> Ways<'_> {
+        Ways { listeners, virtual_ips: &[] }
+    }
+
     fn listen(text: &str) -> Listen {
         let (transport, addr) = text.split_once(':').unwrap();
         Listen { transport: Transport::parse(transport.as_bytes()).unwrap(), addr: addr.parse().unwrap() }
@@ -155,7 +191,7 @@ mod tests {
     #[test]
     fn a_wildcard_listener_sends_from_the_kernels_source() {
         let listeners = [listen("udp:192.0.2.1:5060"), listen("udp:0.0.0.0:5060"), listen("tcp:127.0.0.1:5061")];
-        let route = resource(&written("127.0.0.1", Transport::Udp, true), &listeners).unwrap().route;
+        let route = resource(&written("127.0.0.1", Transport::Udp, true), alone(&listeners)).unwrap().route;
         assert_eq!(route.authority.as_ref(), "127.0.0.1:5070");
         assert_eq!((route.flow.listener, route.flow.local), (ListenerId(1), "127.0.0.1:5060".parse().unwrap()));
         let stream = route.stream.unwrap();
@@ -165,7 +201,7 @@ mod tests {
     #[test]
     fn a_concrete_listener_sends_from_its_own_address() {
         let listeners = [listen("udp:127.0.2.1:5060")];
-        let route = resource(&written("127.0.3.1", Transport::Udp, false), &listeners).unwrap().route;
+        let route = resource(&written("127.0.3.1", Transport::Udp, false), alone(&listeners)).unwrap().route;
         assert_eq!(route.flow.local, listeners[0].addr);
         assert_eq!(route.stream, None);
     }
@@ -173,7 +209,7 @@ mod tests {
     #[test]
     fn the_address_of_a_name_is_part_of_its_id() {
         let listeners = [listen("udp:0.0.0.0:5060"), listen("udp:[::]:5060")];
-        let of = |host: &str| resource(&written(host, Transport::Udp, false), &listeners).unwrap();
+        let of = |host: &str| resource(&written(host, Transport::Udp, false), alone(&listeners)).unwrap();
         let named = of("localhost");
         let text = format!("sip:localhost:5070;transport=udp {}", named.route.flow.remote);
         assert_eq!(named.id, balance::resource_id(&text));
@@ -183,9 +219,9 @@ mod tests {
     #[test]
     fn errors_name_the_resource_and_the_cure() {
         let listeners = [listen("udp:127.0.0.1:5060")];
-        let error = resource(&written("127.0.0.1", Transport::Tcp, false), &listeners).unwrap_err().to_string();
+        let error = resource(&written("127.0.0.1", Transport::Tcp, false), alone(&listeners)).unwrap_err().to_string();
         assert!(error.contains("sip:127.0.0.1:5070") && error.contains("add \"tcp:0.0.0.0:5060\""), "{error}");
-        let error = resource(&written("no-such-host.invalid", Transport::Udp, false), &listeners).unwrap_err();
+        let error = resource(&written("no-such-host.invalid", Transport::Udp, false), alone(&listeners)).unwrap_err();
         assert!(error.to_string().contains("its name has no address"), "{error}");
     }
 }

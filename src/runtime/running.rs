@@ -21,16 +21,18 @@ use crate::runtime::cells::Locked;
 use crate::runtime::driver::Driver;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::lane::Lane;
-use crate::runtime::route::{self, RouteError};
+use crate::runtime::pairing::{self, Parts, Peered};
+use crate::runtime::route::{self, RouteError, Ways};
 use crate::runtime::snmp::Traps;
-use crate::runtime::socket::{self, BindError, Bound};
+use crate::runtime::socket::{self, Bound};
 use crate::runtime::sources::{Door, Sources};
-use crate::runtime::state::{self, StateError};
+use crate::runtime::start_error::StartError;
+use crate::runtime::state;
 use crate::runtime::stats::IoStats;
 use crate::runtime::sys;
 use crate::runtime::waker::Waker;
 use crate::runtime::worker::{self, Pulse, Receiver};
-use crate::token::{KeyError, Keys};
+use crate::token::Keys;
 
 /// What settings do not say.
 #[derive(Clone, Debug)]
@@ -46,43 +48,6 @@ impl Default for Options {
         Self { service_threads: 2, capacity: Capacity::default() }
     }
 }
-
-/// Why a node did not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// A file in `state-dir`, or the secret file.
-    State(StateError),
-    /// The secrets cannot be used together.
-    Secrets(KeyError),
-    /// A listener.
-    Bind(BindError),
-    /// A resource.
-    Route(RouteError),
-    /// Threads, descriptors.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::State(e) => e.fmt(f),
-            StartError::Bind(e) => e.fmt(f),
-            StartError::Route(e) => e.fmt(f),
-            StartError::Secrets(KeyError::SameId) => {
-                f.write_str("the two secrets of cluster.secret-file have the same key id; replace one of them")
-            }
-            StartError::Secrets(_) => f.write_str("cluster.secret-file must hold one secret, or two while they rotate"),
-            StartError::System(e) => {
-                write!(
-                    f,
-                    "the system gives no threads or descriptors: {e}; raise LimitNOFILE= and TasksMax= in the unit file"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// Why a reload was refused. What ran goes on.
 #[derive(Debug)]
@@ -120,6 +85,8 @@ pub struct Running {
     pub epoch: Epoch,
     /// Who is told of role changes.
     pub traps: Traps,
+    /// The pair, if this node is one of a pair.
+    pub(super) pair: Option<Peered>,
     pub(super) driver: Arc<Driver>,
     /// Whose datagrams are heard.
     door: Arc<Door>,
@@ -161,11 +128,16 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
     let random = || state::random::<8>().map(u64::from_ne_bytes).map_err(StartError::State);
     let (incarnation, seed) = (random()?, random()?);
 
-    let bound: Vec<Bound> =
-        settings.listeners.iter().map(Bound::new).collect::<Result<_, _>>().map_err(StartError::Bind)?;
+    // Before sockets and threads: an earlier guard gives its addresses and sockets up first, and privileges go with it.
+    let vip = pairing::keeper(&settings).map_err(StartError::Vip)?;
+    let virtual_ips = pairing::virtual_ips(&settings);
+    let bind = |l: &Listen| Bound::new(l, virtual_ips.contains(&l.addr.ip()));
+    let bound: Vec<Bound> = settings.listeners.iter().map(bind).collect::<Result<_, _>>().map_err(StartError::Bind)?;
     let listeners = socket::addresses(&bound);
-    let farm = route::groups(&settings.groups, &listeners).map_err(StartError::Route)?;
-    let identities = socket::identities(&listeners, &sys::local_addresses().map_err(StartError::System)?);
+    let ways = Ways { listeners: &listeners, virtual_ips: &virtual_ips };
+    let farm = route::groups(&settings.groups, ways).map_err(StartError::Route)?;
+    let local = sys::local_addresses().map_err(StartError::System)?;
+    let identities = socket::identities(&listeners, &local, &virtual_ips);
     // Last, so that a start that fails does not use an epoch up.
     let counter = state::next_epoch(dir).map_err(StartError::State)?;
     let epoch = Epoch { counter, node: settings.cluster.node };
@@ -183,7 +155,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
         farm,
         proxy: settings.proxy.clone(),
         capacity: options.capacity,
-        pair: None,
+        pair: pairing::of_node(&settings, incarnation, counter),
     };
     let started = sys::now();
     let node = Arc::new(Node::<Locked>::new(started, config));
@@ -195,6 +167,13 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
     driver.streams.exempt(hosts);
     driver.name(names);
     let traps = Traps::start(&settings, runtime.handle());
+    let pair = match vip {
+        Some(vip) => {
+            let parts = Parts { settings: &settings, keys: &keys, incarnation, counter, vip };
+            Some(pairing::start(parts, &driver, &traps, runtime.handle())?)
+        }
+        None => None,
+    };
 
     let running = Running {
         node,
@@ -211,6 +190,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
         seed,
         keys,
         traps,
+        pair,
         current: Mutex::new(Current { settings, identities }),
         driver,
         door: Arc::default(),
@@ -255,10 +235,12 @@ impl Running {
     pub fn reload(&self, settings: Settings) -> Result<Plan, ReloadError> {
         let mut current = self.current.lock();
         let plan = plan(&current.settings, &settings).map_err(ReloadError::Restart)?;
-        let farm = route::groups(&settings.groups, &self.listeners).map_err(ReloadError::Route)?;
+        let virtual_ips = pairing::virtual_ips(&settings);
+        let ways = Ways { listeners: &self.listeners, virtual_ips: &virtual_ips };
+        let farm = route::groups(&settings.groups, ways).map_err(ReloadError::Route)?;
         // An address that has left the interfaces lingers: dialogs carry it.
         let local = sys::local_addresses().unwrap_or_default();
-        let identities = current.identities.succeed(socket::identities(&self.listeners, &local));
+        let identities = current.identities.succeed(socket::identities(&self.listeners, &local, &virtual_ips));
         self.hear(sources(&settings, &farm, &identities));
         self.driver.streams.exempt(resource_hosts(&farm));
         self.driver.name(resource_names(&farm));
@@ -272,7 +254,7 @@ impl Running {
             farm,
             proxy: settings.proxy.clone(),
             capacity: self.capacity,
-            pair: None,
+            pair: pairing::of_node(&settings, self.incarnation, self.epoch.counter),
         };
         self.driver.reconfigure(config);
         self.traps.follow(&settings);
@@ -305,6 +287,9 @@ impl Running {
     }
 
     fn stop(&self) {
+        if let Some(pair) = &self.pair {
+            pair.stop();
+        }
         self.driver.stop();
         self.lanes.iter().for_each(Lane::wake);
         for worker in self.workers.lock().drain(..) {
@@ -329,6 +314,10 @@ impl Running {
         for n in 0..self.lanes.len() {
             let (driver, pulse, lanes) = (Arc::clone(&self.driver), self.pulse(), Arc::clone(&self.lanes));
             self.thread(format!("helper {n}"), move || worker::help(&driver, &pulse, &lanes[n]))?;
+        }
+        if let Some(pair) = &self.pair {
+            // Last: from here on this node can be asked to serve.
+            pair.begin(self.pulses.clone())?;
         }
         Ok(())
     }

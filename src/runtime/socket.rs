@@ -86,11 +86,11 @@ pub struct UdpListener {
 }
 
 impl Bound {
-    /// Binds one entry of `sip.transport`.
-    pub fn new(listen: &Listen) -> Result<Self, BindError> {
+    /// Binds one entry of `sip.transport`. `early`: even if its address is not here yet, because it comes later.
+    pub fn new(listen: &Listen, early: bool) -> Result<Self, BindError> {
         let bind = || match listen.transport {
-            Transport::Udp => udp(listen.addr).map(Bound::Udp),
-            Transport::Tcp => tcp(listen.addr),
+            Transport::Udp => udp(listen.addr, early).map(Bound::Udp),
+            Transport::Tcp => tcp(listen.addr, early),
         };
         bind().map_err(|source| BindError { listen: *listen, source })
     }
@@ -112,8 +112,11 @@ impl Bound {
     }
 }
 
-fn udp(addr: SocketAddr) -> io::Result<UdpListener> {
+fn udp(addr: SocketAddr, early: bool) -> io::Result<UdpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if early {
+        bind_early(&socket, addr)?;
+    }
     if addr.is_ipv6() {
         // So that udp:[::]:5060 and udp:0.0.0.0:5060 stand side by side.
         socket.set_only_v6(true)?;
@@ -143,8 +146,11 @@ fn warn_small_buffers(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-fn tcp(addr: SocketAddr) -> io::Result<Bound> {
+fn tcp(addr: SocketAddr, early: bool) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if early {
+        bind_early(&socket, addr)?;
+    }
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -157,16 +163,23 @@ fn tcp(addr: SocketAddr) -> io::Result<Bound> {
     Ok(Bound::Tcp { addr: socket.local_addr()?, socket })
 }
 
+/// Lets a socket be bound to an address that this host gets later (IP_FREEBIND).
+fn bind_early(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    if addr.is_ipv4() { socket.set_freebind_v4(true) } else { socket.set_freebind_v6(true) }
+}
+
 /// What listeners look like to those who only choose among them: transport and bound address, index = listener id.
 pub fn addresses(bound: &[Bound]) -> Vec<Listen> {
     bound.iter().map(|b| Listen { transport: b.transport(), addr: b.addr() }).collect()
 }
 
 /// The identities of bound listeners: a concrete address is one itself; a wildcard gives one per local address of its
-/// family (`local`), loopback last, so that the first one is an address that others can reach.
-pub fn identities(listeners: &[Listen], local: &[IpAddr]) -> Identities {
-    let mut hosts: Vec<IpAddr> = local.iter().copied().filter(|ip| !is_link_local(ip)).collect();
-    hosts.sort_by_key(IpAddr::is_loopback);
+/// family (`local`), loopback last, so that the first one is an address that others can reach. Those that the pair shares
+/// come before all, whether they are here or not.
+pub fn identities(listeners: &[Listen], local: &[IpAddr], shared: &[IpAddr]) -> Identities {
+    let own = local.iter().copied().filter(|ip| !is_link_local(ip) && !shared.contains(ip));
+    let mut hosts: Vec<IpAddr> = shared.iter().copied().chain(own).collect();
+    hosts.sort_by_key(|ip| !shared.contains(ip) && ip.is_loopback());
     let of_listener = |(n, listen): (usize, &Listen)| {
         let fits = |ip: &&IpAddr| ip.is_ipv4() == listen.addr.is_ipv4();
         let ips: Vec<IpAddr> = match listen.addr.ip() {
@@ -197,25 +210,32 @@ mod tests {
 
     #[test]
     fn both_families_share_a_port() {
-        let six = Bound::new(&listen(Transport::Udp, "[::]:0")).unwrap();
+        let six = Bound::new(&listen(Transport::Udp, "[::]:0"), false).unwrap();
         let addr = format!("0.0.0.0:{}", six.addr().port());
-        let four = Bound::new(&listen(Transport::Udp, &addr)).unwrap();
+        let four = Bound::new(&listen(Transport::Udp, &addr), false).unwrap();
         assert_eq!(four.addr().port(), six.addr().port());
-        let error = Bound::new(&listen(Transport::Udp, &addr)).unwrap_err().to_string();
+        let error = Bound::new(&listen(Transport::Udp, &addr), false).unwrap_err().to_string();
         assert!(error.contains(&format!("udp:{addr}")) && error.contains("another process has it"), "{error}");
     }
 
     #[test]
     fn errors_name_the_cure() {
-        let error = Bound::new(&listen(Transport::Tcp, "192.0.2.77:5060")).unwrap_err().to_string();
+        let error = Bound::new(&listen(Transport::Tcp, "192.0.2.77:5060"), false).unwrap_err().to_string();
         assert!(error.contains("tcp:192.0.2.77:5060") && error.contains("no interface of this host"), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_comes_later_can_be_bound_early() {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            assert!(Bound::new(&listen(transport, "192.0.2.77:0"), true).is_ok(), "{transport}");
+        }
     }
 
     #[test]
     fn a_wildcard_is_every_local_address_of_its_family() {
         let listeners = [listen(Transport::Udp, "0.0.0.0:5060"), listen(Transport::Tcp, "[2001:db8::9]:5061")];
         let local = ["127.0.0.1", "192.0.2.1", "fe80::1", "2001:db8::9"].map(|ip| ip.parse().unwrap());
-        let table = identities(&listeners, &local);
+        let table = identities(&listeners, &local, &[]);
         let texts: Vec<&str> = table.iter().map(Identity::text).collect();
         assert_eq!(texts, ["192.0.2.1:5060", "127.0.0.1:5060", "[2001:db8::9]:5061"]);
         assert_eq!(table.iter().map(|i| i.listener.0).collect::<Vec<_>>(), [0, 0, 1]);

@@ -119,6 +119,11 @@ pub fn next_epoch(dir: &Path) -> Result<u32, StateError> {
     Ok(next)
 }
 
+/// Makes the epochs up to `upto` durable ahead of need: the next start begins behind them.
+pub fn reserve_epochs(dir: &Path, upto: u32) -> Result<(), StateError> {
+    replace(&dir.join("epoch"), format!("{upto}\n").as_bytes())
+}
+
 /// Writes a file whole or not at all: beside it, to disk, then in its place.
 fn replace(path: &Path, content: &[u8]) -> Result<(), StateError> {
     let beside = path.with_extension("new");

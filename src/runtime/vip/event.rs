@@ -138,6 +138,24 @@ pub enum Refusal {
     System(String),
 }
 
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { epoch } => write!(f, "held in epoch {}.{}", epoch.counter, epoch.node.0),
+            Self::Quiet => f.write_str("held, and nobody answers for them"),
+            Self::Dropped { cause } => write!(f, "given up: {cause}"),
+            Self::ProbeAnswered { ip, mac } => write!(f, "{mac} answers for {ip}"),
+            Self::ProbeUnanswered => f.write_str("nobody answers for them"),
+            Self::CarrierLost { interface } => write!(f, "{interface} has lost its link; check the cable"),
+            Self::CarrierBack { interface } => write!(f, "{interface} has its link again"),
+            Self::AddressDeleted { ip } => write!(f, "somebody deleted {ip}; it was put back"),
+            Self::Stranger { ip, mac } => write!(f, "another host, {mac}, claims {ip}"),
+            Self::Failed { reason } => f.write_str(reason),
+            Self::GuardDied => f.write_str("their guard has ended or hangs; restart the node"),
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,0 +1,154 @@
+//! From the settings of a pair to its running parts: the keeper of the addresses, the links, the heart.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::balance::Shares;
+use crate::config::{self, Settings, VipManager};
+use crate::node;
+use crate::replica::handshake::{self, Local};
+use crate::runtime::beat::{self, BeatStats, Beats, Pacemaker};
+use crate::runtime::driver::Driver;
+use crate::runtime::link::{self, BindError, LinkStats, Links, Member, Peers, Reader};
+use crate::runtime::pair::{Pair, RESERVE};
+use crate::runtime::snmp::Traps;
+use crate::runtime::start_error::StartError;
+use crate::runtime::state;
+use crate::runtime::vip::{Manager, Vip, VipError};
+use crate::runtime::worker::Pulse;
+use crate::token::Keys;
+
+/// The addresses that the pair shares.
+pub fn virtual_ips(settings: &Settings) -> Vec<IpAddr> {
+    match settings.cluster.is_pair() {
+        true => settings.cluster.virtual_ips.iter().map(|vip| vip.ip).collect(),
+        false => Vec::new(),
+    }
+}
+
+/// The keeper of the addresses of a pair. Takes privileges away from this thread.
+pub fn keeper(settings: &Settings) -> Result<Option<Vip>, VipError> {
+    let cluster = &settings.cluster;
+    if !cluster.is_pair() {
+        return Ok(None);
+    }
+    let manager = match &cluster.vip_manager {
+        VipManager::Builtin => match Manager::builtin(cluster.state_dir.clone()) {
+            Manager::Builtin { program, state_dir, .. } => {
+                Manager::Builtin { program, state_dir, limit: cluster.timing.guard_limit }
+            }
+            other => other,
+        },
+        VipManager::Script { path, timeout } => Manager::Script { path: path.clone(), limit: *timeout },
+        VipManager::None => Manager::None,
+    };
+    Vip::start(manager, cluster.virtual_ips.clone()).map(Some)
+}
+
+/// The pair as the node knows it.
+pub fn of_node(settings: &Settings, incarnation: u64, counter: u32) -> Option<node::Pair> {
+    let cluster = &settings.cluster;
+    let peer = cluster.peer()?.id;
+    let active = u16::from(cluster.floor) * 10;
+    // Nobody knows who will be active; both count the greater share for the lower id until roles are given.
+    let (low, high) = (cluster.node.min(peer), cluster.node.max(peer));
+    Some(node::Pair {
+        cluster: settings.roles(incarnation, counter),
+        peer,
+        virtual_ips: virtual_ips(settings),
+        commit: match cluster.commit {
+            config::Commit::PeerAck => node::Commit::PeerAck,
+            config::Commit::Async => node::Commit::Async,
+        },
+        commit_timeout: cluster.commit_timeout,
+        shares: Shares::new(vec![(low, active), (high, 1_000 - active)]),
+    })
+}
+
+/// What the parts of a pair are made from.
+pub struct Parts<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// The keys of the cluster.
+    pub keys: &'a Keys,
+    /// Random per process start.
+    pub incarnation: u64,
+    /// The durable counter of this start.
+    pub counter: u32,
+    /// The keeper of the addresses.
+    pub vip: Vip,
+}
+
+/// A pair whose parts are bound and do not act yet.
+pub struct Peered {
+    /// What operators ask.
+    pub pair: Arc<Pair>,
+    /// The links.
+    pub links: Arc<Links>,
+    /// What links count.
+    pub link_stats: Arc<LinkStats>,
+    /// What beats count.
+    pub beat_stats: Arc<BeatStats>,
+    config: beat::Config,
+}
+
+/// Binds the addresses of this member and puts the parts together.
+pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Handle) -> Result<Peered, StartError> {
+    let Parts { settings, keys, incarnation, counter, vip } = parts;
+    let cluster = &settings.cluster;
+    let member = |m: &config::Member| Member { node: m.id, addrs: m.paths.clone() };
+    let own = cluster.own().map(|m| m.paths.clone()).unwrap_or_default();
+    let peers: Vec<Member> = cluster.peer().map(member).into_iter().collect();
+    let mut digest = [0; 16];
+    digest[..8].copy_from_slice(&settings.shared_digest().to_be_bytes());
+    let local = Local {
+        node: cluster.node,
+        incarnation,
+        cluster: handshake::cluster_hash(&cluster.name),
+        config: digest,
+        capabilities: 0,
+        versions: handshake::VERSIONS,
+        members: cluster.members.iter().map(|m| m.id).collect(),
+    };
+    let seed = state::random::<32>().map_err(StartError::State)?;
+    let config = link::Config { local, keys: keys.clone(), own: own.clone(), peers: peers.clone(), seed };
+    let link_stats = Arc::new(LinkStats::default());
+    let links = Arc::new(Links::new(config, Arc::clone(&link_stats)).map_err(StartError::System)?);
+    let listeners = BindError::bind(&own).map_err(StartError::Member)?;
+    let upto = counter.saturating_add(RESERVE);
+    state::reserve_epochs(&cluster.state_dir, upto).map_err(StartError::State)?;
+    let state_dir = cluster.state_dir.clone();
+    let pair = Pair::new(Arc::clone(driver), Arc::clone(&links), vip, traps.clone(), state_dir, upto);
+    driver.connect(Arc::clone(&pair) as _);
+    pair.lend_sockets();
+    links.start(runtime, listeners).map_err(StartError::System)?;
+    let beat_stats = Arc::new(BeatStats::default());
+    let config = beat::Config { node: cluster.node, incarnation, keys: keys.clone(), own, peers };
+    Ok(Peered { pair, links, link_stats, beat_stats, config })
+}
+
+impl Peered {
+    /// What the receiver reads beside its sockets.
+    pub fn reader(&self) -> Reader {
+        Reader::new(&self.links, Arc::clone(&self.pair) as Arc<dyn Peers>)
+    }
+
+    /// The heart begins to beat: from now on this node takes part.
+    pub fn begin(&self, pulses: Vec<Arc<Pulse>>) -> io::Result<()> {
+        self.pair.watch(pulses);
+        let pacemaker = Arc::clone(&self.pair) as Arc<dyn Pacemaker>;
+        let heart = Beats::start(self.config.clone(), pacemaker, Arc::clone(&self.beat_stats));
+        self.pair.beat_by(heart.map_err(|e| io::Error::other(e.to_string()))?);
+        Ok(())
+    }
+
+    /// Says goodbye and gives the addresses up.
+    pub fn stop(&self) {
+        self.pair.stop();
+        self.links.stop();
+    }
+}
