@@ -61,8 +61,6 @@ enum Event {
     Resume { node: usize, stall: u64 },
     /// A process starts.
     Start { node: usize },
-    /// The next fault.
-    Fault,
 }
 
 struct Machine {
@@ -527,7 +525,6 @@ impl World {
                     self.start(node);
                 }
             }
-            Event::Fault => {}
         }
     }
 
@@ -1141,7 +1138,7 @@ mod network {
             w.run(ms(2_000));
             w.expect_pair();
             assert_eq!(w.claims(), 2);
-            assert!(w.machines[1].announced >= announced + 1, "the winner announces again");
+            assert!(w.machines[1].announced > announced, "the winner announces again");
             let won = w.machines[1].claims[0].1;
             assert_eq!(w.machines[1].adopted.last(), Some(&(NodeId(1), won)));
             assert_eq!(w.machines[0].yielded, [won]);
