@@ -1272,6 +1272,21 @@ mod network {
     }
 
     #[test]
+    fn a_standby_that_knows_it_is_isolated_does_not_even_ask() {
+        let mut w = World::armed(12, 1);
+        w.machines[0].reach = Some(true);
+        w.input(0, Input::Reach(Some(true)));
+        w.input(1, Input::Reach(Some(false)));
+        w.run(ms(50));
+        let probes = w.probes;
+        w.cut_all(true);
+        w.run(ms(10_000));
+        assert_eq!((w.active(), w.probes), (vec![0], probes));
+        w.command(1, Command::DeclareDead(NodeId(1))).unwrap();
+        assert_eq!(w.active(), [0, 1], "an operator knows better");
+    }
+
+    #[test]
     fn where_nobody_reaches_anything_a_silent_peer_is_replaced_all_the_same() {
         let mut w = World::armed(6, 1);
         for node in 0..2 {
@@ -1523,6 +1538,7 @@ mod hand_over {
         assert_eq!(w.machines[0].budget, Some(Budget::Nothing));
         w.run(ms(600));
         w.expect_pair();
+        assert!(w.has(0, Notice::Confirmed(w.cluster(0).term())), "not before the peer said that it took nothing");
         assert_eq!((w.active(), w.claims()), (vec![0], 1));
     }
 
