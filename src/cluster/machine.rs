@@ -301,30 +301,6 @@ impl Cluster {
         }
     }
 
-    /// Tells what changed of that which holds until the next word.
-    fn tell_levels(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if !matches!(self.phase, Phase::Active { .. }) && self.quiet.is_none() {
-            self.wish(Wish::Drop, out);
-        }
-        let budget = self.budget(now);
-        if self.told.budget != Some(budget) {
-            self.told.budget = Some(budget);
-            out.push(Effect::Budget(budget));
-        }
-        let by = self.armed(now);
-        let armed = by.is_some();
-        if self.told.armed != Some(armed) {
-            let first = self.told.armed.is_none();
-            (self.told.armed, self.told.armed_since) = (Some(armed), now);
-            out.push(Effect::Armed(armed));
-            match by {
-                Some(id) => out.push(Effect::Notice(Notice::Armed(id))),
-                None if !first && !self.leaving => out.push(Effect::Notice(Notice::Disarmed)),
-                None => {}
-            }
-        }
-    }
-
     fn due(&self, now: Time) -> Time {
         if self.phase == Phase::Left || self.peers.is_empty() {
             return Time::NEVER;

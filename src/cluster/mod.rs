@@ -15,6 +15,7 @@ mod detector;
 mod hold;
 mod partition;
 mod state;
+mod tell;
 mod handover;
 mod role;
 mod machine;

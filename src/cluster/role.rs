@@ -328,9 +328,9 @@ impl Cluster {
             }
         } else if now >= self.own.retry_at {
             let better = self.config.preempt && self.stable(now, since);
-            let wanted =
-                |p: &&Peer| !self.own.fit || (better && p.last.is_some_and(|l| l.priority > self.config.priority));
-            let to = self.peers.iter().filter(wanted).position(|p| self.unarmed(now, p).is_ok());
+            let above = |p: &Peer| p.last.is_some_and(|last| last.priority > self.config.priority);
+            let wanted = |p: &Peer| (!self.own.fit || (better && above(p))) && self.unarmed(now, p).is_ok();
+            let to = self.peers.iter().position(wanted);
             if let Some(n) = to {
                 let cause = if self.own.fit { Cause::GiveBack } else { Cause::Unfit };
                 self.own.retry_at = now + RETRY;

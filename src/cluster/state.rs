@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::base::{Epoch, NodeId, PathId, Time};
+use crate::base::{Epoch, NodeId, Time};
 
-use super::beat::{Beat, Flags, State};
+use super::beat::{Flags, State};
 use super::config::{Config, ConfigError};
 use super::detector::{Health, Peer};
 use super::hold::Hold;
-use super::io::{Budget, Effect, Role, Wish};
+use super::io::{Budget, Role, Wish};
 use super::message::Refusal;
-use super::notice::{Cause, Notice, Reason};
+use super::notice::{Cause, Reason};
 use super::partition::{Outlook, budget};
 
 /// This node's view of who is active, and its part in it. A value without side effects: observations go in by
@@ -351,78 +351,7 @@ impl Cluster {
         budget(self.config.partition, serving, outlook, lowest)
     }
 
-    pub(super) fn wish(&mut self, wish: Wish, out: &mut Vec<Effect>) {
-        if self.told.wish != Some(wish) {
-            self.told.wish = Some(wish);
-            out.push(Effect::Vip(wish));
-        }
-    }
-
-    pub(super) fn relay(&mut self, to: Option<NodeId>, out: &mut Vec<Effect>) {
-        if self.told.relay != to {
-            self.told.relay = to;
-            out.push(Effect::Relay(to));
-        }
-    }
-
-    /// Sends a beat on every path to every peer.
-    pub(super) fn beat(&mut self, now: Time, out: &mut Vec<Effect>) {
-        self.tick += 1;
-        for peer in &self.peers {
-            for n in 0..peer.paths.len() {
-                let beat = self.say(now, peer, n);
-                out.push(Effect::Beat { peer: peer.id, path: PathId(n as u8), beat });
-            }
-        }
-    }
-
-    fn say(&self, now: Time, peer: &Peer, path: usize) -> Beat {
-        let state = match self.phase {
-            Phase::Starting => State::Starting,
-            Phase::Standby => State::Standby,
-            Phase::Active { .. } if matches!(self.giving, Some(Giving { stage: Stage::Take(_), .. })) => State::Giving,
-            Phase::Active { .. } => State::Active,
-            Phase::Asking { .. } => State::Asking,
-            Phase::Left => State::Leaving,
-        };
-        let (echo_incarnation, echo) = peer.echo(path);
-        let flags = Flags::default()
-            .with(Flags::FIT, self.own.fit)
-            .with(Flags::USABLE, self.own.usable)
-            .with(Flags::ARMED, self.complete(now))
-            .with(Flags::REACHES, self.own.reach != Some(false))
-            .with(Flags::LATE, now < self.clock.late_until)
-            .with(Flags::HOLDS, self.told.wish == Some(Wish::Hold))
-            .with(Flags::CALLS, self.own.calls || self.own.copy)
-            .with(Flags::ON_SILENCE, self.on_silence())
-            .with(Flags::LEAVING, self.leaving);
-        Beat {
-            cluster: self.config.cluster,
-            node: self.config.me,
-            incarnation: self.config.incarnation,
-            epoch: self.epoch,
-            term: self.term,
-            state,
-            flags,
-            priority: self.config.priority,
-            counter: self.tick,
-            echo_incarnation,
-            echo,
-            config: self.config.config,
-            watermark: peer.sync.watermark,
-        }
-    }
-
     pub(super) fn on_silence(&self) -> bool {
         matches!(self.reason, Reason::Silence | Reason::Alone)
-    }
-
-    /// Tells of a stray beat, at most once a minute for each kind.
-    pub(super) fn stray(&mut self, now: Time, kind: usize, notice: Notice, out: &mut Vec<Effect>) {
-        const AGAIN: Duration = Duration::from_secs(60);
-        if self.strays[kind].is_none_or(|last| now.since(last) >= AGAIN) {
-            self.strays[kind] = Some(now);
-            out.push(Effect::Notice(notice));
-        }
     }
 }
