@@ -23,3 +23,4 @@ mod sinks;
 mod exhaustion;
 mod metrics;
 mod snmp;
+mod ha_rig;

@@ -22,6 +22,8 @@ pub const FORGOTTEN: Duration = Duration::from_secs(80);
 pub struct Setup {
     /// `sip.transport`.
     pub listen: Vec<String>,
+    /// `[admin] listen`.
+    pub admin: SocketAddr,
     /// T1 in milliseconds. Shorter than the default of 500, so that 64*T1 is soon over.
     pub t1: u16,
     /// Further lines of `[proxy]`.
@@ -42,6 +44,7 @@ impl Setup {
         let at = world.addr(NODE, 5060);
         Setup {
             listen: vec![format!("udp:{at}"), format!("tcp:{at}")],
+            admin: world.addr(NODE, 9090),
             t1: 200,
             proxy: String::new(),
             level: "info",
@@ -85,8 +88,8 @@ impl Setup {
     }
 
     fn text(&self, world: &World) -> String {
-        let Setup { listen, t1, proxy, level, groups, .. } = self;
-        let (state, admin) = (world.path("state"), world.addr(NODE, 9090));
+        let Setup { listen, admin, t1, proxy, level, groups, .. } = self;
+        let state = world.path("state");
         format!(
             "[cluster]\nstate-dir = {state:?}\n\n[proxy]\nsip.transport = {listen:?}\nsip.timer.t1 = {t1}\n{proxy}\n\
              [admin]\nlisten = \"{admin}\"\n\n[log]\nlevel = \"{level}\"\n{groups}"
@@ -118,7 +121,8 @@ impl Setup {
     fn launch_with(self, world: &World, spawn: impl FnOnce(&mut Command) -> Process) -> Node {
         let config = world.write("tandem.toml", &self.text(world));
         let process = spawn(&mut self.command(&config));
-        Node { process, setup: self, config, sip: world.addr(NODE, 5060), admin: world.addr(NODE, 9090) }
+        let admin = self.admin;
+        Node { process, setup: self, config, sip: world.addr(NODE, 5060), admin }
     }
 
     fn command(&self, config: &Path) -> Command {
