@@ -9,7 +9,9 @@ use tandem::agent::script::{Outcome, Plan, Step};
 
 use crate::rig::actor::{self, Passed};
 use crate::rig::lan::{self, Lan, Net};
+use crate::rig::load::{Answering, Load};
 use crate::rig::node::Setup;
+use crate::rig::pair::{self, CALLER, Field, SERVERS, VIP};
 use crate::rig::poll::{SOON, until_true};
 use crate::rig::relay::Relay;
 use crate::rig::tcp::Tcp;
@@ -19,9 +21,7 @@ use crate::rig::watch::{Asker, Frame, Watch};
 use crate::rig::world::World;
 
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const CALLER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 10);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 21);
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 
 /// A call with everything in it.
 fn plan() -> Plan {
@@ -42,9 +42,7 @@ fn a_node_alone_is_killed_and_started_again_between_two_equal_calls() {
     let server = actor::media_server(&servers, "mcp", server_at, Behaviour::default());
     let mut setup = Setup::new(&world).members(&[server_at], "10");
     setup.listen = vec![format!("udp:{sip}")];
-    setup.wrapper = node.wrapper();
-    setup.admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
-    let mut running = node.within(|| setup.start(&world));
+    let mut running = setup.inside(&node).start(&world);
     let watch = Watch::over(&callers);
     let caller = actor::caller(&callers, "uac", at, sip);
 
@@ -74,7 +72,7 @@ fn a_node_alone_is_killed_and_started_again_between_two_equal_calls() {
         watch.seen().into_iter().any(|(_, f)| matches!(f, Frame::Icmp { from: NODE, to: CALLER, .. }))
     };
     until_true("the caller's kernel is told: nobody kept the sockets of a node that ran alone", SOON, refused);
-    node.within(|| running.start_again(&world));
+    running.start_again(&world);
     let reports = caller.finish("a call that a restart could not save, or did", Duration::from_secs(30));
     assert_eq!(reports.len(), 1, "{reports:?}");
     let again = call();
@@ -82,6 +80,25 @@ fn a_node_alone_is_killed_and_started_again_between_two_equal_calls() {
         view::assert_same(which, again, first);
     }
     assert_eq!((caller.violations(), server.violations()), (vec![], vec![]));
+}
+
+#[test]
+fn load_goes_through_a_node_in_a_host() {
+    let world = World::new("ha-load");
+    let Some(field) = Field::new() else { return };
+    field.nodes[0].ip(&format!("addr add {VIP}/24 dev eth0"));
+    let servers = Answering::left(&world, &field.servers);
+    let mut setup = Setup::new(&world).members(&SERVERS.map(pair::sip), "100").inside(&field.nodes[0]);
+    setup.listen = vec![format!("udp:{VIP}:5060")];
+    let node = setup.start(&world);
+    let mut load = Load::start(&world, &field.callers, CALLER, 60, 30, Duration::from_millis(300));
+    until_true("calls begun", SOON, || load.begun() > 0);
+    assert!(load.goes_on());
+    load.assert_lossless(Duration::from_secs(30));
+    node.until("no port in use", |m| m.sum("tandem_ports_in_use") == 0.0);
+    servers.assert_all(60);
+    let (code, said) = node.order(&["status"]);
+    assert!(code == Some(0) && said.contains("MCP"), "{said}");
 }
 
 #[test]
@@ -113,6 +130,12 @@ fn cables_rules_and_observers_do_what_they_say() {
     assert!(!arrives(), "lossy");
     drop(rules);
     until_true("no loss", SOON, arrives);
+
+    cable.rate("64kbit");
+    let noise = [b'\r'; 1_000];
+    (0..100).for_each(|_| there.try_send(here.at, noise));
+    let arrived = std::iter::from_fn(|| here.octets(Duration::from_millis(500))).count();
+    assert!((1..100).contains(&arrived), "{arrived} of 100 through a thin cable");
 
     let watch = Watch::over(&c);
     let asker = Asker::start(&c, "eth0", VIP);

@@ -33,8 +33,6 @@ pub struct Passed {
     pub sent: bool,
     /// The message.
     pub message: Message,
-    /// The other side.
-    pub peer: SocketAddr,
 }
 
 /// What all agents have in common.
@@ -229,7 +227,7 @@ impl<A: Agent> Shared<A> {
             let mut stage = self.lock();
             if let Some((length, remote)) = received {
                 let octets = &octets[..length];
-                self.note(&mut stage, false, octets, remote);
+                self.note(&mut stage, false, octets);
                 let flow = Flow {
                     transport: Transport::Udp,
                     listener: Default::default(),
@@ -253,13 +251,13 @@ impl<A: Agent> Shared<A> {
         stage.out.clear();
         for (to, octets) in sends {
             let _lost = self.socket.send_to(&octets, to);
-            self.note(stage, true, &octets, to);
+            self.note(stage, true, &octets);
         }
     }
 
-    fn note(&self, stage: &mut Stage<A>, sent: bool, octets: &[u8], peer: SocketAddr) {
+    fn note(&self, stage: &mut Stage<A>, sent: bool, octets: &[u8]) {
         let Some(message) = Message::read(octets) else { return };
-        let passed = Passed { sent, message, peer };
+        let passed = Passed { sent, message };
         for hook in stage.hooks.extract_if(.., |hook| (hook.when)(&passed)) {
             (hook.then)();
             hook.fired.store(true, Ordering::Release);

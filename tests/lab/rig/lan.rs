@@ -99,11 +99,6 @@ impl Lan {
     pub fn trunk(&self) -> Cable {
         Cable { switch: self.switch.clone(), port: "trunk-l".to_owned() }
     }
-
-    /// The switch, for rules about what it forwards.
-    pub fn switch(&self) -> &Host {
-        &self.switch
-    }
 }
 
 impl Drop for Lan {
@@ -181,12 +176,6 @@ impl Host {
     #[track_caller]
     pub fn ip(&self, args: &str) -> String {
         run(Command::new("ip").args(["-n", &self.ns]).args(args.split(' ')))
-    }
-
-    /// A program in this host with a line of arguments; its output. Panics when it fails.
-    #[track_caller]
-    pub fn run(&self, program: &str, args: &str) -> String {
-        run(self.command(program).args(args.split(' ')))
     }
 
     /// Whether an interface of it has this address.

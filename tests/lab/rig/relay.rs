@@ -128,7 +128,10 @@ fn pump(mut from: TcpStream, mut into: TcpStream, control: &Control) {
     let (mut octets, mut waiting, mut ended) = (vec![0; 65_536], 0, false);
     let _ = from.set_read_timeout(Some(TURN));
     let _ = from.set_nodelay(true);
-    while !control.stop.load(Ordering::Acquire) && !(ended && queue.is_empty()) {
+    while !control.stop.load(Ordering::Acquire) {
+        if ended && queue.is_empty() {
+            break;
+        }
         if control.stalled.load(Ordering::Acquire) {
             thread::park_timeout(TURN);
             continue;
@@ -150,11 +153,11 @@ fn pump(mut from: TcpStream, mut into: TcpStream, control: &Control) {
         while queue.front().is_some_and(|(due, _)| *due <= Instant::now()) {
             let Some((_, piece)) = queue.pop_front() else { break };
             waiting -= piece.len();
+            control.carried.fetch_add(piece.len() as u64, Ordering::Relaxed);
             if into.write_all(&piece).is_err() {
                 let _ = from.shutdown(Shutdown::Both);
                 return;
             }
-            control.carried.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
     }
     let _ = into.shutdown(Shutdown::Write);
