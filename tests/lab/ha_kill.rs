@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tandem::agent::caller::Caller;
-use tandem::agent::media_server::{Behaviour, MediaServer};
+use tandem::agent::media_server::{Behaviour, MediaServer, Mood};
 use tandem::agent::script::{Outcome, Plan as Script, Report, Step};
 
 use crate::rig::actor::{self, Actor, Passed};
@@ -237,4 +237,35 @@ fn a_cancelled_call_outlives_a_kill_at_each_of_its_messages() {
     let Some(mut stage) = Stage::new(&world) else { return };
     stage.behave(Duration::from_secs(10));
     stage.run(&cancelled(), Outcome::Cancelled, CANCELLED);
+}
+
+/// The first media server refuses; the process goes when the refusal is out, before or after it was handled.
+#[test]
+fn a_call_between_two_media_servers_outlives_a_kill() {
+    let world = World::new("ha-next");
+    let Some(mut stage) = Stage::new(&world) else { return };
+    let refusing = Behaviour { mood: Mood::Refusing(500, None), ..Behaviour::default() };
+    stage.servers[0].with(|agent, _, _| agent.behave(refusing));
+    for _ in 0..runs() {
+        let active = stage.pair.until_armed();
+        let pid = stage.pair.nodes[active].process.pid();
+        let refused = |p: &Passed| p.sent && p.message.answers(500, "INVITE");
+        let fired = stage.servers[0].when(refused, move || lan::kill(pid));
+        // Round robin: one of two calls meets the refusing one first.
+        for _ in 0..2 {
+            let call_id = stage.caller.call(Script { hold: Duration::from_millis(500), ..Script::default() });
+            let report = stage.caller.finish("the end of the call", PATIENCE).remove(0);
+            assert_eq!(report.outcome, Outcome::Completed, "{report:?}");
+            let invited = |p: &Passed| !p.sent && p.message.asks("INVITE") && p.message.call_id() == call_id;
+            assert!(stage.servers[1].passed().iter().any(invited), "the sound one was asked");
+        }
+        assert!(fired.yes(), "the refusing one was asked first");
+        stage.pair.nodes[active].process.wait(PATIENCE);
+        stage.pair.revive(active);
+    }
+    stage.pair.until_armed();
+    stage.pair.until_idle();
+    stage.watch.assert_no_icmp_to(CALLER);
+    let invites = |server: &Actor<MediaServer>| server.with(|agent, _, _| agent.tally().invited);
+    assert_eq!(invites(&stage.servers[1]), 2 * runs() as u64, "the grant moved on; nobody was asked twice");
 }

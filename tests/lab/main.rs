@@ -27,6 +27,7 @@ mod ha_rig;
 mod ha_start;
 mod ha_vip;
 mod ha_kill;
+mod ha_tcp;
 mod ha_respawn;
 mod ha_takeovers;
 mod ha_standby;
