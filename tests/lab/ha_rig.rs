@@ -103,8 +103,8 @@ fn load_goes_through_a_node_in_a_host() {
 
 #[test]
 fn cables_rules_and_observers_do_what_they_say() {
-    let Some(lan) = Lan::new() else { return };
     let _world = World::new("ha-cables");
+    let Some(lan) = Lan::new() else { return };
     let (a, b, c) = (lan.host("a"), lan.host("b"), lan.host("c"));
     let cable = lan.plug(&a, "eth0", Net::Left, &[NODE, VIP]);
     lan.plug(&b, "eth0", Net::Right, &[SERVER]);
@@ -161,8 +161,8 @@ fn cables_rules_and_observers_do_what_they_say() {
 
 #[test]
 fn a_relay_delays_and_stalls() {
-    let Some(lan) = Lan::new() else { return };
     let _world = World::new("ha-relay");
+    let Some(lan) = Lan::new() else { return };
     let (a, b) = (lan.host("a"), lan.host("b"));
     lan.plug(&a, "eth0", Net::Second, &[NODE]);
     lan.plug(&b, "eth0", Net::Second, &[SERVER]);
