@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::dialog::Dialog;
 use super::endpoint::Endpoint;
 use super::heard::{Asked, ClientId, Heard, Timing, Violations, transmit};
 use super::outgoing::{Cancel, Leg, Outgoing, Phase, number_of};
@@ -176,6 +175,9 @@ impl Caller {
         match status {
             100..200 => {
                 call.provisional = true;
+                if let Some((branch, flow, bytes)) = call.prack(message, &mut self.endpoint) {
+                    self.endpoint.request(now, number, branch, flow, bytes, out);
+                }
                 if call.cancel == Cancel::Wanted && call.phase == Phase::Inviting {
                     call.cancel = Cancel::Sent;
                     self.endpoint.cancel(now, call.invite, out);
@@ -193,7 +195,7 @@ impl Caller {
         if let Some(leg) = call.leg_of(message) {
             return self.acknowledge(number, leg, message.cseq().number, out);
         }
-        let Some(dialog) = Dialog::of_response(message) else {
+        let Some(dialog) = call.confirmed(message) else {
             return self.violations.push(format!("call {number}: 2xx without To tag or Contact"));
         };
         call.legs.push(Leg { dialog, acks: Vec::new(), left: false, bye: None });

@@ -1,10 +1,11 @@
 //! One call of a media server.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::dialog::Dialog;
 use super::heard::{Asked, ServerKey, transmit};
-use super::wire::Response;
+use super::wire::{Response, sdp};
 use crate::base::{Flow, Host, Time};
 use crate::out::Out;
 use crate::sip::{Message, Method, Name};
@@ -81,6 +82,8 @@ pub struct Incoming {
     pub dialog: Option<Dialog>,
     /// The last 2xx to an INVITE until its ACK comes (RFC 3261 §13.3.1.4).
     pub ok: Option<(Flow, u32, Vec<u8>)>,
+    /// Whether the 180 asks for a PRACK that has not come yet (RFC 3262 §3).
+    pub unpracked: bool,
     pub interval: Duration,
     pub give_up: Time,
     pub hang_up: Option<Duration>,
@@ -113,12 +116,45 @@ impl Incoming {
             behaviour,
             began: now,
             ok: None,
+            unpracked: asked.message.tokens(Name::Supported).any(|tag| tag == b"100rel"),
             interval: Duration::ZERO,
             give_up: Time::NEVER,
             hang_up: hang_up_of(asked.message),
             due: behaviour.first_due(now),
         }
     }
+
+    /// It sends a 180 now: the header lines that make it a reliable one, and when something is due again. A reliable one
+    /// is repeated until its PRACK or the answer.
+    pub fn ring(&mut self, now: Time, t1: Duration) -> (&'static str, Time) {
+        self.phase = Phase::Ringing;
+        self.interval = (self.interval * 2).max(t1);
+        let answer = self.began + self.behaviour.answer_after;
+        let again = now + self.interval;
+        let (lines, due) = if self.unpracked { (RELIABLE, answer.min(again)) } else { ("", answer) };
+        (lines, due.max(now))
+    }
+
+    /// Its PRACK came: when the answer is due, if it still rings.
+    pub fn pracked(&mut self) -> Option<Time> {
+        self.unpracked = false;
+        (self.phase == Phase::Ringing).then(|| self.began + self.behaviour.answer_after)
+    }
+}
+
+/// What makes the one 180 of a call reliable (RFC 3262 §3).
+const RELIABLE: &str = "Require: 100rel\r\nRSeq: 1\r\n";
+
+/// The octets of a 200 with an answer, for an INVITE or re-INVITE that came over `flow` to the server at `local`.
+pub fn ok(message: &Message<'_>, flow: Flow, tag: &str, local: SocketAddr, number: u64, contact: String) -> Vec<u8> {
+    let mut extra = contact;
+    if let Some(expires) = message.session_expires() {
+        // RFC 4028 §9: the caller refreshes.
+        extra.push_str(&format!("Require: timer\r\nSession-Expires: {expires};refresher=uac\r\n"));
+    }
+    let mut bytes = Vec::new();
+    Response { status: 200, tag, extra: &extra, body: &sdp(local, number) }.write(message, flow.remote, &mut bytes);
+    bytes
 }
 
 /// A `Retry-After` line, or nothing.

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use super::chance::Chance;
 use super::endpoint::Endpoint;
 use super::heard::{Asked, Heard, Timing, Violations, server_key, transmit};
-use super::incoming::{Incoming, Phase, babble, retry_after, wrong};
-use super::wire::{Response, sdp};
+use super::incoming::{Incoming, Phase, babble, ok, retry_after, wrong};
+use super::wire::Response;
 use crate::base::{Flow, Time};
 use crate::out::Out;
 use crate::sip::{Index, Message, Method};
@@ -43,7 +43,7 @@ pub struct MediaServer {
     scratch: Index,
 }
 
-const ALLOW: &str = "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE\r\n";
+const ALLOW: &str = "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE\r\n";
 
 impl MediaServer {
     /// A media server without calls.
@@ -229,9 +229,10 @@ impl MediaServer {
     fn on_in_dialog(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
         let message = asked.message;
         let number = self.number_of(message);
-        // RFC 3261 §15.1.1: after its own BYE the dialog is over, but a BYE that crosses it is still answered.
-        let bye = matches!(message.method(), Method::Bye);
-        let call = self.calls.get_mut(&number).filter(|call| call.phase == Phase::Answered || bye);
+        // RFC 3261 §15.1.1: after its own BYE the dialog is over, but a BYE that crosses it is still answered. A PRACK
+        // comes in the early dialog.
+        let any_phase = matches!(message.method(), Method::Bye | Method::Prack);
+        let call = self.calls.get_mut(&number).filter(|call| call.phase == Phase::Answered || any_phase);
         let Some(dialog) = call.and_then(|call| call.dialog.as_mut()).filter(|dialog| dialog.covers(message)) else {
             return self.reply(now, asked, 481, "", out);
         };
@@ -249,6 +250,11 @@ impl MediaServer {
             Method::Bye => {
                 self.reply(now, asked, 200, "", out);
                 self.end(now, number);
+            }
+            Method::Prack => {
+                let due = self.calls.get_mut(&number).and_then(Incoming::pracked);
+                due.into_iter().for_each(|due| self.arm(number, due));
+                self.reply(now, asked, 200, "", out);
             }
             Method::Info | Method::Update | Method::Options => self.reply(now, asked, 200, "", out),
             _ => self.reply(now, asked, 405, ALLOW, out),
@@ -269,12 +275,8 @@ impl MediaServer {
         let Some(call) = self.calls.get_mut(&number) else { return };
         let answer = call.began + call.behaviour.answer_after;
         match (call.phase, call.behaviour.mood) {
-            (Phase::Trying, Mood::Sound) if call.behaviour.ring_after.is_some() => {
-                call.phase = Phase::Ringing;
-                let contact = self.contact();
-                self.respond_to_invite(now, number, 180, &contact, out);
-                self.arm(number, answer.max(now));
-            }
+            (Phase::Trying, Mood::Sound) if call.behaviour.ring_after.is_some() => self.ring(now, number, out),
+            (Phase::Ringing, Mood::Sound) if call.unpracked && now < answer => self.ring(now, number, out),
             (Phase::Trying | Phase::Ringing, Mood::Refusing(status, after)) => {
                 self.final_response(now, number, status, &retry_after(after), out);
             }
@@ -295,6 +297,14 @@ impl MediaServer {
                 }
             }
         }
+    }
+
+    fn ring(&mut self, now: Time, number: u64, out: &mut Out) {
+        let Some(call) = self.calls.get_mut(&number) else { return };
+        let (reliable, due) = call.ring(now, self.config.timing.t1);
+        let extra = format!("{}{reliable}", self.contact());
+        self.respond_to_invite(now, number, 180, &extra, out);
+        self.arm(number, due);
     }
 
     fn answer(&mut self, now: Time, number: u64, out: &mut Out) {
@@ -329,18 +339,9 @@ impl MediaServer {
         }
     }
 
-    /// The octets of a 200 with an answer, for an INVITE or re-INVITE.
     fn ok(&self, number: u64, message: &Message<'_>, flow: Flow) -> Vec<u8> {
         let tag = self.calls.get(&number).map_or("", |call| call.tag.as_str());
-        let mut extra = self.contact();
-        if let Some(expires) = message.session_expires() {
-            // RFC 4028 §9: the caller refreshes.
-            extra.push_str(&format!("Require: timer\r\nSession-Expires: {expires};refresher=uac\r\n"));
-        }
-        let mut bytes = Vec::new();
-        let body = sdp(self.config.addr, number);
-        Response { status: 200, tag, extra: &extra, body: &body }.write(message, flow.remote, &mut bytes);
-        bytes
+        ok(message, flow, tag, self.config.addr, number, self.contact())
     }
 
     fn await_ack(&mut self, now: Time, number: u64, flow: Flow, cseq: u32, bytes: Vec<u8>) {
@@ -489,6 +490,22 @@ mod tests {
         assert_eq!((pair.count("INFO"), pair.count("UPDATE"), pair.count("OPTIONS")), (1, 1, 1));
         assert_eq!(pair.server.tally(), Tally { invited: 1, answered: 1, forgotten: 0, peak: 1 });
         assert!(report.refused.is_empty() && pair.caller.violations().is_empty());
+    }
+
+    #[test]
+    fn a_reliable_provisional_is_repeated_until_its_prack() {
+        for (lost, rings, pracks) in [("nothing", 1, 1), ("SIP/2.0 180", 2, 1), ("PRACK", 2, 2)] {
+            let mut pair = Pair::new(Mood::Sound);
+            let answer_after = Duration::from_secs(3);
+            pair.server.behave(Behaviour { answer_after, ..Behaviour::default() });
+            pair.lose = (lost, 1);
+            let plan = Plan { extra: "Supported: 100rel\r\n".to_owned(), ..Plan::default() };
+            let report = pair.run(plan);
+            assert_eq!((report.outcome, report.refused.len()), (Outcome::Completed, 0), "{lost} lost once");
+            assert_eq!((pair.count("SIP/2.0 180"), pair.count("PRACK")), (rings, pracks), "{lost} lost once");
+            assert_eq!(report.answered, Some(Time::from_micros(3_002_000)), "the answer keeps its time");
+            assert!(pair.caller.violations().is_empty(), "{:?}", pair.caller.violations());
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! One call of a caller.
 
 use super::dialog::{self, Dialog};
+use super::endpoint::Endpoint;
 use super::heard::ClientId;
 use super::script::{Outcome, Plan, Report};
 use crate::base::{Flow, Time};
-use crate::sip::{Message, Uri};
+use crate::sip::{Message, Name, Uri};
 
 /// A call and what became of it so far.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Outgoing {
     pub call_id: String,
     pub tag: String,
     pub provisional: bool,
+    /// The early dialog of a reliable provisional, and the RSeq that was acknowledged last (RFC 3262 §4).
+    pub early: Option<(Dialog, u32)>,
     pub cancel: Cancel,
     /// Every 2xx with a To tag of its own makes one; the first is the call, the others are ended at once
     /// (RFC 3261 §13.2.2.4).
@@ -77,6 +80,7 @@ impl Outgoing {
             call_id,
             tag,
             provisional: false,
+            early: None,
             cancel: Cancel::No,
             legs: Vec::new(),
             next_step: 0,
@@ -94,6 +98,23 @@ impl Outgoing {
     pub fn leg_of(&self, response: &Message<'_>) -> Option<usize> {
         let tag = response.to_tag()?;
         self.legs.iter().position(|leg| leg.dialog.remote_tag == tag)
+    }
+
+    /// The PRACK of a reliable provisional that was not acknowledged yet (RFC 3262 §4), ready to send.
+    pub fn prack(&mut self, message: &Message<'_>, endpoint: &mut Endpoint) -> Option<(u64, Flow, Vec<u8>)> {
+        let rseq: u32 = std::str::from_utf8(message.header(Name::RSeq)?.value).ok()?.parse().ok()?;
+        let (mut dialog, last) = self.early.take().or_else(|| Some((Dialog::of_response(message)?, 0)))?;
+        let rack = format!("RAck: {rseq} {} INVITE\r\n", message.cseq().number);
+        let prack = if rseq > last { endpoint.inside(&mut dialog, "PRACK", None, &rack, b"") } else { None };
+        self.early = Some((dialog, rseq.max(last)));
+        prack
+    }
+
+    /// The dialog that a 2xx makes; its numbers go on where those of the early one ended.
+    pub fn confirmed(&self, message: &Message<'_>) -> Option<Dialog> {
+        let mut dialog = Dialog::of_response(message)?;
+        dialog.cseq = self.early.as_ref().map_or(dialog.cseq, |(early, _)| early.cseq.max(dialog.cseq));
+        Some(dialog)
     }
 
     /// When the next step, or the BYE, is due.

@@ -75,7 +75,6 @@ struct Facts {
     took: Option<Duration>,
     /// When the present takeover began.
     claimed: Option<Time>,
-    differences: bool,
 }
 
 /// What operators see of a pair beside the cluster's own words.
@@ -117,7 +116,6 @@ impl Pair {
             takeovers: 0,
             took: None,
             claimed: None,
-            differences: false,
         };
         Arc::new(Self {
             driver,

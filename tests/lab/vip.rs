@@ -17,8 +17,8 @@ use tandem::base::{Epoch, NodeId};
 use tandem::config::VirtualIp;
 use tandem::runtime::vip::{Connection, Manager, Tickle, Vip, Wish};
 
-use crate::rig::lan::{Host, Lan};
 use crate::rig::poll::{SOON, until, until_true};
+use crate::rig::segment::{Host, Lan};
 use crate::rig::world::World;
 
 const VIP: &str = "10.77.0.10";

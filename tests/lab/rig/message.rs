@@ -26,6 +26,11 @@ impl Message {
         Some(Message { raw: raw.to_vec(), start, headers, body: raw.get(end + 4..)?.to_vec() })
     }
 
+    /// All header fields in order: name in lower case and long form, value unfolded.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Status code of a response.
     pub fn status(&self) -> Option<u16> {
         self.start.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()

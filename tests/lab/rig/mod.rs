@@ -1,18 +1,25 @@
-//! What the lab is built from: addresses, processes, SIPp, Kamailio, sockets, and a reader of messages that shares
-//! nothing with the one under test.
+//! What the lab is built from: addresses, processes, SIPp, Kamailio, sockets, networks of namespaces, and a reader of
+//! messages that shares nothing with the one under test.
 
+pub mod actor;
 pub mod call;
 pub mod http;
 pub mod kamailio;
 pub mod lan;
+pub mod segment;
+pub mod load;
 pub mod mcp;
 pub mod message;
 pub mod netns;
 pub mod node;
+pub mod pair;
 pub mod poll;
 pub mod process;
+pub mod relay;
 pub mod sipp;
 pub mod tcp;
 pub mod traffic;
 pub mod udp;
+pub mod view;
+pub mod watch;
 pub mod world;

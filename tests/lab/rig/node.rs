@@ -1,12 +1,14 @@
 //! The node under test: its configuration, its process, and what it says of itself.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::http;
+use super::lan::Host;
 use super::poll::{SOON, until, until_true};
 use super::process::Process;
 use super::world::World;
@@ -22,6 +24,8 @@ pub const FORGOTTEN: Duration = Duration::from_secs(80);
 pub struct Setup {
     /// `sip.transport`.
     pub listen: Vec<String>,
+    /// `[admin] listen`.
+    pub admin: SocketAddr,
     /// T1 in milliseconds. Shorter than the default of 500, so that 64*T1 is soon over.
     pub t1: u16,
     /// Further lines of `[proxy]`.
@@ -34,6 +38,12 @@ pub struct Setup {
     pub env: Vec<(&'static str, String)>,
     /// What the binary is started through, e.g. `prlimit --nofile=64`.
     pub wrapper: Vec<String>,
+    /// Begin of the names of its files.
+    pub name: String,
+    /// Further lines of `[cluster]`.
+    pub cluster: String,
+    /// Where it runs, if not beside the test.
+    pub host: Option<Host>,
 }
 
 impl Setup {
@@ -42,13 +52,25 @@ impl Setup {
         let at = world.addr(NODE, 5060);
         Setup {
             listen: vec![format!("udp:{at}"), format!("tcp:{at}")],
+            admin: world.addr(NODE, 9090),
             t1: 200,
             proxy: String::new(),
             level: "info",
             groups: String::new(),
             env: Vec::new(),
             wrapper: Vec::new(),
+            name: "tandem".to_owned(),
+            cluster: String::new(),
+            host: None,
         }
+    }
+
+    /// Runs in a host, where its admin listener is on loopback.
+    pub fn inside(mut self, host: &Host) -> Setup {
+        self.wrapper = host.wrapper();
+        self.admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
+        self.host = Some(host.clone());
+        self
     }
 
     /// Another T1, in milliseconds.
@@ -85,10 +107,10 @@ impl Setup {
     }
 
     fn text(&self, world: &World) -> String {
-        let Setup { listen, t1, proxy, level, groups, .. } = self;
-        let (state, admin) = (world.path("state"), world.addr(NODE, 9090));
+        let Setup { listen, admin, t1, proxy, level, groups, cluster, .. } = self;
+        let state = world.path(if self.host.is_some() { &self.name } else { "state" });
         format!(
-            "[cluster]\nstate-dir = {state:?}\n\n[proxy]\nsip.transport = {listen:?}\nsip.timer.t1 = {t1}\n{proxy}\n\
+            "[cluster]\nstate-dir = {state:?}\n{cluster}\n[proxy]\nsip.transport = {listen:?}\nsip.timer.t1 = {t1}\n{proxy}\n\
              [admin]\nlisten = \"{admin}\"\n\n[log]\nlevel = \"{level}\"\n{groups}"
         )
     }
@@ -104,7 +126,8 @@ impl Setup {
     /// Starts the node and waits for nothing.
     #[track_caller]
     pub fn launch(self, world: &World) -> Node {
-        self.launch_with(world, |command| Process::start(world, "node", command))
+        let name = if self.host.is_some() { format!("{}.1", self.name) } else { "node".to_owned() };
+        self.launch_with(world, |command| Process::start(world, &name, command))
     }
 
     /// [`Self::start`] with a process that the test makes itself.
@@ -116,9 +139,10 @@ impl Setup {
     }
 
     fn launch_with(self, world: &World, spawn: impl FnOnce(&mut Command) -> Process) -> Node {
-        let config = world.write("tandem.toml", &self.text(world));
+        let config = world.write(&format!("{}.toml", self.name), &self.text(world));
         let process = spawn(&mut self.command(&config));
-        Node { process, setup: self, config, sip: world.addr(NODE, 5060), admin: world.addr(NODE, 9090) }
+        let admin = self.admin;
+        Node { process, setup: self, config, sip: world.addr(NODE, 5060), admin, starts: 1 }
     }
 
     fn command(&self, config: &Path) -> Command {
@@ -152,13 +176,14 @@ pub struct Node {
     pub admin: SocketAddr,
     setup: Setup,
     config: PathBuf,
+    starts: u32,
 }
 
 impl Node {
     /// Waits until `/readyz` says 200.
     #[track_caller]
     pub fn wait_ready(&self) {
-        let ready = || matches!(http::get(self.admin, "/readyz"), Ok((200, _)));
+        let ready = || matches!(self.get("/readyz"), Ok((200, _)));
         until_true(&format!("a ready node: {}", self.log()), SOON, ready);
     }
 
@@ -183,8 +208,39 @@ impl Node {
     /// Starts it again after its process has ended, with the same configuration and state.
     #[track_caller]
     pub fn start_again(&mut self, world: &World) {
-        self.process = Process::start(world, "node-again", &mut self.setup.command(&self.config));
+        self.launch_again(world);
         self.wait_ready();
+    }
+
+    /// [`Self::start_again`] without waiting for anything.
+    #[track_caller]
+    pub fn launch_again(&mut self, world: &World) {
+        self.starts += 1;
+        let name = if self.setup.host.is_some() {
+            format!("{}.{}", self.setup.name, self.starts)
+        } else {
+            "node-again".to_owned()
+        };
+        self.process = Process::start(world, &name, &mut self.setup.command(&self.config));
+    }
+
+    /// Asks its admin listener.
+    pub fn get(&self, path: &str) -> io::Result<(u16, String)> {
+        match &self.setup.host {
+            Some(host) => host.within(|| http::get(self.admin, path)),
+            None => http::get(self.admin, path),
+        }
+    }
+
+    /// A command of the program, asked of this node; its exit code and all that it said.
+    pub fn order(&self, words: &[&str]) -> (Option<i32>, String) {
+        let mut command = match &self.setup.host {
+            Some(host) => host.command(binary()),
+            None => Command::new(binary()),
+        };
+        let output = command.args(words).args(["--admin", &self.admin.to_string()]).output().expect("the program");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// What it has logged.
@@ -195,9 +251,14 @@ impl Node {
     /// All metrics, as they are now.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
-        let (status, text) = http::get(self.admin, "/metrics").expect("an admin listener");
+        let (status, text) = self.get("/metrics").expect("an admin listener");
         assert_eq!(status, 200);
         Metrics::read(&text)
+    }
+
+    /// All metrics, unless nobody answers.
+    pub fn try_metrics(&self) -> Option<Metrics> {
+        self.get("/metrics").ok().filter(|(status, _)| *status == 200).map(|(_, text)| Metrics::read(&text))
     }
 
     /// Asks for metrics until `wanted` holds.

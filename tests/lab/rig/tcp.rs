@@ -33,6 +33,11 @@ impl Tcp {
         Ok(Tcp { stream: socket.into(), unread: Vec::new(), closed: false })
     }
 
+    /// A connection that came in.
+    pub fn accepted(stream: TcpStream) -> Tcp {
+        Tcp { stream, unread: Vec::new(), closed: false }
+    }
+
     /// Where it comes from.
     pub fn local(&self) -> SocketAddr {
         self.stream.local_addr().expect("a connected socket")

@@ -38,6 +38,11 @@ impl Udp {
         sent.expect("a datagram on loopback");
     }
 
+    /// Sends one datagram, which the network may refuse.
+    pub fn try_send(&self, to: SocketAddr, octets: impl AsRef<[u8]>) {
+        let _refused = self.socket.send_to(octets.as_ref(), to);
+    }
+
     /// The next datagram, if one comes in time.
     pub fn octets(&self, limit: Duration) -> Option<(Vec<u8>, SocketAddr)> {
         self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).expect("a timeout");

@@ -1,0 +1,271 @@
+//! The active process is killed at each message of a call. Caller and media server see what they see without a kill.
+
+use std::time::Duration;
+
+use tandem::agent::caller::Caller;
+use tandem::agent::media_server::{Behaviour, MediaServer, Mood};
+use tandem::agent::script::{Outcome, Plan as Script, Report, Step};
+
+use crate::rig::actor::{self, Actor, Passed};
+use crate::rig::lan;
+use crate::rig::message::Message;
+use crate::rig::pair::{CALLER, PATIENCE, Pair, Plan, SERVERS, VIP, sip};
+use crate::rig::poll::until_true;
+use crate::rig::view::{self, View};
+use crate::rig::watch::Watch;
+use crate::rig::world::World;
+
+/// Who pulls the trigger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// The caller, when it has sent the message.
+    CallerSent,
+    /// The caller, when the message has come.
+    CallerSaw,
+    /// The media server, when it has sent the message.
+    ServerSent,
+    /// The media server, when the message has come and was not answered yet.
+    ServerSaw,
+}
+use At::{CallerSaw, CallerSent, ServerSaw, ServerSent};
+
+/// A position: who, which message (method; 0 for the request, else the status of the response), and the CSeq number
+/// that tells an INVITE from a re-INVITE; 0 for any.
+type Position = (At, &'static str, u16, u32);
+
+/// Of a call that is answered and has requests inside.
+const ANSWERED: &[Position] = &[
+    (CallerSent, "INVITE", 0, 1),
+    (ServerSaw, "INVITE", 0, 1),
+    (CallerSaw, "INVITE", 100, 1),
+    (ServerSent, "INVITE", 180, 1),
+    (CallerSaw, "INVITE", 180, 1),
+    (CallerSent, "PRACK", 0, 0),
+    (ServerSaw, "PRACK", 0, 0),
+    (CallerSaw, "PRACK", 200, 0),
+    (ServerSent, "INVITE", 200, 1),
+    (CallerSaw, "INVITE", 200, 1),
+    (CallerSent, "ACK", 0, 1),
+    (ServerSaw, "ACK", 0, 1),
+    (CallerSent, "INVITE", 0, 3),
+    (ServerSaw, "INVITE", 0, 3),
+    (ServerSent, "INVITE", 200, 3),
+    (CallerSent, "ACK", 0, 3),
+    (CallerSent, "UPDATE", 0, 0),
+    (ServerSaw, "UPDATE", 0, 0),
+    (CallerSent, "INFO", 0, 0),
+    (ServerSaw, "INFO", 0, 0),
+    (CallerSent, "BYE", 0, 0),
+    (ServerSaw, "BYE", 0, 0),
+    (ServerSent, "BYE", 200, 0),
+    (CallerSaw, "BYE", 200, 0),
+];
+
+/// Of a call that the caller gives up.
+const CANCELLED: &[Position] = &[
+    (CallerSent, "CANCEL", 0, 0),
+    (CallerSaw, "CANCEL", 200, 0),
+    (ServerSaw, "CANCEL", 0, 0),
+    (ServerSent, "INVITE", 487, 1),
+    (CallerSaw, "INVITE", 487, 1),
+];
+
+/// Runs of each position: one where time is short, five in a full run.
+fn runs() -> usize {
+    if std::env::var_os("TANDEM_LAB_FULL").is_some() { 5 } else { 1 }
+}
+
+fn is((_, method, status, cseq): Position, message: &Message) -> bool {
+    let kind = if status == 0 { message.status().is_none() } else { message.status() == Some(status) };
+    kind && message.method() == method && (cseq == 0 || message.cseq().0 == cseq)
+}
+
+/// An answered call: PRACK, re-INVITE, UPDATE, INFO, BYE, each long enough after the one before that a takeover and a
+/// retransmission fit in between.
+fn answered() -> Script {
+    let pause = Duration::from_millis(300);
+    let steps = [Step::ReInvite, Step::Update, Step::Info].map(|step| (pause, step)).to_vec();
+    Script { extra: "Supported: 100rel\r\n".to_owned(), hold: pause, steps, ..Script::default() }
+}
+
+fn cancelled() -> Script {
+    Script { cancel_after: Some(Duration::from_millis(300)), ..Script::default() }
+}
+
+/// What both ends saw of one call.
+struct Seen {
+    report: Report,
+    caller: View,
+    server: View,
+    /// How many media servers heard of it.
+    placed: usize,
+}
+
+/// A pair between one caller and two media servers.
+struct Stage<'w> {
+    pair: Pair<'w>,
+    caller: Actor<Caller>,
+    servers: Vec<Actor<MediaServer>>,
+    watch: Watch,
+}
+
+impl Stage<'_> {
+    fn new(world: &World) -> Option<Stage<'_>> {
+        let plan = Plan::new(world, "10")?;
+        let host = &plan.field.servers;
+        let servers: Vec<_> = ["ma", "mb"]
+            .iter()
+            .zip(SERVERS)
+            .map(|(name, ip)| actor::media_server(host, name, sip(ip), Behaviour::default()))
+            .collect();
+        let caller = actor::caller(&plan.field.callers, "uac", sip(CALLER), sip(VIP));
+        let watch = Watch::over(&plan.field.callers);
+        Some(Stage { pair: plan.start(world), caller, servers, watch })
+    }
+
+    fn behave(&self, answer_after: Duration) {
+        let behaviour = Behaviour { answer_after, ..Behaviour::default() };
+        self.servers.iter().for_each(|server| server.with(|agent, _, _| agent.behave(behaviour)));
+    }
+
+    /// One call from begin to end, and what both ends saw of it. `kill`: the active process goes at that position.
+    fn call(&mut self, script: &Script, kill: Option<Position>) -> Seen {
+        let active = self.pair.until_armed();
+        let pid = self.pair.nodes[active].process.pid();
+        let call_id = self.caller.with(|caller, _, _| caller.next_call_id());
+        let fits = |position: Position, sent: bool| {
+            let call_id = call_id.clone();
+            move |p: &Passed| p.sent == sent && p.message.call_id() == call_id && is(position, &p.message)
+        };
+        let shoot = move || lan::kill(pid);
+        let fired: Vec<_> = match kill {
+            None => Vec::new(),
+            Some(position @ (CallerSent | CallerSaw, ..)) => {
+                vec![self.caller.when(fits(position, position.0 == CallerSent), shoot)]
+            }
+            Some(position) => {
+                let hook = |server: &Actor<MediaServer>| server.when(fits(position, position.0 == ServerSent), shoot);
+                self.servers.iter().map(hook).collect()
+            }
+        };
+        self.caller.call(script.clone());
+        let report = self.caller.finish(&format!("the end of the call, {kill:?}"), PATIENCE).remove(0);
+        if kill.is_some() {
+            until_true(&format!("the kill at {kill:?}"), PATIENCE, || fired.iter().any(|fired| fired.yes()));
+            self.servers.iter().for_each(Actor::unhook);
+            self.pair.nodes[active].process.wait(PATIENCE);
+            self.pair.until_active(1 - active);
+        }
+        self.settle(&call_id, script);
+        if kill.is_some() {
+            self.pair.revive(active);
+        }
+        self.seen(&call_id, report)
+    }
+
+    /// Waits until the last message of the call has come to the media server.
+    fn settle(&self, call_id: &str, script: &Script) {
+        let last = |p: &Passed| {
+            let answered = !p.sent && p.message.asks("BYE");
+            let refused = !p.sent && p.message.asks("ACK");
+            p.message.call_id() == call_id && if script.cancel_after.is_some() { refused } else { answered }
+        };
+        until_true(&format!("the last message of {call_id}"), PATIENCE, || {
+            self.servers.iter().any(|server| server.passed().iter().any(last))
+        });
+    }
+
+    fn seen(&self, call_id: &str, report: Report) -> Seen {
+        let names: Vec<String> = SERVERS.map(|ip| format!("{ip}:5060")).into_iter().collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).chain(["sip:ma@", "sip:mb@"]).collect();
+        let heard: Vec<_> = self.servers.iter().map(|server| server.passed()).collect();
+        let views: Vec<View> = heard.iter().map(|passed| View::of(passed, call_id, &names)).collect();
+        for passed in &heard {
+            let twice: Vec<_> = view::branches(passed, call_id).into_iter().filter(|(_, b)| b.len() > 1).collect();
+            assert!(twice.is_empty(), "sent anew instead of once more: {twice:?}");
+        }
+        Seen {
+            report,
+            caller: View::of(&self.caller.passed(), call_id, &names),
+            placed: views.iter().filter(|view| !view.is_empty()).count(),
+            server: views.into_iter().fold(View::default(), View::join),
+        }
+    }
+
+    /// Runs all positions and compares each run with the one without a kill.
+    fn run(&mut self, script: &Script, outcome: Outcome, positions: &[Position]) {
+        let without = self.call(script, None);
+        assert_eq!((without.report.outcome, without.placed), (outcome, 1), "{}", without.caller);
+        let mut elsewhere = 0;
+        for position in positions {
+            for _ in 0..runs() {
+                let with = self.call(script, Some(*position));
+                assert_eq!(with.report.outcome, outcome, "killed at {position:?}: {:?}\n{}", with.report, with.caller);
+                assert!(with.report.refused.is_empty(), "killed at {position:?}: {:?}", with.report);
+                view::assert_same(&format!("the caller, killed at {position:?}"), &with.caller, &without.caller);
+                if with.placed == 1 {
+                    view::assert_same(&format!("the server, killed at {position:?}"), &with.server, &without.server);
+                } else {
+                    // Before the caller has heard anything the record may not have been acknowledged.
+                    assert_eq!(*position, ANSWERED[0], "another media server although the record was acknowledged");
+                    elsewhere += 1;
+                }
+            }
+        }
+        println!("{} positions, {} kills, {elsewhere} calls placed again", positions.len(), positions.len() * runs());
+        self.pair.until_armed();
+        self.pair.until_idle();
+        self.watch.assert_no_icmp_to(CALLER);
+        assert_eq!(self.caller.violations(), Vec::<String>::new());
+        for server in &self.servers {
+            assert_eq!(server.violations(), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn an_answered_call_outlives_a_kill_at_each_of_its_messages() {
+    let world = World::new("ha-kill");
+    let Some(mut stage) = Stage::new(&world) else { return };
+    stage.behave(Duration::from_millis(300));
+    stage.run(&answered(), Outcome::Completed, ANSWERED);
+}
+
+#[test]
+fn a_cancelled_call_outlives_a_kill_at_each_of_its_messages() {
+    let world = World::new("ha-cancel");
+    let Some(mut stage) = Stage::new(&world) else { return };
+    stage.behave(Duration::from_secs(10));
+    stage.run(&cancelled(), Outcome::Cancelled, CANCELLED);
+}
+
+/// The first media server refuses; the process goes when the refusal is out, before or after it was handled.
+#[test]
+fn a_call_between_two_media_servers_outlives_a_kill() {
+    let world = World::new("ha-next");
+    let Some(mut stage) = Stage::new(&world) else { return };
+    let refusing = Behaviour { mood: Mood::Refusing(500, None), ..Behaviour::default() };
+    stage.servers[0].with(|agent, _, _| agent.behave(refusing));
+    for _ in 0..runs() {
+        let active = stage.pair.until_armed();
+        let pid = stage.pair.nodes[active].process.pid();
+        let refused = |p: &Passed| p.sent && p.message.answers(500, "INVITE");
+        let fired = stage.servers[0].when(refused, move || lan::kill(pid));
+        // Round robin: one of two calls meets the refusing one first.
+        for _ in 0..2 {
+            let call_id = stage.caller.call(Script { hold: Duration::from_millis(500), ..Script::default() });
+            let report = stage.caller.finish("the end of the call", PATIENCE).remove(0);
+            assert_eq!(report.outcome, Outcome::Completed, "{report:?}");
+            let invited = |p: &Passed| !p.sent && p.message.asks("INVITE") && p.message.call_id() == call_id;
+            assert!(stage.servers[1].passed().iter().any(invited), "the sound one was asked");
+        }
+        assert!(fired.yes(), "the refusing one was asked first");
+        stage.pair.nodes[active].process.wait(PATIENCE);
+        stage.pair.revive(active);
+    }
+    stage.pair.until_armed();
+    stage.pair.until_idle();
+    stage.watch.assert_no_icmp_to(CALLER);
+    let invites = |server: &Actor<MediaServer>| server.with(|agent, _, _| agent.tally().invited);
+    assert_eq!(invites(&stage.servers[1]), 2 * runs() as u64, "the grant moved on; nobody was asked twice");
+}

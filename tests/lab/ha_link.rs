@@ -1,0 +1,141 @@
+//! The link between the nodes is slow, loses, or is not read from the other side. Calls go on.
+
+use std::time::Duration;
+
+use crate::rig::load::{Answering, Load};
+use crate::rig::pair::{CALLER, NODES, PATIENCE, PEER_PORT, Pair, Plan, SECOND};
+use crate::rig::poll::until_true;
+use crate::rig::relay::Relay;
+use crate::rig::world::World;
+
+/// Calls of one test.
+const CALLS: u32 = 600;
+
+/// Relays in both directions: either node may be the one that connects.
+fn relays(plan: &Plan) -> [Relay; 2] {
+    [0, 1].map(|n| Relay::between(&plan.field.nodes[n], &[NODES[1 - n], SECOND[1 - n]], PEER_PORT))
+}
+
+fn load(world: &World, pair: &Pair<'_>) -> Load {
+    Load::start(world, &pair.field.callers, CALLER, CALLS, 100, Duration::from_secs(2))
+}
+
+#[test]
+fn a_link_with_a_hundred_milliseconds_of_delay() {
+    let world = World::new("ha-delay");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let relays = relays(&plan);
+    let pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let active = pair.until_armed();
+    relays.iter().for_each(|relay| relay.delay(Duration::from_millis(100)));
+    load(&world, &pair).assert_lossless(Duration::from_secs(60));
+    assert!(relays.iter().map(Relay::carried).sum::<u64>() > 0, "the link goes through a relay");
+    assert_eq!(pair.active(), Some(active), "no takeover");
+    let unprotected = pair.nodes[active].metrics().sum("tandem_commit_unprotected_total");
+    assert!(unprotected > 0.0, "what waited for longer than the cap is counted");
+    relays.iter().for_each(|relay| relay.delay(Duration::ZERO));
+    pair.until_armed();
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(u64::from(CALLS));
+}
+
+#[test]
+fn a_link_that_loses_one_packet_in_twenty() {
+    let world = World::new("ha-loss");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let active = pair.until_armed();
+    let lossy = [0, 1].map(|n| pair.field.nodes[n].lossy(PEER_PORT, 5));
+    load(&world, &pair).assert_lossless(Duration::from_secs(60));
+    assert_eq!(pair.active(), Some(active), "no takeover");
+    drop(lossy);
+    pair.until_armed();
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(u64::from(CALLS));
+}
+
+#[test]
+fn a_peer_that_reads_nothing_costs_bounded_memory() {
+    // A minute in a full run.
+    let calls: u32 = if std::env::var_os("TANDEM_LAB_FULL").is_some() { 18_000 } else { 3_000 };
+    let world = World::new("ha-unread");
+    let Some(plan) = Plan::new(&world, "5000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let relays = relays(&plan);
+    let pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let active = pair.until_armed();
+    let before = pair.nodes[active].process.rss();
+    relays.iter().for_each(|relay| relay.stall(true));
+    let calls_go_on = Load::start(&world, &pair.field.callers, CALLER, calls, 300, Duration::from_secs(1));
+    calls_go_on.assert_lossless(Duration::from_secs(150));
+    assert_eq!(pair.active(), Some(active), "no takeover: the beats go on");
+    let grown = pair.nodes[active].process.rss().saturating_sub(before);
+    println!("grown by {grown} KiB");
+    // 65 lanes of 1 MiB, buffers of two streams, and what 300 calls a second need anyway.
+    assert!(grown < 160 * 1024, "{grown} KiB");
+    relays.iter().for_each(|relay| relay.stall(false));
+    pair.until_armed();
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(u64::from(calls));
+}
+
+#[test]
+fn a_cut_link_is_told_and_mended() {
+    let world = World::new("ha-cut");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let active = pair.until_armed();
+    let epoch = pair.nodes[active].epoch();
+    let muted = pair.field.mute_peers();
+    pair.wait("not armed", || (!pair.nodes[active].armed()).then_some(()));
+    load(&world, &pair).assert_lossless(Duration::from_secs(60));
+    assert_eq!(pair.active(), Some(active), "the address answers: no takeover");
+    drop(muted);
+    assert_eq!(pair.until_armed(), active);
+    assert_eq!(pair.nodes[active].epoch(), epoch, "nobody claimed anything");
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(u64::from(CALLS));
+}
+
+#[test]
+fn one_path_of_two_is_enough() {
+    let world = World::new("ha-path");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let pair = plan.start(&world);
+    let active = pair.until_armed();
+    let epoch = pair.nodes[active].epoch();
+    pair.field.seconds[0].cut();
+    let told = || pair.nodes.iter().all(|node| node.log().contains("path"));
+    until_true("both say that a path is silent", PATIENCE, told);
+    assert_eq!(pair.until_armed(), active);
+    pair.field.seconds[0].heal();
+    assert_eq!((pair.until_armed(), pair.nodes[active].epoch()), (active, epoch));
+}
+
+#[test]
+fn a_node_that_is_not_heard_changes_nothing_twice() {
+    let world = World::new("ha-one-way");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let pair = plan.start(&world);
+    let active = pair.until_armed();
+    let epoch = pair.nodes[active].epoch();
+    // The standby hears nothing of the active node, which hears the standby all the time.
+    let standby = &pair.field.nodes[1 - active];
+    let deaf = [NODES, SECOND].map(|paths| standby.deaf_to(paths[active]));
+    pair.wait("not armed", || (!pair.nodes[active].armed()).then_some(()));
+    let servers = Answering::left(&world, &pair.field.servers);
+    let calls = Load::start(&world, &pair.field.callers, CALLER, 100, 50, Duration::from_secs(1));
+    calls.assert_lossless(Duration::from_secs(60));
+    drop(deaf);
+    let now = pair.until_armed();
+    assert!(pair.nodes[now].epoch() <= epoch + 1.0, "one role change at most");
+    pair.until_idle();
+    servers.assert_all(100);
+}

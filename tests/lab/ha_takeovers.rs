@@ -1,0 +1,140 @@
+//! One takeover after the other, of every kind, while calls go on.
+
+use std::time::Duration;
+
+use crate::rig::load::{Answering, Load};
+use crate::rig::pair::{CALLER, PATIENCE, Pair, Plan, VIP};
+use crate::rig::poll::{until, until_true};
+use crate::rig::world::World;
+
+/// What happens to the active node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// SIGKILL.
+    Kill,
+    /// Its cable into the service network is pulled.
+    Link,
+    /// SIGSTOP.
+    Stop,
+    /// An operator asks.
+    Switchover,
+    /// SIGTERM: it hands over and ends.
+    Term,
+}
+
+const KINDS: [Kind; 5] = [Kind::Kill, Kind::Link, Kind::Stop, Kind::Switchover, Kind::Term];
+
+/// What happens now, and the way back to an armed pair.
+fn take_over(pair: &mut Pair<'_>, kind: Kind) {
+    let active = pair.until_armed();
+    match kind {
+        Kind::Kill => pair.crash(active),
+        Kind::Link => pair.field.cables[active].cut(),
+        Kind::Stop => pair.nodes[active].process.signal("STOP"),
+        Kind::Switchover => pair.switch_over(active),
+        Kind::Term => pair.nodes[active].process.signal("TERM"),
+    }
+    pair.until_active(1 - active);
+    match kind {
+        Kind::Kill => pair.revive(active),
+        Kind::Link => pair.field.cables[active].heal(),
+        Kind::Stop => pair.nodes[active].process.signal("CONT"),
+        Kind::Switchover => {}
+        Kind::Term => {
+            let ended = pair.nodes[active].process.wait(PATIENCE);
+            assert!(ended.success(), "{ended}");
+            pair.revive(active);
+        }
+    }
+    assert_eq!(pair.until_armed(), 1 - active, "no way back after {kind:?}");
+}
+
+/// A shuffled sequence, the same for a seed; the seed is printed.
+fn shuffled(count: usize) -> Vec<Kind> {
+    let seed = std::env::var("TANDEM_LAB_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("TANDEM_LAB_SEED={seed}");
+    let mut chance = tandem::agent::chance::Chance::new(seed);
+    let mut kinds: Vec<Kind> = KINDS.into_iter().cycle().take(count).collect();
+    for last in (1..kinds.len()).rev() {
+        let other = usize::try_from(chance.within(0..last as u64 + 1)).expect("a small number");
+        kinds.swap(last, other);
+    }
+    kinds
+}
+
+#[test]
+fn two_thousand_calls_across_twenty_takeovers_of_random_kinds() {
+    const CALLS: u32 = 2_000;
+    const TAKEOVERS: u32 = 20;
+    let world = World::new("ha-takeovers");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let hold = Duration::from_secs(3);
+    let mut load = Load::start(&world, &pair.field.callers, CALLER, CALLS, 20, hold);
+    for (n, kind) in (0..).zip(shuffled(TAKEOVERS as usize)) {
+        let due = u64::from(n * (CALLS - 100) / TAKEOVERS);
+        until(&format!("{due} calls"), Duration::from_secs(60), || (load.begun() >= due).then_some(()));
+        println!("takeover {n}: {kind:?} after {} calls", load.begun());
+        take_over(&mut pair, kind);
+    }
+    assert!(load.goes_on(), "all takeovers came under load");
+    load.assert_lossless(Duration::from_secs(60));
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(u64::from(CALLS));
+}
+
+#[test]
+fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was_said() {
+    let world = World::new("ha-unarmed");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let active = pair.until_armed();
+    let load = Load::start(&world, &pair.field.callers, CALLER, 300, 50, Duration::from_secs(8));
+    until_true("100 calls", Duration::from_secs(20), || load.begun() >= 100);
+    let answered = pair.nodes[active].metrics().sum("tandem_calls");
+    let muted = pair.field.mute_peers();
+    pair.wait("not armed", || (!pair.nodes[active].armed()).then_some(()));
+    assert_eq!(pair.active(), Some(active), "a cut link is no death while the address answers");
+    let said = pair.nodes[active].metrics().sum("tandem_loss_if_failed_now");
+    pair.crash(active);
+    pair.until_active(1 - active);
+    drop(muted);
+    pair.revive(active);
+    let score = load.finish(Duration::from_secs(90));
+    println!("answered {answered}, said {said}, lost {}", score.failed());
+    assert!((score.failed() as f64) <= said, "lost {} of at most {said}: {}", score.failed(), score.trouble);
+    assert_eq!(pair.until_armed(), 1 - active);
+    pair.until_idle();
+    // Every call that the media servers answered was also ended there, by its BYE.
+    let scores = servers.stop();
+    let sum = |message: &str| scores.iter().map(|score| score.messages(message)).sum::<u64>();
+    assert!(sum("BYE_Recv") as f64 >= sum("ACK_Recv") as f64 - said, "{scores:?}");
+}
+
+#[test]
+fn ports_are_exact_after_a_takeover_in_mid_load() {
+    let world = World::new("ha-exact");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let active = pair.until_armed();
+    // All of them are answered, and none ends before the load does.
+    let load = Load::start(&world, &pair.field.callers, CALLER, 200, 100, Duration::from_secs(12));
+    until_true("half of the calls", Duration::from_secs(20), || load.begun() >= 100);
+    pair.crash(active);
+    pair.until_active(1 - active);
+    let survivor = &pair.nodes[1 - active];
+    let exact = |name: &str| survivor.try_metrics().is_some_and(|m| m.sum(name) == 200.0);
+    pair.wait("200 calls and 200 ports", || (exact("tandem_calls") && exact("tandem_ports_in_use")).then_some(()));
+    assert!(pair.field.nodes[1 - active].holds(VIP));
+    pair.revive(active);
+    pair.until_armed();
+    pair.until_equal();
+    load.assert_lossless(Duration::from_secs(60));
+    pair.until_idle();
+    servers.assert_all(200);
+}
