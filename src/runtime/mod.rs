@@ -21,6 +21,7 @@ pub mod resolve;
 pub mod driver;
 pub mod lane;
 pub mod worker;
+pub mod reach;
 pub mod pair;
 pub mod start_error;
 pub mod pairing;

@@ -18,6 +18,7 @@ use crate::replica::{Kind, Stream};
 use crate::runtime::beat::{Beats, Pacemaker};
 use crate::runtime::driver::{Driver, Port, Turn};
 use crate::runtime::link::{DownCause, Greeting, Links, Peers};
+use crate::runtime::reach::Reach;
 use crate::runtime::snmp::{self, Trap, Traps};
 use crate::runtime::state;
 use crate::runtime::sys;
@@ -51,6 +52,7 @@ pub struct Pair {
     /// What came over the links and is not sent yet.
     inbox: Mutex<Turn>,
     facts: Mutex<Facts>,
+    reach: Mutex<Reach>,
     /// Beats that another thread than the heart wants sent.
     beats: Mutex<Vec<(NodeId, PathId, Vec<u8>)>>,
     heart: OnceLock<Beats>,
@@ -127,6 +129,7 @@ impl Pair {
             turn: Mutex::default(),
             inbox: Mutex::default(),
             facts: Mutex::new(facts),
+            reach: Mutex::default(),
             beats: Mutex::default(),
             heart: OnceLock::new(),
             pulses: OnceLock::new(),
@@ -143,6 +146,11 @@ impl Pair {
                 "the guard does not take the sockets: {e}; if this process dies, callers may see its port closed"
             );
         }
+    }
+
+    /// What tells this node that it is not cut off.
+    pub fn refer_to(&self, reach: Reach) {
+        *self.reach.lock() = reach;
     }
 
     /// Whose work earns the guard's kicks.
@@ -370,14 +378,7 @@ impl Pair {
     }
 
     fn look_around(&self, now: Time) {
-        let resources = self.driver.node.resources();
-        let probed = resources.iter().filter(|r| r.last_probe.is_some());
-        let (mut any, mut up) = (false, false);
-        for resource in probed {
-            any = true;
-            up |= resource.health != "down";
-        }
-        let reach = any.then_some(up);
+        let reach = self.reach.lock().look();
         let changed = self.facts.lock().reach.replace(reach) != Some(reach);
         if changed {
             self.tell(now, Input::Reach(reach));

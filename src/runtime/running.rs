@@ -22,6 +22,7 @@ use crate::runtime::driver::Driver;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::lane::Lane;
 use crate::runtime::pairing::{self, Parts, Peered};
+use crate::runtime::reach::Reach;
 use crate::runtime::route::{self, RouteError, Ways};
 use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, Bound};
@@ -144,6 +145,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
 
     let sources = sources(&settings, &farm, &identities);
     let hosts = resource_hosts(&farm);
+    let reach = reach(&settings, &farm);
     let names = resource_names(&farm);
     let config = node::Config {
         node: settings.cluster.node,
@@ -170,7 +172,9 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
     let pair = match vip {
         Some(vip) => {
             let parts = Parts { settings: &settings, keys: &keys, incarnation, counter, vip };
-            Some(pairing::start(parts, &driver, &traps, runtime.handle())?)
+            let peered = pairing::start(parts, &driver, &traps, runtime.handle())?;
+            peered.pair.refer_to(reach);
+            Some(peered)
         }
         None => None,
     };
@@ -242,6 +246,9 @@ impl Running {
         let local = sys::local_addresses().unwrap_or_default();
         let identities = current.identities.succeed(socket::identities(&self.listeners, &local, &virtual_ips));
         self.hear(sources(&settings, &farm, &identities));
+        if let Some(peered) = &self.pair {
+            peered.pair.refer_to(reach(&settings, &farm));
+        }
         self.driver.streams.exempt(resource_hosts(&farm));
         self.driver.name(resource_names(&farm));
         let config = node::Config {
@@ -382,6 +389,11 @@ fn resource_hosts(farm: &balance::Config) -> Vec<IpAddr> {
 fn sources(settings: &Settings, farm: &balance::Config, identities: &Identities) -> Sources {
     let hosts = || resource_hosts(farm).into_iter().chain(identities.iter().map(|identity| identity.addr.ip()));
     settings.allow_from.as_ref().map_or(Sources::EVERYBODY, |networks| Sources::only(networks, hosts()))
+}
+
+/// What this node refers to, to tell its own isolation from the death of its peer.
+fn reach(settings: &Settings, farm: &balance::Config) -> Reach {
+    Reach::new(&settings.cluster.reference_points, resources(farm).map(|r| r.route.flow.remote))
 }
 
 fn resource_names(farm: &balance::Config) -> HashMap<ResourceId, String> {
