@@ -317,7 +317,14 @@ impl Running {
     pub(super) fn work(&mut self) -> io::Result<()> {
         let driver = Arc::clone(&self.driver);
         let (pulse, lanes, door) = (self.pulse(), Arc::clone(&self.lanes), Arc::clone(&self.door));
-        self.thread("receiver".into(), move || Receiver::new(driver, pulse, lanes, door).run())?;
+        let reader = self.pair.as_ref().map(Peered::reader);
+        self.thread("receiver".into(), move || {
+            let receiver = Receiver::new(driver, pulse, lanes, door);
+            match reader {
+                Some(reader) => receiver.with_links(reader).run(),
+                None => receiver.run(),
+            }
+        })?;
         for n in 0..self.lanes.len() {
             let (driver, pulse, lanes) = (Arc::clone(&self.driver), self.pulse(), Arc::clone(&self.lanes));
             self.thread(format!("helper {n}"), move || worker::help(&driver, &pulse, &lanes[n]))?;
