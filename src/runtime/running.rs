@@ -400,7 +400,7 @@ fn sources(settings: &Settings, farm: &balance::Config, identities: &Identities)
 
 /// What this node refers to, to tell its own isolation from the death of its peer.
 fn reach(settings: &Settings, farm: &balance::Config) -> Reach {
-    Reach::new(&settings.cluster.reference_points, resources(farm).map(|r| r.route.flow.remote))
+    Reach::new(&settings.cluster.reference_points, resources(farm).map(|r| r.route.flow.remote.ip()))
 }
 
 fn resource_names(farm: &balance::Config) -> HashMap<ResourceId, String> {
