@@ -137,6 +137,7 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
     let state_dir = cluster.state_dir.clone();
     let pair = Pair::new(Arc::clone(driver), Arc::clone(&links), vip, traps.clone(), state_dir, upto);
     driver.connect(Arc::clone(&pair) as _);
+    pair.configured(settings.shared_lines());
     pair.lend_sockets();
     links.start(runtime, listeners).map_err(StartError::System)?;
     let beat_stats = Arc::new(BeatStats::default());

@@ -256,6 +256,7 @@ impl Running {
         self.hear(sources(&settings, &farm, &identities));
         if let Some(peered) = &self.pair {
             peered.pair.refer_to(reach(&settings, &farm));
+            peered.pair.configured(settings.shared_lines());
         }
         self.driver.streams.exempt(resource_hosts(&farm));
         self.driver.name(resource_names(&farm));
