@@ -13,7 +13,7 @@ use crate::config::{self, Settings};
 use crate::runtime::log::Log;
 use crate::runtime::metrics::Edge;
 use crate::runtime::service::Service;
-use crate::runtime::{Options, start};
+use crate::runtime::{Options, Running, prepare, start};
 
 /// `tandem run`: until a signal ends it.
 pub fn run(file: &Path) -> u8 {
@@ -25,6 +25,16 @@ pub fn run(file: &Path) -> u8 {
             return CONFIG;
         }
     };
+    // Before the node starts: a start that fails must not have taken a call.
+    let admin = match listen(&settings) {
+        Ok(admin) => admin,
+        Err(why) => return failed(&why),
+    };
+    // Before the first thread: privileges belong to threads, and only the guard of a pair keeps them.
+    let ground = match prepare(&settings) {
+        Ok(ground) => ground,
+        Err(why) => return failed(&why.to_string()),
+    };
     let edge = Arc::new(Edge::default());
     let log = match Log::start(io::stderr(), Arc::clone(&edge)).map_err(|e| format!("no thread for the log: {e}")) {
         Ok(log) => log,
@@ -34,16 +44,25 @@ pub fn run(file: &Path) -> u8 {
         return failed(&why);
     }
     warnings.iter().for_each(|w| warn!("{}:{w}", file.display()));
-    let result = serve(file, settings, log.clone(), edge);
+    let result = start(settings.clone(), Options::default(), ground)
+        .map_err(|e| e.to_string())
+        .and_then(|node| serve(file, &settings, node, admin, (log.clone(), edge)));
     log.flush();
     result.map_or_else(|why| failed(&why), |()| SUCCESS)
 }
 
-fn serve(file: &Path, settings: Settings, log: Log, edge: Arc<Edge>) -> Result<(), String> {
-    // Before the node starts: a start that fails must not have taken a call.
-    let admin = TcpListener::bind(settings.admin)
-        .map_err(|e| format!("[admin] listen {}: {e}; is another node running on this machine?", settings.admin))?;
-    let node = start(settings.clone(), Options::default()).map_err(|e| e.to_string())?;
+fn listen(settings: &Settings) -> Result<TcpListener, String> {
+    TcpListener::bind(settings.admin)
+        .map_err(|e| format!("[admin] listen {}: {e}; is another node running on this machine?", settings.admin))
+}
+
+fn serve(
+    file: &Path,
+    settings: &Settings,
+    node: Running,
+    admin: TcpListener,
+    (log, edge): (Log, Arc<Edge>),
+) -> Result<(), String> {
     let listeners: Vec<String> = node.listeners.iter().map(ToString::to_string).collect();
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -53,7 +72,7 @@ fn serve(file: &Path, settings: Settings, log: Log, edge: Arc<Edge>) -> Result<(
         admin = %settings.admin,
         "serving"
     );
-    Service::new(node, file, &settings, log, edge).run(admin).map_err(|e| format!("the service failed: {e}"))
+    Service::new(node, file, settings, log, edge).run(admin).map_err(|e| format!("the service failed: {e}"))
 }
 
 fn failed(why: &str) -> u8 {

@@ -223,6 +223,13 @@ impl Cluster {
         self.term
     }
 
+    /// What an operator may change while the node runs: `partition`, `priority`, `preempt`, and what the configuration is
+    /// compared by. It counts from the next turn on.
+    pub fn set_policy(&mut self, to: &Config) {
+        (self.config.partition, self.config.priority) = (to.partition, to.priority);
+        (self.config.preempt, self.config.config) = (to.preempt, to.config);
+    }
+
     /// What was counted.
     pub fn stats(&self) -> Stats {
         self.stats

@@ -13,6 +13,10 @@ use crate::replica::{Kind, Stream};
 use crate::session::change::Change;
 use crate::transaction::kept::{Kept, Pool};
 
+/// How many positions are remembered with the time at which they were put out: a peer that lags by more is far behind
+/// in any case.
+const MARKS: usize = 64;
+
 /// What a gate counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GateStats {
@@ -50,6 +54,8 @@ pub struct Gate {
     commit: Commit,
     cap: Duration,
     acked: Seq,
+    /// When what was put out last reached which position; the first one is not acknowledged.
+    marks: VecDeque<(Seq, Time)>,
     /// In the order of their positions.
     held: VecDeque<Held>,
     pool: Pool,
@@ -76,6 +82,7 @@ impl Gate {
             commit: view.commit,
             cap: view.commit_timeout,
             acked: Seq(0),
+            marks: VecDeque::with_capacity(MARKS),
             held: VecDeque::new(),
             pool: Pool::default(),
             stats: GateStats::default(),
@@ -109,6 +116,7 @@ impl Gate {
         self.peer = Some(peer);
         // What stands before is a matter of digests.
         self.acked = self.lane.open();
+        self.marks.clear();
         self.acked
     }
 
@@ -117,6 +125,7 @@ impl Gate {
         self.peer = None;
         self.armed = false;
         self.lane.close();
+        self.marks.clear();
         self.release(now, Seq(u64::MAX), out);
     }
 
@@ -136,6 +145,9 @@ impl Gate {
     pub fn acked(&mut self, now: Time, seq: Seq, out: &mut Out) {
         self.acked = self.acked.max(seq.min(self.lane.last().seq));
         let acked = self.acked;
+        while self.marks.front().is_some_and(|(seq, _)| *seq <= acked) {
+            self.marks.pop_front();
+        }
         while self.held.front().is_some_and(|h| h.seq <= acked) {
             self.send_first(now, out);
         }
@@ -144,6 +156,19 @@ impl Gate {
     /// Whether the peer has acknowledged all that was recorded.
     pub fn is_acknowledged(&self) -> bool {
         self.acked >= self.lane.last().seq
+    }
+
+    /// How far the peer holds what was recorded.
+    pub fn acknowledged(&self) -> Seq {
+        self.acked
+    }
+
+    /// Records that the peer has not acknowledged; when the oldest of them was put out, or one not much younger.
+    pub fn unacknowledged(&self) -> (u64, Option<Time>) {
+        if self.peer.is_none() {
+            return (0, None);
+        }
+        (self.lane.last().seq.0.saturating_sub(self.acked.0), self.marks.front().map(|(_, at)| *at))
     }
 
     /// When the cap of the oldest message passes.
@@ -164,16 +189,14 @@ impl Gate {
         self.held.len()
     }
 
-    /// When the oldest message that waits began to.
-    pub fn oldest(&self) -> Option<Time> {
-        self.held.front().map(|held| held.since)
-    }
-
     /// Puts out what was recorded since the last call.
-    pub fn flush(&mut self, out: &mut Out) {
+    pub fn flush(&mut self, now: Time, out: &mut Out) {
         let Some(peer) = self.peer else { return };
         let start = out.arena.len() as u32;
         if self.lane.take_pending(&mut out.arena) {
+            if self.marks.len() < MARKS {
+                self.marks.push_back((self.lane.last().seq, now));
+            }
             let payload = start..out.arena.len() as u32;
             out.frames.push(Frame { peer, stream: Stream::Urgent, kind: Kind::Records, payload });
         }
@@ -182,6 +205,7 @@ impl Gate {
     /// Nothing that waits will ever leave: the shard cannot be trusted any more.
     pub fn forget(&mut self) {
         self.held.clear();
+        self.marks.clear();
         self.lane.close();
         self.peer = None;
     }

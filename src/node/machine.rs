@@ -180,8 +180,13 @@ impl<K: Cells> Node<K> {
             view.identities = view.identities.succeed(config.identities);
             view.keys = config.keys;
             view.config = config.proxy;
-            if let Some(pair) = config.pair {
+            if let Some(pair) = &config.pair {
                 (view.commit, view.commit_timeout) = (pair.commit, pair.commit_timeout);
+            }
+        });
+        self.hub.with(|hub| {
+            if let (Some(cluster), Some(pair)) = (&mut hub.cluster, &config.pair) {
+                cluster.set_policy(&pair.cluster);
             }
         });
     }
@@ -306,7 +311,7 @@ impl<K: Cells> Node<K> {
         let desk = FarmDesk::new(&self.farm);
         let (result, full) = self.shards[n].with(|shard| {
             let result = f(shard, &desk, out);
-            let full = shard.flush(out);
+            let full = shard.flush(now, out);
             self.publish(n, shard);
             (result, full)
         });
@@ -352,7 +357,7 @@ impl<K: Cells> Node<K> {
                 let desk = FarmDesk::new(&self.farm);
                 self.shards[n].with(|shard| {
                     shard.run(now, &desk, out, |proxy, io| proxy.resource_down(io, resource));
-                    shard.flush(out);
+                    shard.flush(now, out);
                     self.publish(n, shard);
                 });
             }

@@ -26,4 +26,4 @@ pub use gate::GateStats;
 pub use input::{Command, Input, Received, Scratch};
 pub use machine::Node;
 pub use peer_link::PeerStats;
-pub use seen::{Gauges, LegView, Stats, TimerName};
+pub use seen::{Exposure, Gauges, LegView, Stats, TimerName};

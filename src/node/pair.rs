@@ -145,7 +145,7 @@ impl<K: Cells> Node<K> {
     fn flush(&self, now: Time, number: u32, out: &mut Out) {
         let mut waits = Vec::new();
         for n in 0..self.shards.len() {
-            if !self.with_shard(now, n, out, |shard, _, out| shard.flush_all(out)) {
+            if !self.with_shard(now, n, out, |shard, _, out| shard.flush_all(now, out)) {
                 waits.push(n);
             }
         }

@@ -7,6 +7,7 @@ use crate::replica::record::Records;
 use crate::replica::sync::{self, Digest, Part, Turn};
 use crate::replica::{Kind, Stream, relay};
 
+use super::peer_link::Side;
 use super::{Cell, Cells, Node, Received, Scratch};
 
 /// A digest goes out this often, one lane after the other.
@@ -19,6 +20,7 @@ impl<K: Cells> Node<K> {
             hub.peer.up = Some(peer);
             hub.peer.incoming.clear();
             hub.peer.outgoing.begin(self.shards.len());
+            hub.peer.apart.clear();
             hub.peer.round = now + ROUND;
         });
         for n in 0..self.shards.len() {
@@ -49,6 +51,7 @@ impl<K: Cells> Node<K> {
             hub.peer.up = None;
             hub.peer.incoming.clear();
             hub.peer.outgoing.begin(0);
+            hub.peer.apart.clear();
             hub.peer.flush = None;
         });
         for n in 0..self.shards.len() {
@@ -82,8 +85,8 @@ impl<K: Cells> Node<K> {
                 true
             }
             Kind::Cluster => self.told(now, peer, payload, out),
-            // The link's own.
-            Kind::Goodbye => true,
+            // Others' own.
+            Kind::Goodbye | Kind::Settings => true,
         };
         if !sound {
             self.hub.with(|hub| hub.peer.stats.bad_frames += 1);
@@ -156,13 +159,18 @@ impl<K: Cells> Node<K> {
             hub.peer.incoming.in_step(digest.lane, differ.is_empty());
             hub.peer.stats.divergent_buckets += if digest.begins { 0 } else { differ.len() as u64 };
         });
-        out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(digest.lane, differ.into_iter(), p));
+        out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(digest.lane, differ.iter().copied(), p));
+        self.hub.with(|hub| hub.peer.differ(Side::Peer, digest.lane, differ));
         self.early(now, peer, digest.lane, out)
     }
 
     fn want(&self, now: Time, payload: &[u8], out: &mut Out) -> bool {
         let Some((lane, buckets)) = sync::read_want(payload) else { return false };
-        self.hub.with(|hub| hub.peer.outgoing.want(lane, buckets));
+        let buckets: Vec<Bucket> = buckets.collect();
+        self.hub.with(|hub| {
+            hub.peer.outgoing.want(lane, buckets.iter().copied());
+            hub.peer.differ(Side::Own, lane, buckets);
+        });
         self.send_buckets(now, out);
         true
     }
@@ -204,7 +212,10 @@ impl<K: Cells> Node<K> {
             shard.run(now, desk, out, |proxy, io| proxy.apply_bucket(io, peer, bucket, at, &octets))
         });
         if sound && part.last {
-            self.hub.with(|hub| hub.peer.incoming.in_step(part.lane, true));
+            self.hub.with(|hub| {
+                hub.peer.incoming.in_step(part.lane, true);
+                hub.peer.differ(Side::Peer, part.lane, Vec::new());
+            });
             out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(part.lane, std::iter::empty(), p));
         }
         sound
@@ -247,7 +258,7 @@ impl<K: Cells> Node<K> {
         if let Some((peer, lane)) = next {
             let n = usize::from(lane);
             self.with_shard(now, n, out, |shard, _, out| {
-                shard.flush(out);
+                shard.flush(now, out);
                 self.write_digest(n, shard, false, peer, out);
             });
         }

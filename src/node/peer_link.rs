@@ -1,6 +1,8 @@
 //! What is kept about the link to the peer.
 
-use crate::base::{NodeId, Time};
+use std::collections::BTreeMap;
+
+use crate::base::{Bucket, NodeId, Time};
 use crate::replica::sync::{Incoming, Outgoing};
 
 /// What is kept about the link to the peer.
@@ -18,10 +20,40 @@ pub(super) struct PeerLink {
     pub round: Time,
     /// A hand-over is complete once every shard's records up to here are acknowledged.
     pub flush: Option<Flush>,
+    /// Buckets of a writer's lane that differed when they were last compared, and are not mended yet.
+    pub apart: BTreeMap<(Side, u16), Vec<Bucket>>,
     /// What the cluster was last told of `incoming` and `outgoing`.
     pub told: (bool, bool),
     /// Counters since the start.
     pub stats: PeerStats,
+}
+
+/// Whose lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    /// This node's: the peer compared.
+    Own,
+    /// The peer's.
+    Peer,
+}
+
+impl PeerLink {
+    /// These buckets of a lane differ.
+    pub(super) fn differ(&mut self, side: Side, lane: u16, buckets: Vec<Bucket>) {
+        match buckets.is_empty() {
+            true => self.apart.remove(&(side, lane)),
+            false => self.apart.insert((side, lane), buckets),
+        };
+    }
+
+    /// Buckets that differ; `None` while that is not known of every lane.
+    pub(super) fn apart(&self) -> Option<Vec<Bucket>> {
+        let known = !self.apart.is_empty() || (self.incoming.is_complete() && self.outgoing.is_complete());
+        let mut buckets: Vec<Bucket> = self.apart.values().flatten().copied().collect();
+        buckets.sort_unstable_by_key(|bucket| bucket.0);
+        buckets.dedup();
+        (self.up.is_some() && known).then_some(buckets)
+    }
 }
 
 /// Records that a hand-over waits for.

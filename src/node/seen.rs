@@ -93,6 +93,25 @@ impl Gauges {
     }
 }
 
+/// How far the peer holds what a node does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exposure {
+    /// Whether the link stands.
+    pub linked: bool,
+    /// Records that the peer has not acknowledged.
+    pub records: u64,
+    /// When the oldest of them was put out.
+    pub oldest: Option<Time>,
+    /// INVITEs without a final answer whose last record it has not acknowledged.
+    pub ringing: usize,
+    /// INVITEs without a final answer that the peer acts for.
+    pub peer_ringing: usize,
+    /// Calls that may differ: those in buckets whose digests differ; all while the nodes cannot compare.
+    pub apart: usize,
+    /// Buckets whose digests differ.
+    pub buckets_apart: usize,
+}
+
 /// One line of `tandem calls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegView {

@@ -82,14 +82,14 @@ impl Shard {
     }
 
     /// Puts out what was recorded; whether the lane was full meanwhile.
-    pub(super) fn flush(&mut self, out: &mut Out) -> bool {
-        self.gate.flush(out);
+    pub(super) fn flush(&mut self, now: Time, out: &mut Out) -> bool {
+        self.gate.flush(now, out);
         self.gate.take_overflow()
     }
 
     /// Puts out what was recorded; whether the peer has acknowledged all of it.
-    pub(super) fn flush_all(&mut self, out: &mut Out) -> bool {
-        self.gate.flush(out);
+    pub(super) fn flush_all(&mut self, now: Time, out: &mut Out) -> bool {
+        self.gate.flush(now, out);
         self.gate.is_acknowledged()
     }
 

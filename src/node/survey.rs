@@ -4,7 +4,7 @@ use crate::balance::ResourceView;
 use crate::proxy::stats::Stats as CallStats;
 
 use super::gate::GateStats;
-use super::{Cell, Cells, Gauges, LegView, Node, Stats};
+use super::{Cell, Cells, Exposure, Gauges, LegView, Node, Stats};
 
 impl<K: Cells> Node<K> {
     /// Counters since start.
@@ -51,6 +51,46 @@ impl<K: Cells> Node<K> {
             });
         }
         sum
+    }
+
+    /// How far the peer holds what this node does, if there is one.
+    pub fn exposure(&self) -> Option<Exposure> {
+        let (paired, linked, apart) =
+            self.hub.with(|hub| (hub.cluster.is_some(), hub.peer.up.is_some(), hub.peer.apart()));
+        if !paired {
+            return None;
+        }
+        let mut sum = Exposure { linked, ..Exposure::default() };
+        for shard in &self.shards {
+            shard.with(|s| {
+                let (proxy, gate) = (s.proxy(), s.gate());
+                let (records, oldest) = gate.unacknowledged();
+                sum.records += records;
+                sum.oldest = sum.oldest.into_iter().chain(oldest).min();
+                sum.ringing += proxy.ringing_beyond(gate.acknowledged());
+                sum.peer_ringing += proxy.shadows_ringing();
+                sum.apart += apart.as_ref().map_or_else(
+                    || proxy.legs().len() + proxy.ringing().count() + proxy.shadows_ringing(),
+                    |buckets| proxy.calls_in(buckets),
+                );
+            });
+        }
+        // What only the peer knows counts too.
+        sum.buckets_apart = apart.map_or(0, |buckets| buckets.len());
+        sum.apart = sum.apart.max(sum.buckets_apart);
+        Some(sum)
+    }
+
+    /// Answered calls by who writes their records: this node's own, and all others. Looks at each call.
+    pub fn owners(&self) -> (usize, usize) {
+        let (mut own, mut all) = (0, 0);
+        for shard in &self.shards {
+            shard.with(|s| {
+                all += s.proxy().legs().len();
+                own += s.proxy().legs().iter().filter(|leg| leg.owner == self.id).count();
+            });
+        }
+        (own, all - own)
     }
 
     /// All resources.

@@ -28,7 +28,7 @@ pub mod adopt;
 use std::sync::Arc;
 
 use crate::balance::Outcome;
-use crate::base::{Flow, LegId, ResourceId, Time};
+use crate::base::{Bucket, CallKey, Flow, LegId, ResourceId, Seq, Time};
 use crate::session::Legs;
 use crate::sip::{Index, Message, Method};
 use crate::transaction::Transactions;
@@ -211,6 +211,23 @@ impl Proxy {
     /// What another node sets up and has not finished.
     pub fn shadows_ringing(&self) -> usize {
         self.shadows.iter().filter(|s| s.stage == shadow::Stage::Live).count()
+    }
+
+    /// INVITEs without a final answer whose last record stands behind `acked`.
+    pub fn ringing_beyond(&self, acked: Seq) -> usize {
+        let initial = |c: &&Context| matches!(c.role, context::Role::Initial { .. });
+        self.ringing().filter(initial).filter(|c| c.version.seq > acked).count()
+    }
+
+    /// Calls in any of these buckets, which are sorted: answered, in set-up, in set-up elsewhere.
+    pub fn calls_in(&self, buckets: &[Bucket]) -> usize {
+        let among = |call: CallKey| buckets.binary_search_by_key(&call.bucket().0, |bucket| bucket.0).is_ok();
+        if buckets.is_empty() {
+            return 0;
+        }
+        let begun = self.ringing().filter(|c| matches!(c.role, context::Role::Initial { call, .. } if among(call)));
+        let shadows = self.shadows.iter().filter(|s| s.stage == shadow::Stage::Live && among(s.call));
+        self.legs.iter().filter(|leg| among(leg.call)).count() + begun.count() + shadows.count()
     }
 
     /// The transactions of this shard.

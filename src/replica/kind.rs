@@ -50,11 +50,13 @@ pub enum Kind {
     Goodbye = 8,
     /// All that the sender owned belongs to the receiver.
     Handover = 9,
+    /// The sender's configuration, as far as both nodes must have it alike; see [`super::settings`].
+    Settings = 10,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Records,
         Kind::Ack,
         Kind::Digest,
@@ -64,6 +66,7 @@ impl Kind {
         Kind::Relay,
         Kind::Goodbye,
         Kind::Handover,
+        Kind::Settings,
     ];
 
     /// The kind with this number.

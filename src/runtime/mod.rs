@@ -1,5 +1,5 @@
-//! All side effects: sockets, clock, threads, files, HTTP, metrics export. [`start`] turns settings into a node that
-//! carries calls.
+//! All side effects: sockets, clock, threads, files, HTTP, metrics export. [`prepare`] and [`start`] turn settings
+//! into a node that carries calls.
 
 pub mod datagram;
 pub mod sys;
@@ -34,6 +34,7 @@ pub mod service;
 #[cfg(test)]
 mod tests;
 
-pub use running::{Options, ReloadError, Running, start};
+pub use pairing::{Groundwork, prepare};
+pub use running::{Options, ReloadError, Running, start, start_here};
 pub use start_error::StartError;
 pub use stats::IoStats;

@@ -30,8 +30,21 @@ pub fn virtual_ips(settings: &Settings) -> Vec<IpAddr> {
     }
 }
 
+/// What must be done while the process has one thread, because privileges belong to threads.
+pub struct Groundwork {
+    /// The keeper of the addresses of a pair.
+    pub vip: Option<Vip>,
+}
+
+/// Makes `state-dir` and starts the keeper of a pair. An earlier guard gives its addresses and sockets up first.
+pub fn prepare(settings: &Settings) -> Result<Groundwork, StartError> {
+    state::make_dir(&settings.cluster.state_dir).map_err(StartError::State)?;
+    let vip = keeper(settings).map_err(StartError::Vip)?;
+    Ok(Groundwork { vip })
+}
+
 /// The keeper of the addresses of a pair. Takes privileges away from this thread.
-pub fn keeper(settings: &Settings) -> Result<Option<Vip>, VipError> {
+fn keeper(settings: &Settings) -> Result<Option<Vip>, VipError> {
     let cluster = &settings.cluster;
     if !cluster.is_pair() {
         return Ok(None);
@@ -124,6 +137,7 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
     let state_dir = cluster.state_dir.clone();
     let pair = Pair::new(Arc::clone(driver), Arc::clone(&links), vip, traps.clone(), state_dir, upto);
     driver.connect(Arc::clone(&pair) as _);
+    pair.configured(settings.shared_lines());
     pair.lend_sockets();
     links.start(runtime, listeners).map_err(StartError::System)?;
     let beat_stats = Arc::new(BeatStats::default());

@@ -21,7 +21,7 @@ use crate::runtime::cells::Locked;
 use crate::runtime::driver::Driver;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::lane::Lane;
-use crate::runtime::pairing::{self, Parts, Peered};
+use crate::runtime::pairing::{self, Groundwork, Parts, Peered, prepare};
 use crate::runtime::reach::Reach;
 use crate::runtime::route::{self, RouteError, Ways};
 use crate::runtime::snmp::Traps;
@@ -108,9 +108,16 @@ struct Current {
     identities: Identities,
 }
 
-/// Binds, resolves, starts every thread. When it returns, calls are carried.
-pub fn start(settings: Settings, options: Options) -> Result<Running, StartError> {
-    let (mut running, streams) = assemble(settings, options)?;
+/// [`start`] of a process that has one thread.
+pub fn start_here(settings: Settings, options: Options) -> Result<Running, StartError> {
+    let ground = prepare(&settings)?;
+    start(settings, options, ground)
+}
+
+/// Binds, resolves, starts every thread. When it returns, calls are carried. `ground`: of [`prepare`] with the same
+/// settings, made before the process had threads.
+pub fn start(settings: Settings, options: Options, ground: Groundwork) -> Result<Running, StartError> {
+    let (mut running, streams) = assemble(settings, options, ground)?;
     running.accept(streams).map_err(StartError::System)?;
     running.work().map_err(StartError::System)?;
     Ok(running)
@@ -119,9 +126,12 @@ pub fn start(settings: Settings, options: Options) -> Result<Running, StartError
 type StreamListeners = Vec<(ListenerId, std::net::TcpListener)>;
 
 /// Everything but the threads: what comes in waits in the sockets.
-pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running, StreamListeners), StartError> {
+pub(super) fn assemble(
+    settings: Settings,
+    options: Options,
+    ground: Groundwork,
+) -> Result<(Running, StreamListeners), StartError> {
     let dir = &settings.cluster.state_dir;
-    state::make_dir(dir).map_err(StartError::State)?;
     let variable = std::env::var_os(state::SECRET_VARIABLE);
     let secrets = state::secrets(&settings.cluster, variable.as_deref()).map_err(StartError::State)?;
     let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
@@ -129,8 +139,6 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
     let random = || state::random::<8>().map(u64::from_ne_bytes).map_err(StartError::State);
     let (incarnation, seed) = (random()?, random()?);
 
-    // Before sockets and threads: an earlier guard gives its addresses and sockets up first, and privileges go with it.
-    let vip = pairing::keeper(&settings).map_err(StartError::Vip)?;
     let virtual_ips = pairing::virtual_ips(&settings);
     let bind = |l: &Listen| Bound::new(l, virtual_ips.contains(&l.addr.ip()));
     let bound: Vec<Bound> = settings.listeners.iter().map(bind).collect::<Result<_, _>>().map_err(StartError::Bind)?;
@@ -169,7 +177,7 @@ pub(super) fn assemble(settings: Settings, options: Options) -> Result<(Running,
     driver.streams.exempt(hosts);
     driver.name(names);
     let traps = Traps::start(&settings, runtime.handle());
-    let pair = match vip {
+    let pair = match ground.vip {
         Some(vip) => {
             let parts = Parts { settings: &settings, keys: &keys, incarnation, counter, vip };
             let peered = pairing::start(parts, &driver, &traps, runtime.handle())?;
@@ -248,6 +256,7 @@ impl Running {
         self.hear(sources(&settings, &farm, &identities));
         if let Some(peered) = &self.pair {
             peered.pair.refer_to(reach(&settings, &farm));
+            peered.pair.configured(settings.shared_lines());
         }
         self.driver.streams.exempt(resource_hosts(&farm));
         self.driver.name(resource_names(&farm));

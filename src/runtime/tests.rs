@@ -10,7 +10,7 @@ use super::inlet::Inlet;
 use super::running::assemble;
 use super::stats::SendError;
 use super::sys::SLOTS;
-use super::{Options, Running, start};
+use super::{Options, Running, prepare, start_here};
 use crate::base::{Flow, ListenerId, Transport};
 use crate::config::Settings;
 use crate::node::Capacity;
@@ -27,13 +27,15 @@ impl World {
     /// `listeners` without ports; `resources` are tried in this order.
     fn new(listeners: &[&str], resources: &[SocketAddr]) -> Self {
         let dir = state_dir();
-        Self { running: start(settings(listeners, resources, &dir), small()).unwrap(), dir }
+        Self { running: start_here(settings(listeners, resources, &dir), small()).unwrap(), dir }
     }
 
     /// Bound, but nobody receives until [`Running::work`].
     fn asleep(listeners: &[&str], resources: &[SocketAddr]) -> Self {
         let dir = state_dir();
-        Self { running: assemble(settings(listeners, resources, &dir), small()).unwrap().0, dir }
+        let settings = settings(listeners, resources, &dir);
+        let ground = prepare(&settings).unwrap();
+        Self { running: assemble(settings, small(), ground).unwrap().0, dir }
     }
 
     fn addr(&self, listener: usize) -> SocketAddr {
@@ -234,7 +236,7 @@ fn strangers_hear_nothing_until_a_reload_lets_them_in() {
         settings
     };
     let dir = state_dir();
-    let world = World { running: start(of("\"127.0.0.4/30\"", &dir), small()).unwrap(), dir };
+    let world = World { running: start_here(of("\"127.0.0.4/30\"", &dir), small()).unwrap(), dir };
     let node = world.addr(0);
     let (known, stranger) = (udp("127.0.0.7:0"), udp("127.0.0.8:0"));
     let ask = |from: &UdpSocket, call: &str| {
@@ -298,11 +300,11 @@ fn a_port_in_use_and_a_lost_key_are_told_with_their_cure() {
     let world = World::new(&["udp:127.0.0.1"], &[server.local_addr().unwrap()]);
     let mut again = settings(&["udp:127.0.0.1"], &[server.local_addr().unwrap()], &world.dir);
     again.listeners[0].addr = world.addr(0);
-    let error = start(again.clone(), Options::default()).err().unwrap().to_string();
+    let error = start_here(again.clone(), Options::default()).err().unwrap().to_string();
     assert!(error.contains("another process has it"), "{error}");
     assert_eq!(std::fs::read_to_string(world.dir.join("epoch")).unwrap(), "1\n", "a failed start uses no epoch up");
     std::fs::write(world.dir.join("node.key"), "short").unwrap();
-    let error = start(again, Options::default()).err().unwrap().to_string();
+    let error = start_here(again, Options::default()).err().unwrap().to_string();
     assert!(error.contains("node.key") && error.contains("does not hold 32 octets"), "{error}");
 }
 

@@ -275,7 +275,7 @@ fn node(state: &StateDir, servers: &[SocketAddr]) -> Result<Running, String> {
     let (mut settings, _warnings) = Settings::parse(&configuration).map_err(lines)?;
     settings.listeners.iter_mut().for_each(|listener| listener.addr.set_port(0));
     let capacity = Capacity { shards: 16, legs: 10_000, transactions: 50_000 };
-    runtime::start(settings, Options { service_threads: 1, capacity }).map_err(text)
+    runtime::start_here(settings, Options { service_threads: 1, capacity }).map_err(text)
 }
 
 /// Ctrl-C ends the demo early, with its summary.

@@ -2,6 +2,10 @@
 //! that reads the links, the guard's events and operators' commands come in beside it, one at a time.
 #![forbid(unsafe_code)]
 
+mod facts;
+mod alike;
+mod watch;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::base::{Epoch, NodeId, PathId, Time};
-use crate::cluster::{self, Beat, Command, Effect, Input, Level, Link, Loss, Notice, Refusal, Role};
+use crate::cluster::{self, Beat, Command, Effect, Input, Link, Loss, Refusal, Role};
 use crate::node::Input as NodeInput;
 use crate::out::Out;
 use crate::replica::envelope::Address;
@@ -19,10 +23,10 @@ use crate::runtime::beat::{Beats, Pacemaker};
 use crate::runtime::driver::{Driver, Port, Turn};
 use crate::runtime::link::{DownCause, Greeting, Links, Peers};
 use crate::runtime::reach::Reach;
-use crate::runtime::snmp::{self, Trap, Traps};
+use crate::runtime::snmp::Traps;
 use crate::runtime::state;
 use crate::runtime::sys;
-use crate::runtime::vip::{self, Event, Vip, Wish};
+use crate::runtime::vip::{Vip, Wish};
 use crate::runtime::worker::Pulse;
 
 /// How often the guard is told that this process works.
@@ -37,6 +41,11 @@ const REACH: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_millis(20);
 /// So many epochs are made durable ahead of need, so that no claim waits for a disk.
 pub const RESERVE: u32 = 64;
+
+pub use facts::PairView;
+
+use alike::Alike;
+use facts::Facts;
 
 /// This node as one of a pair.
 pub struct Pair {
@@ -53,45 +62,13 @@ pub struct Pair {
     inbox: Mutex<Turn>,
     facts: Mutex<Facts>,
     reach: Mutex<Reach>,
+    /// What both nodes must have alike, and what differs.
+    alike: Mutex<Alike>,
     /// Beats that another thread than the heart wants sent.
     beats: Mutex<Vec<(NodeId, PathId, Vec<u8>)>>,
     heart: OnceLock<Beats>,
     pulses: OnceLock<Vec<Arc<Pulse>>>,
     left: AtomicBool,
-}
-
-/// What this node last knew and did as one of a pair.
-#[derive(Debug)]
-struct Facts {
-    role: Role,
-    /// Since when it has this role.
-    since: Time,
-    epoch: Epoch,
-    armed: bool,
-    fit: bool,
-    reach: Option<Option<bool>>,
-    next_kick: Time,
-    next_reach: Time,
-    answer: Option<Result<(), Refusal>>,
-    takeovers: u64,
-    took: Option<Duration>,
-    /// When the present takeover began.
-    claimed: Option<Time>,
-}
-
-/// What operators see of a pair beside the cluster's own words.
-#[derive(Clone, Debug)]
-pub struct PairView {
-    /// The cluster's own words.
-    pub status: cluster::Status,
-    /// Since when this node has its role.
-    pub since: Time,
-    /// How often it became active.
-    pub takeovers: u64,
-    /// From the claim to the announced addresses, the last time.
-    pub took: Option<Duration>,
-    /// Whether the link to the peer stands.
-    pub linked: bool,
 }
 
 impl Pair {
@@ -105,20 +82,6 @@ impl Pair {
         reserved: u32,
     ) -> Arc<Self> {
         let now = sys::now();
-        let facts = Facts {
-            role: Role::Starting,
-            since: now,
-            epoch: Epoch::default(),
-            armed: false,
-            fit: true,
-            reach: None,
-            next_kick: now,
-            next_reach: now,
-            answer: None,
-            takeovers: 0,
-            took: None,
-            claimed: None,
-        };
         Arc::new(Self {
             driver,
             links,
@@ -128,7 +91,8 @@ impl Pair {
             reserved: AtomicU32::new(reserved),
             turn: Mutex::default(),
             inbox: Mutex::default(),
-            facts: Mutex::new(facts),
+            facts: Mutex::new(Facts::new(now)),
+            alike: Mutex::default(),
             reach: Mutex::default(),
             beats: Mutex::default(),
             heart: OnceLock::new(),
@@ -161,14 +125,6 @@ impl Pair {
     /// The heart that beats for this node.
     pub fn beat_by(&self, heart: Beats) {
         let _ = self.heart.set(heart);
-    }
-
-    /// What operators see.
-    pub fn view(&self) -> Option<PairView> {
-        let status = self.driver.node.pair_status()?;
-        let linked = status.peers.iter().any(|peer| self.links.is_up(peer.id));
-        let facts = self.facts.lock();
-        Some(PairView { status, since: facts.since, takeovers: facts.takeovers, took: facts.took, linked })
     }
 
     /// What an operator wants of the pair.
@@ -288,102 +244,6 @@ impl Pair {
             tracing::warn!("the keeper of the virtual addresses does not listen: {e}");
         }
     }
-
-    fn notice(&self, notice: &Notice) {
-        match notice.level() {
-            Level::Info => tracing::info!("{notice}"),
-            Level::Warn => tracing::warn!("{notice}"),
-        }
-        let event = match notice {
-            Notice::Claimed(..) => snmp::Event::BecameActive,
-            Notice::Yielded(_) | Notice::HandedOver(_) | Notice::Withdrew => snmp::Event::BecameStandby,
-            Notice::PeerSilent(_) | Notice::PeerDead(..) => snmp::Event::PeerLost,
-            Notice::PeerHeard(_) => snmp::Event::PeerBack,
-            Notice::Stranger => snmp::Event::VipConflict,
-            _ => return,
-        };
-        self.trap(event, notice.to_string());
-    }
-
-    fn trap(&self, event: snmp::Event, cause: String) {
-        let facts = self.facts.lock();
-        let role = if facts.role == Role::Active { snmp::Role::Active } else { snmp::Role::Standby };
-        self.traps.send(Trap { event, role, epoch: facts.epoch, cause });
-    }
-
-    /// What the guard says of the addresses.
-    fn hear_guard(&self, now: Time) {
-        while let Some(event) = self.vip.event() {
-            match event {
-                Event::Held { .. } => {
-                    let mut facts = self.facts.lock();
-                    facts.took = facts.claimed.take().map(|since| now.since(since)).or(facts.took);
-                }
-                Event::Quiet | Event::Dropped { cause: vip::Cause::Wished } => {}
-                Event::ProbeAnswered { .. } => self.probed(now, cluster::Answer::Somebody),
-                Event::ProbeUnanswered => self.probed(now, cluster::Answer::Nobody),
-                Event::CarrierBack { .. } => self.tell(now, Input::Usable(true)),
-                Event::AddressDeleted { ip } => {
-                    tracing::warn!("somebody deleted the virtual address {ip} from this host; it was put back");
-                }
-                Event::Stranger { ip, mac } => {
-                    tracing::warn!(
-                        "another host, {mac}, claims the virtual address {ip}; find it and change its address"
-                    );
-                    self.trap(snmp::Event::VipConflict, format!("{mac} claims {ip}"));
-                }
-                Event::CarrierLost { .. } | Event::Dropped { .. } | Event::Failed { .. } | Event::GuardDied => {
-                    tracing::warn!("the virtual addresses are not held here any more: {event}");
-                    self.tell(now, Input::Usable(false));
-                    if !matches!(event, Event::CarrierLost { .. } | Event::GuardDied) {
-                        // Only an epoch of its own can take them again, and only once somebody else had the chance.
-                        self.tell(now, Input::Usable(true));
-                    }
-                }
-            }
-        }
-    }
-
-    fn probed(&self, now: Time, address: cluster::Answer) {
-        self.tell(now, Input::Probed { address, reference: None });
-    }
-
-    /// Whether this process works: the guard's kick, the node's fitness, what it reaches.
-    fn look_at_self(&self, now: Time) {
-        let turning = |limit| self.pulses.get().is_none_or(|all| all.iter().all(|pulse| pulse.beats(now, limit)));
-        if now <= self.driver.node.authority() || !self.driver.node.is_active() {
-            if turning(WORK) {
-                self.vip.kick();
-            }
-        }
-        let fit = self.driver.node.is_fit() && turning(STUCK);
-        let changed = std::mem::replace(&mut self.facts.lock().fit, fit) != fit;
-        if changed {
-            self.tell(now, Input::Fit(fit));
-        }
-        if now >= self.facts.lock().next_reach {
-            self.facts.lock().next_reach = now + REACH;
-            self.look_around(now);
-        }
-        let armed = self.driver.node.is_armed();
-        let changed = std::mem::replace(&mut self.facts.lock().armed, armed) != armed;
-        if changed {
-            let (event, text) = match armed {
-                true => (snmp::Event::Armed, "the pair is armed: either node can fail without a loss"),
-                false => (snmp::Event::NotArmed, "the pair is not armed: a failure now would lose calls"),
-            };
-            tracing::info!("{text}");
-            self.trap(event, text.into());
-        }
-    }
-
-    fn look_around(&self, now: Time) {
-        let reach = self.reach.lock().look();
-        let changed = self.facts.lock().reach.replace(reach) != Some(reach);
-        if changed {
-            self.tell(now, Input::Reach(reach));
-        }
-    }
 }
 
 impl Pacemaker for Pair {
@@ -421,6 +281,7 @@ impl Peers for Pair {
         let now = sys::now();
         self.tell(now, Input::Link { peer, event: Link::Up { incarnation: greeting.incarnation } });
         self.room(peer);
+        self.show_settings(peer);
         self.nudge();
     }
 
@@ -440,6 +301,9 @@ impl Peers for Pair {
 
     fn frame(&self, peer: NodeId, _stream: Stream, kind: Kind, payload: &[u8]) {
         let now = sys::now();
+        if kind == Kind::Settings {
+            return self.compare_settings(payload);
+        }
         if kind == Kind::Cluster {
             // What came before it on the stream is done, and what the cluster answers is carried out in its order.
             self.settled();

@@ -1,0 +1,127 @@
+//! How the driver sends what a turn holds: datagrams in batches, streams, next hops by name.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use smallvec::SmallVec;
+
+use super::{Driver, Turn, UdpSocket};
+use crate::base::{Flow, Transport};
+use crate::out::{Out, Transmit};
+use crate::runtime::datagram::Packet;
+use crate::runtime::stats::{Closed, SendError};
+use crate::runtime::sys::SLOTS;
+
+impl Driver {
+    /// Sends the transmits of `turn.sent` in order, neighbours on one socket in one call.
+    pub(super) fn send(&self, turn: &mut Turn) {
+        let sent = std::mem::take(&mut turn.sent);
+        let mut next = 0;
+        while let Some(transmit) = sent.transmits.get(next) {
+            let length = match (transmit.flow.transport, sent.name(transmit)) {
+                (Transport::Udp, None) => {
+                    let on_same = |t: &&Transmit| {
+                        t.flow.transport == Transport::Udp
+                            && t.flow.listener == transmit.flow.listener
+                            && t.name.is_none()
+                    };
+                    sent.transmits[next..].iter().take(SLOTS).take_while(on_same).count()
+                }
+                _ => 1,
+            };
+            match (transmit.flow.transport, sent.name(transmit)) {
+                (_, Some(name)) => self.send_by_name(&sent, next, name, turn),
+                (Transport::Udp, None) => self.send_datagrams(&sent, next, length, turn),
+                (Transport::Tcp, None) => {
+                    if self.streams.send(transmit.flow, sent.bytes(transmit)).is_err() {
+                        turn.failed.push(next);
+                    }
+                }
+            }
+            next += length;
+        }
+        for id in &sent.close {
+            self.streams.close(*id, Closed::Local);
+        }
+        turn.sent = sent;
+    }
+
+    fn send_by_name(&self, sent: &Out, n: usize, name: &[u8], turn: &mut Turn) {
+        let transmit = &sent.transmits[n];
+        if let Some(remote) = self.resolver.known(name, transmit.flow.local.ip()) {
+            let flow = Flow { remote, ..transmit.flow };
+            match flow.transport {
+                Transport::Udp => {
+                    if self.send_one(flow, sent.bytes(transmit), turn).is_err() {
+                        turn.failed.push(n);
+                    }
+                }
+                Transport::Tcp => {
+                    if self.streams.send(flow, sent.bytes(transmit)).is_err() {
+                        turn.failed.push(n);
+                    }
+                }
+            }
+        } else if self.resolver.submit(transmit.flow, name, sent.bytes(transmit)).is_err() {
+            turn.failed.push(n);
+        }
+    }
+
+    fn send_datagrams(&self, sent: &Out, start: usize, length: usize, turn: &mut Turn) {
+        let transmits = &sent.transmits[start..start + length];
+        let Some(socket) = self.socket(transmits[0].flow.listener) else {
+            self.stats.send_errors[SendError::NoSocket as usize].add(length as u64);
+            return turn.failed.extend(start..start + length);
+        };
+        let packets: SmallVec<[Packet<'_>; SLOTS]> =
+            transmits.iter().map(|t| socket.packet(&t.flow, sent.bytes(t))).collect();
+        for transmit in transmits {
+            tracing::trace!(from = %transmit.flow.local, to = %transmit.flow.remote, octets = transmit.bytes.len(), "datagram to send");
+        }
+        let mut done = 0;
+        let mut retried = false;
+        while done < length {
+            match turn.outbox.send(socket.listener.socket.as_fd(), &packets[done..]) {
+                Ok(n) => {
+                    self.stats.datagrams_out.add(n as u64);
+                    let octets: usize = packets[done..done + n].iter().map(|p| p.bytes.len()).sum();
+                    self.stats.octets_out.add(octets as u64);
+                    done += n.max(1);
+                    retried = false;
+                }
+                // The error may be a pending one that an earlier datagram caused: then the queue says so.
+                Err(_) if !retried && self.take_errors(transmits[0].flow.listener, turn) > 0 => retried = true,
+                Err(e) => {
+                    let cause = SendError::of(&e);
+                    self.stats.send_error(cause);
+                    if !cause.transient() {
+                        turn.failed.push(start + done);
+                    }
+                    done += 1;
+                    retried = false;
+                }
+            }
+        }
+    }
+
+    fn send_one(&self, flow: Flow, message: &[u8], turn: &mut Turn) -> Result<(), ()> {
+        let mut single = Out::new();
+        single.send(flow, |arena| {
+            arena.extend_from_slice(message);
+            true
+        });
+        let failed = std::mem::take(&mut turn.failed);
+        self.send_datagrams(&single, 0, 1, turn);
+        let own = std::mem::replace(&mut turn.failed, failed);
+        if own.is_empty() { Ok(()) } else { Err(()) }
+    }
+}
+
+impl UdpSocket {
+    fn packet<'a>(&self, flow: &Flow, bytes: &'a [u8]) -> Packet<'a> {
+        // A socket bound to one address sends from it anyway.
+        let from: Option<IpAddr> = self.listener.addr.ip().is_unspecified().then_some(flow.local.ip());
+        Packet { bytes, to: flow.remote, from: from.filter(|ip| !ip.is_unspecified()) }
+    }
+}

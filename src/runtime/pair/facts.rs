@@ -1,0 +1,86 @@
+//! What a node last knew and did as one of a pair, and what operators see of it.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use super::Pair;
+use crate::base::{Epoch, Time};
+use crate::cluster::{self, Refusal, Role};
+
+/// What this node last knew and did as one of a pair.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub role: Role,
+    /// Since when it has this role.
+    pub since: Time,
+    pub epoch: Epoch,
+    pub armed: bool,
+    pub fit: bool,
+    pub reach: Option<Option<bool>>,
+    pub next_kick: Time,
+    pub next_reach: Time,
+    pub answer: Option<Result<(), Refusal>>,
+    pub takeovers: u64,
+    pub took: Option<Duration>,
+    /// When the present takeover began.
+    pub claimed: Option<Time>,
+}
+
+/// What operators see of a pair beside the cluster's own words.
+#[derive(Clone, Debug)]
+pub struct PairView {
+    /// The cluster's own words.
+    pub status: cluster::Status,
+    /// Since when this node has its role.
+    pub since: Time,
+    /// How often it became active.
+    pub takeovers: u64,
+    /// From the claim to the announced addresses, the last time.
+    pub took: Option<Duration>,
+    /// Whether the link to the peer stands.
+    pub linked: bool,
+    /// What of the peer's configuration differs, one sentence each; `None`: the peer has not told it.
+    pub differences: Option<Vec<String>>,
+}
+
+impl Facts {
+    /// Of a node that has not begun.
+    pub fn new(now: Time) -> Self {
+        Self {
+            role: Role::Starting,
+            since: now,
+            epoch: Epoch::default(),
+            armed: false,
+            fit: true,
+            reach: None,
+            next_kick: now,
+            next_reach: now,
+            answer: None,
+            takeovers: 0,
+            took: None,
+            claimed: None,
+        }
+    }
+}
+
+impl Pair {
+    /// What operators see.
+    pub fn view(&self) -> Option<PairView> {
+        let status = self.driver.node.pair_status()?;
+        let linked = status.peers.iter().any(|peer| self.links.is_up(peer.id));
+        let differences = self.alike.lock().differences().cloned();
+        let facts = self.facts.lock();
+        let Facts { since, takeovers, took, .. } = *facts;
+        Some(PairView { status, since, takeovers, took, linked, differences })
+    }
+
+    /// Whether either node could fail without a loss, as of a moment ago. Never waits for the node.
+    pub fn is_armed(&self) -> bool {
+        self.facts.lock().armed
+    }
+
+    /// What this node is. Never waits for the node.
+    pub fn role(&self) -> Role {
+        self.facts.lock().role
+    }
+}

@@ -1,0 +1,106 @@
+//! What is watched beside the peer: the guard of the addresses, this process itself, what it reaches.
+#![forbid(unsafe_code)]
+
+use super::{Pair, REACH, STUCK, WORK};
+use crate::base::Time;
+use crate::cluster::{self, Input, Level, Notice, Role};
+use crate::runtime::snmp::{self, Trap};
+use crate::runtime::vip::{self, Event};
+
+impl Pair {
+    pub(super) fn notice(&self, notice: &Notice) {
+        match notice.level() {
+            Level::Info => tracing::info!("{notice}"),
+            Level::Warn => tracing::warn!("{notice}"),
+        }
+        let event = match notice {
+            Notice::Claimed(..) => snmp::Event::BecameActive,
+            Notice::Yielded(_) | Notice::HandedOver(_) | Notice::Withdrew => snmp::Event::BecameStandby,
+            Notice::PeerSilent(_) | Notice::PeerDead(..) => snmp::Event::PeerLost,
+            Notice::PeerHeard(_) => snmp::Event::PeerBack,
+            Notice::Stranger => snmp::Event::VipConflict,
+            _ => return,
+        };
+        self.trap(event, notice.to_string());
+    }
+
+    fn trap(&self, event: snmp::Event, cause: String) {
+        let facts = self.facts.lock();
+        let role = if facts.role == Role::Active { snmp::Role::Active } else { snmp::Role::Standby };
+        self.traps.send(Trap { event, role, epoch: facts.epoch, cause });
+    }
+
+    /// What the guard says of the addresses.
+    pub(super) fn hear_guard(&self, now: Time) {
+        while let Some(event) = self.vip.event() {
+            match event {
+                Event::Held { .. } => {
+                    let mut facts = self.facts.lock();
+                    facts.took = facts.claimed.take().map(|since| now.since(since)).or(facts.took);
+                }
+                Event::Quiet | Event::Dropped { cause: vip::Cause::Wished } => {}
+                Event::ProbeAnswered { .. } => self.probed(now, cluster::Answer::Somebody),
+                Event::ProbeUnanswered => self.probed(now, cluster::Answer::Nobody),
+                Event::CarrierBack { .. } => self.tell(now, Input::Usable(true)),
+                Event::AddressDeleted { ip } => {
+                    tracing::warn!("somebody deleted the virtual address {ip} from this host; it was put back");
+                }
+                Event::Stranger { ip, mac } => {
+                    tracing::warn!(
+                        "another host, {mac}, claims the virtual address {ip}; find it and change its address"
+                    );
+                    self.trap(snmp::Event::VipConflict, format!("{mac} claims {ip}"));
+                }
+                Event::CarrierLost { .. } | Event::Dropped { .. } | Event::Failed { .. } | Event::GuardDied => {
+                    tracing::warn!("the virtual addresses are not held here any more: {event}");
+                    self.tell(now, Input::Usable(false));
+                    if !matches!(event, Event::CarrierLost { .. } | Event::GuardDied) {
+                        // Only an epoch of its own can take them again, and only once somebody else had the chance.
+                        self.tell(now, Input::Usable(true));
+                    }
+                }
+            }
+        }
+    }
+
+    fn probed(&self, now: Time, address: cluster::Answer) {
+        self.tell(now, Input::Probed { address, reference: None });
+    }
+
+    /// Whether this process works: the guard's kick, the node's fitness, what it reaches.
+    pub(super) fn look_at_self(&self, now: Time) {
+        let turning = |limit| self.pulses.get().is_none_or(|all| all.iter().all(|pulse| pulse.beats(now, limit)));
+        if now <= self.driver.node.authority() || !self.driver.node.is_active() {
+            if turning(WORK) {
+                self.vip.kick();
+            }
+        }
+        let fit = self.driver.node.is_fit() && turning(STUCK);
+        let changed = std::mem::replace(&mut self.facts.lock().fit, fit) != fit;
+        if changed {
+            self.tell(now, Input::Fit(fit));
+        }
+        if now >= self.facts.lock().next_reach {
+            self.facts.lock().next_reach = now + REACH;
+            self.look_around(now);
+        }
+        let armed = self.driver.node.is_armed();
+        let changed = std::mem::replace(&mut self.facts.lock().armed, armed) != armed;
+        if changed {
+            let (event, text) = match armed {
+                true => (snmp::Event::Armed, "the pair is armed: either node can fail without a loss"),
+                false => (snmp::Event::NotArmed, "the pair is not armed: a failure now would lose calls"),
+            };
+            tracing::info!("{text}");
+            self.trap(event, text.into());
+        }
+    }
+
+    fn look_around(&self, now: Time) {
+        let reach = self.reach.lock().look();
+        let changed = self.facts.lock().reach.replace(reach) != Some(reach);
+        if changed {
+            self.tell(now, Input::Reach(reach));
+        }
+    }
+}
