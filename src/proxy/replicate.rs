@@ -196,7 +196,7 @@ impl Proxy {
     /// Takes a leg out because another node said so.
     fn forget_leg(&mut self, io: &mut Io<'_>, id: LegId) {
         let forget = io.now + self.transactions.timing.t1x64();
-        let Some(leg) = self.legs.remove(id, forget) else { return };
+        let Some(leg) = self.legs.remove(id, forget) else { return self.legs.remember_end(id, forget) };
         self.digest_leg(leg.owner, leg.call, id, leg.version);
         if let Some(grant) = leg.grant {
             io.desk.release(io.now, grant, Outcome::Completed);

@@ -129,10 +129,19 @@ impl Legs {
         let entry = self.by_id.find_entry(hash(self.seed, id.0), |s| legs[*s as usize].id == id).ok()?;
         let leg = self.legs.remove(entry.remove().0 as usize);
         self.leave(leg.session);
+        self.remember_end(id, forget);
+        Some(leg)
+    }
+
+    /// Remembers until `forget` that a leg has ended, whether it was known here or not: an older word of it may still be
+    /// on its way.
+    pub fn remember_end(&mut self, id: LegId, forget: Time) {
+        if self.has_ended(id) || self.ended.len() >= self.limit {
+            return;
+        }
         let seed = self.seed;
         self.ended.insert_unique(hash(seed, id.0), id, |id| hash(seed, id.0));
         self.forget.push_back((forget, id));
-        Some(leg)
     }
 
     /// Whether this leg has ended a short while ago.
@@ -276,6 +285,16 @@ mod tests {
         assert!(legs.has_ended(LegId(1)));
         legs.forget(Time::from_micros(10));
         assert!(!legs.has_ended(LegId(1)) && legs.next_forget().is_none());
+    }
+
+    #[test]
+    fn the_end_of_a_leg_that_is_not_known_is_remembered_once() {
+        let mut legs = Legs::new(4, 1);
+        legs.remember_end(LegId(9), Time::from_micros(10));
+        legs.remember_end(LegId(9), Time::from_micros(20));
+        assert!(legs.has_ended(LegId(9)) && legs.remembered() == 1 && legs.check());
+        legs.forget(Time::from_micros(10));
+        assert!(!legs.has_ended(LegId(9)) && legs.check());
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Answering {
     /// One on each address.
     pub fn start(world: &World, host: &Host, addresses: &[Ipv4Addr]) -> Answering {
         let server =
-            |ip: &Ipv4Addr| host.within(|| Sipp::uas(world, &format!("uas-{ip}"), "uas", sip(*ip)).start(world));
+            |ip: &Ipv4Addr| host.within(|| Sipp::uas(world, &format!("uas-{ip}"), "uas-again", sip(*ip)).start(world));
         Answering { servers: addresses.iter().map(server).collect() }
     }
 
