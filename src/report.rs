@@ -1,10 +1,14 @@
 //! What the admin listener says and the command line reads: plain rows, in JSON between the two.
 
+pub mod pair;
+
 use serde::{Deserialize, Serialize};
 
 use crate::balance::ResourceView;
 use crate::base::{ResourceId, Time};
 use crate::node::LegView;
+
+pub use pair::{PairFacts, PairRow, PathRow, PeerRow};
 
 /// `tandem status`: one screen about one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +33,9 @@ pub struct Status {
     pub ringing: u64,
     /// What nobody could carry on if this node failed now.
     pub loss_if_failed_now: Loss,
+    /// The pair, if this node is one of a pair.
+    #[serde(default)]
+    pub pair: Option<PairRow>,
     /// In the order of the configuration.
     pub groups: Vec<GroupRow>,
     /// Resources that are not `up`.
@@ -48,25 +55,32 @@ pub enum Phase {
     Draining,
     /// No: the process ends once its calls have, or when `drain-timeout` has passed.
     Stopping,
+    /// No: the peer is active, or nobody yet.
+    Standby,
 }
 
 impl Phase {
+    /// All phases, in the order of their numbers.
+    pub const ALL: [Phase; 4] = [Phase::Serving, Phase::Draining, Phase::Stopping, Phase::Standby];
+
     /// As shown to people and written into metrics.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Serving => "serving",
             Phase::Draining => "draining",
             Phase::Stopping => "stopping",
+            Phase::Standby => "standby",
         }
     }
 }
 
-/// What nobody could carry on if a node failed at this moment. Without a peer that is everything it holds.
+/// What nobody could carry on if a node failed at this moment. Without a peer that is everything it holds; with a peer
+/// that holds everything it is next to nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// Calls being set up: lost for good.
     pub ringing: u64,
-    /// Answered calls: their media go on, their signalling waits until this node is back (its tokens outlive it).
+    /// Answered calls: their media go on, their signalling is routed from its tokens by whoever has the address.
     pub answered: u64,
 }
 
@@ -141,6 +155,35 @@ pub struct Answer {
     pub done: Vec<String>,
     /// Why it was refused.
     pub errors: Vec<String>,
+}
+
+/// `tandem peer diff`: where the nodes differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diff {
+    /// What of the configuration differs; `null`: the peer has not told its own since this node started.
+    pub configuration: Option<Vec<String>>,
+    /// Whether the digest in the peer's beats is another one.
+    pub config_differs: bool,
+    /// Whether the link stands, so that calls are compared.
+    pub linked: bool,
+    /// Buckets whose digests differ, as of the last comparison.
+    pub buckets: u64,
+    /// Calls that may differ.
+    pub calls: u64,
+    /// Buckets that had differed when compared under way, since the start; each was mended.
+    pub mended: u64,
+    /// Answered calls here whose records this node writes.
+    pub own: u64,
+    /// Answered calls here whose records the peer writes.
+    pub peers: u64,
+}
+
+impl Diff {
+    /// Whether nothing is known to differ.
+    pub fn is_empty(&self) -> bool {
+        let alike = self.configuration.as_ref().is_none_or(Vec::is_empty) && !self.config_differs;
+        alike && self.linked && self.calls == 0 && self.buckets == 0
+    }
 }
 
 /// The result of reading the configuration again.

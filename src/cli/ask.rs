@@ -1,13 +1,14 @@
-//! Commands that ask a running node: status, resources, calls, drain, resume, reload.
+//! Commands that ask a running node: status, resources, calls, orders, and about its peer.
 
 use std::fmt::Write;
 
 use serde::de::DeserializeOwned;
 
 use super::http;
+use super::pair;
 use super::table::{Align, duration, printable, table};
 use super::terminal::{CONFIG, FAILURE, SUCCESS, UNREACHABLE, complain, say};
-use crate::report::{Answer, CallRow, GroupRow, Phase, ResourceRow, Status};
+use crate::report::{Answer, CallRow, Diff, GroupRow, Loss, Phase, ResourceRow, Status};
 
 /// Rows of trouble that `status` shows; more are counted, so that it stays one screen.
 const TROUBLE: usize = 10;
@@ -34,20 +35,42 @@ pub struct View {
 
 /// `tandem status`.
 pub fn status(view: &View) -> u8 {
-    show(view, "/api/status", |status: Status| status_screen(&status))
+    show(view, "/api/status", |status: &Status| status_screen(status))
 }
 
 /// `tandem resources`.
 pub fn resources(view: &View) -> u8 {
-    show(view, "/api/resources", |rows: Vec<ResourceRow>| resource_table(&rows))
+    show(view, "/api/resources", |rows: &Vec<ResourceRow>| resource_table(rows))
 }
 
 /// `tandem calls`.
 pub fn calls(view: &View, limit: usize) -> u8 {
-    show(view, &format!("/api/calls?limit={limit}"), |rows: Vec<CallRow>| call_table(&rows))
+    show(view, &format!("/api/calls?limit={limit}"), |rows: &Vec<CallRow>| call_table(rows))
 }
 
-/// `tandem drain`, `resume`, `reload`: the name of the order is its path.
+/// `tandem peer check`.
+pub fn peer_check(target: &Target) -> u8 {
+    let reply = match http::ask(&target.admin, "GET", "/api/status") {
+        Ok(reply) => reply,
+        Err(why) => return unreachable(target, &why),
+    };
+    let Ok(status) = serde_json::from_str::<Status>(&reply.body) else { return odd(target, &reply) };
+    let checks = pair::checks(&status);
+    say(&pair::check_screen(&checks));
+    if checks.iter().all(|check| check.fault.is_none()) { SUCCESS } else { FAILURE }
+}
+
+/// `tandem peer diff`.
+pub fn peer_diff(view: &View) -> u8 {
+    let mut differs = true;
+    let code = show(view, "/api/peer/diff", |diff: &Diff| {
+        differs = !diff.is_empty();
+        pair::diff_screen(diff)
+    });
+    if code == SUCCESS && differs { FAILURE } else { code }
+}
+
+/// `tandem drain`, `resume`, `reload`, `switchover`, `peer declare-dead`: the name of the order is its path.
 pub fn order(target: &Target, name: &str) -> u8 {
     let reply = match http::ask(&target.admin, "POST", &format!("/api/{name}")) {
         Ok(reply) => reply,
@@ -67,15 +90,17 @@ pub fn order(target: &Target, name: &str) -> u8 {
     }
 }
 
-fn show<T: DeserializeOwned>(view: &View, path: &str, human: impl FnOnce(T) -> String) -> u8 {
+fn show<T: DeserializeOwned>(view: &View, path: &str, human: impl FnOnce(&T) -> String) -> u8 {
     let reply = match http::ask(&view.target.admin, "GET", path) {
         Ok(reply) => reply,
         Err(why) => return unreachable(&view.target, &why),
     };
-    let rows = serde_json::from_str::<T>(&reply.body);
+    let (rows, json) = (serde_json::from_str::<T>(&reply.body), format!("{}\n", reply.body));
     match (reply.status, rows) {
-        (200, Ok(_)) if view.json => say(&format!("{}\n", reply.body)),
-        (200, Ok(rows)) => say(&human(rows)),
+        (200, Ok(rows)) => {
+            let text = human(&rows);
+            say(if view.json { &json } else { &text });
+        }
         _ => return odd(&view.target, &reply),
     }
     SUCCESS
@@ -99,19 +124,27 @@ fn status_screen(status: &Status) -> String {
         Phase::Serving => "SERVING",
         Phase::Draining => "DRAINING (new calls get 503; `tandem resume` ends it)",
         Phase::Stopping => "STOPPING (new calls get 503; ends with its calls)",
+        Phase::Standby => "STANDBY (the other node takes calls)",
     };
     let up = duration(status.uptime_seconds);
     let loss = status.loss_if_failed_now;
+    let lost = match (&status.pair, loss) {
+        (None, _) => {
+            format!("{} ringing calls lost, {} answered calls wait for its return", loss.ringing, loss.answered)
+        }
+        (Some(_), Loss { ringing: 0, answered: 0 }) => "no call lost".to_owned(),
+        (Some(_), _) => format!("{} ringing and {} answered calls lost", loss.ringing, loss.answered),
+    };
     let mut text = format!(
         "node {node} of {cluster}: {state}\n\
          up {up}, ha-mode {ha_mode}, epoch {epoch}, tandem {version}\n\
          calls {calls}, ringing {ringing}\n\
-         if this node failed now: {} ringing calls lost, {} answered calls wait for its return\n",
-        loss.ringing, loss.answered,
+         if this node failed now: {lost}\n",
     );
+    text.push_str(&status.pair.as_ref().map(pair::screen).unwrap_or_default());
     text.push('\n');
     text.push_str(&group_table(status));
-    text.push_str(&trouble(&status.trouble));
+    text.push_str(&trouble(&status.trouble, if status.pair.is_some() { TROUBLE / 2 } else { TROUBLE }));
     if let Some(reload) = &status.reload {
         let word = if reload.applied { "applied" } else { "refused, the old configuration is in force" };
         let _infallible = writeln!(text, "\nlast reload {} ago: {word}", duration(reload.age_seconds));
@@ -145,14 +178,14 @@ fn group_table(status: &Status) -> String {
     )
 }
 
-fn trouble(rows: &[ResourceRow]) -> String {
+fn trouble(rows: &[ResourceRow], most: usize) -> String {
     if rows.is_empty() {
         return "\nall resources are up\n".to_owned();
     }
     let mut text = format!("\n{} not up:\n", rows.len());
-    text.push_str(&trouble_table(&rows[..rows.len().min(TROUBLE)]));
-    if rows.len() > TROUBLE {
-        let _infallible = writeln!(text, "... and {} more: tandem resources", rows.len() - TROUBLE);
+    text.push_str(&trouble_table(&rows[..rows.len().min(most)]));
+    if rows.len() > most {
+        let _infallible = writeln!(text, "... and {} more: tandem resources", rows.len() - most);
     }
     text
 }
@@ -245,7 +278,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::report::{Loss, Reload};
+    use crate::report::Reload;
 
     fn status() -> Status {
         let resource = |aor: &str, health: &str| ResourceRow {
@@ -270,6 +303,7 @@ mod tests {
             calls: 150,
             ringing: 3,
             loss_if_failed_now: Loss { ringing: 3, answered: 150 },
+            pair: None,
             groups: vec![GroupRow { name: "MCP".into(), usable: 2, members: 3, in_use: 153, capacity: Some(600) }],
             trouble: vec![resource("sip:198.51.100.21:5070", "down")],
             reload: Some(Reload { errors: vec!["t.toml:3:1: no".into()], age_seconds: 5, ..Reload::default() }),

@@ -3,6 +3,7 @@
 pub mod terminal;
 pub mod http;
 pub mod table;
+pub mod pair;
 pub mod ask;
 pub mod run;
 pub mod demo;
@@ -82,6 +83,37 @@ enum Command {
         #[command(flatten)]
         target: ask::Target,
     },
+    /// Let the other node of the pair be active; no call notices.
+    Switchover {
+        #[command(flatten)]
+        target: ask::Target,
+    },
+    /// Look at the other node of the pair: check, diff, declare-dead.
+    Peer {
+        #[command(subcommand)]
+        command: Peer,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Peer {
+    /// Name the first thing that keeps the pair from being armed; 0 if nothing does.
+    Check {
+        #[command(flatten)]
+        target: ask::Target,
+    },
+    /// List what differs between the nodes; 0 if nothing does.
+    Diff {
+        #[command(flatten)]
+        view: ask::View,
+    },
+    /// Believe that a silent member is dead, so that this node may take over at once. Stop it first.
+    DeclareDead {
+        /// Its `cluster.mymemberid`.
+        id: u16,
+        #[command(flatten)]
+        target: ask::Target,
+    },
 }
 
 /// Runs the command line; returns the exit code.
@@ -97,6 +129,12 @@ pub fn main() -> ExitCode {
         Command::Drain { target } => ask::order(&target, "drain"),
         Command::Resume { target } => ask::order(&target, "resume"),
         Command::Reload { target } => ask::order(&target, "reload"),
+        Command::Switchover { target } => ask::order(&target, "switchover"),
+        Command::Peer { command: Peer::Check { target } } => ask::peer_check(&target),
+        Command::Peer { command: Peer::Diff { view } } => ask::peer_diff(&view),
+        Command::Peer { command: Peer::DeclareDead { id, target } } => {
+            ask::order(&target, &format!("peer/declare-dead?id={id}"))
+        }
     };
     ExitCode::from(code)
 }

@@ -27,8 +27,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Sleep;
 
 use super::metrics::{Edge, Exporter, Sample};
-use crate::base::limits;
-use crate::report::{self, Answer, CallRow, Phase, Reload, ResourceRow, Status};
+use crate::base::{NodeId, limits};
+use crate::report::{self, Answer, CallRow, Diff, PairRow, Phase, Reload, ResourceRow, Status};
 
 /// Rows of `/api/calls` when the request names no limit.
 const DEFAULT_ROWS: usize = 100;
@@ -51,6 +51,10 @@ pub trait Observed: Send + Sync + 'static {
     fn turning(&self) -> Result<(), String>;
     /// Whether new calls are taken. Never waits for the node.
     fn phase(&self) -> Phase;
+    /// Whether either node of the pair could fail without a loss. Never waits for the node.
+    fn armed(&self) -> bool;
+    /// Where the nodes of the pair differ; `None`: there is no peer. May take the node's locks.
+    fn diff(&self) -> Option<Diff>;
     /// Counters of this listener, among others.
     fn edge(&self) -> &Edge;
 }
@@ -64,6 +68,10 @@ pub enum Order {
     Resume,
     /// Read the configuration again.
     Reload,
+    /// Let the other node of the pair be active.
+    Switchover,
+    /// Believe that a silent member is dead.
+    DeclareDead(NodeId),
 }
 
 /// How long and for how many the listener has patience.
@@ -114,6 +122,7 @@ fn router(node: Arc<dyn Observed>, patience: Duration) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
+        .route("/ready/switchover", get(ready_to_switch))
         .route("/rm/liveness", get(health))
         .route("/rm/readiness", get(ready))
         .route("/api/status", get(status))
@@ -122,6 +131,9 @@ fn router(node: Arc<dyn Observed>, patience: Duration) -> Router {
         .route("/api/drain", post(drain))
         .route("/api/resume", post(resume))
         .route("/api/reload", post(reload))
+        .route("/api/switchover", post(switch_over))
+        .route("/api/peer/diff", get(diff))
+        .route("/api/peer/declare-dead", post(declare_dead))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), visit))
         .with_state(admin)
 }
@@ -162,6 +174,36 @@ async fn ready(State(admin): Shared) -> Response {
         (Phase::Serving, Err(what)) => refused(StatusCode::SERVICE_UNAVAILABLE, &what),
         (phase, _) => refused(StatusCode::SERVICE_UNAVAILABLE, phase.name()),
     }
+}
+
+/// The pair is armed: this node could go, planned or not, and the other one would lose nothing.
+async fn ready_to_switch(State(admin): Shared) -> Response {
+    match (admin.node.armed(), admin.node.turning()) {
+        (true, Ok(())) => "armed\n".into_response(),
+        (true, Err(what)) => refused(StatusCode::SERVICE_UNAVAILABLE, &what),
+        (false, _) => refused(StatusCode::SERVICE_UNAVAILABLE, "not armed: see tandem status"),
+    }
+}
+
+async fn diff(State(admin): Shared) -> Response {
+    match ask(&admin, |admin| admin.node.diff()).await {
+        Ok(Some(diff)) => Json(diff).into_response(),
+        Ok(None) => refused(StatusCode::NOT_FOUND, "this node has no peer"),
+        Err(late) => late,
+    }
+}
+
+async fn switch_over(State(admin): Shared) -> Response {
+    order(&admin, Order::Switchover).await
+}
+
+#[derive(serde::Deserialize)]
+struct Member {
+    id: u16,
+}
+
+async fn declare_dead(State(admin): Shared, Query(member): Query<Member>) -> Response {
+    order(&admin, Order::DeclareDead(NodeId(member.id))).await
 }
 
 async fn status(State(admin): Shared) -> Response {
@@ -236,17 +278,19 @@ fn refused(status: StatusCode, why: &str) -> Response {
 
 fn status_of(sample: &Sample, reload: Option<Reload>) -> Status {
     let (calls, ringing) = (sample.gauges.legs as u64, sample.gauges.ringing as u64);
+    let epoch = sample.pair.as_ref().map_or(sample.epoch, |pair| pair.status.epoch);
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cluster: sample.cluster.clone(),
         node: sample.node.0,
-        epoch: format!("{}.{}", sample.epoch.counter, sample.epoch.node.0),
-        ha_mode: "none".to_owned(),
+        epoch: format!("{}.{}", epoch.counter, epoch.node.0),
+        ha_mode: if sample.pair.is_some() { "active-standby" } else { "none" }.to_owned(),
         phase: sample.phase,
         uptime_seconds: sample.now.since(sample.started).as_secs(),
         calls,
         ringing,
-        loss_if_failed_now: report::Loss { ringing, answered: calls },
+        loss_if_failed_now: sample.loss(),
+        pair: sample.pair.as_ref().map(|pair| PairRow::new(sample.now, &pair.status, &pair.facts)),
         groups: report::groups(&sample.resources),
         trouble: rows(sample, |health| health != "up"),
         reload,
@@ -359,13 +403,14 @@ mod tests {
     use std::sync::Mutex;
 
     use crate::balance::ResourceView;
-    use crate::base::{Epoch, NodeId, ResourceId, Time};
+    use crate::base::{Epoch, ResourceId, Time};
     use crate::node::Gauges;
 
     #[derive(Default)]
     struct Fake {
         phase: Phase,
         stuck: Option<String>,
+        armed: bool,
         /// Held by a test, it makes the node hang.
         lock: Mutex<()>,
         orders: Mutex<Vec<Order>>,
@@ -427,6 +472,14 @@ mod tests {
             self.phase
         }
 
+        fn armed(&self) -> bool {
+            self.armed
+        }
+
+        fn diff(&self) -> Option<Diff> {
+            self.armed.then(Diff::default)
+        }
+
         fn edge(&self) -> &Edge {
             &self.edge
         }
@@ -482,6 +535,25 @@ mod tests {
     }
 
     #[test]
+    fn a_standby_is_healthy_and_says_that_it_is_not_ready_for_calls() {
+        let (at, _) = start(Fake { phase: Phase::Standby, armed: true, ..Fake::default() }, Patience::default());
+        assert_eq!(get(at, "/healthz").0, 200);
+        assert_eq!(get(at, "/readyz"), (503, "standby\n".into()));
+        assert_eq!(get(at, "/ready/switchover"), (200, "armed\n".into()));
+        assert_eq!(serde_json::from_str::<Diff>(&get(at, "/api/peer/diff").1).unwrap(), Diff::default());
+    }
+
+    #[test]
+    fn who_is_not_armed_or_stands_still_is_not_ready_for_a_switchover() {
+        let (at, _) = start(Fake::default(), Patience::default());
+        assert_eq!(get(at, "/ready/switchover").0, 503);
+        assert_eq!(get(at, "/api/peer/diff").0, 404);
+        let stuck = Fake { armed: true, stuck: Some("worker 2".into()), ..Fake::default() };
+        let (at, _) = start(stuck, Patience::default());
+        assert_eq!(get(at, "/ready/switchover"), (503, "worker 2\n".into()));
+    }
+
+    #[test]
     fn a_stuck_worker_is_neither() {
         let (at, _) = start(Fake { stuck: Some("worker 2".into()), ..Fake::default() }, Patience::default());
         assert_eq!(get(at, "/healthz"), (503, "worker 2\n".into()));
@@ -511,14 +583,16 @@ mod tests {
     #[test]
     fn orders_are_posted_and_not_by_web_pages() {
         let (at, node) = start(Fake::default(), Patience::default());
-        for path in ["drain", "resume", "reload"] {
+        for path in ["drain", "resume", "reload", "switchover", "peer/declare-dead?id=2"] {
             let (status, body) = send(at, &format!("POST /api/{path} HTTP/1.1"));
             assert_eq!(status, 200, "{body}");
             assert_eq!(serde_json::from_str::<Answer>(&body).unwrap().done, ["done"]);
         }
         assert_eq!(get(at, "/api/drain").0, 405);
         assert_eq!(send(at, "POST /api/drain HTTP/1.1\r\nOrigin: http://x").0, 403);
-        assert_eq!(*node.orders.lock().unwrap(), [Order::Drain, Order::Resume, Order::Reload]);
+        assert_eq!(send(at, "POST /api/peer/declare-dead HTTP/1.1").0, 400);
+        let orders = [Order::Drain, Order::Resume, Order::Reload, Order::Switchover, Order::DeclareDead(NodeId(2))];
+        assert_eq!(*node.orders.lock().unwrap(), orders);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod running;
 pub mod metrics;
 pub mod log;
 pub mod admin;
+pub mod machine;
 pub mod service;
 
 #[cfg(test)]

@@ -106,6 +106,10 @@ pub struct Peered {
     pub link_stats: Arc<LinkStats>,
     /// What beats count.
     pub beat_stats: Arc<BeatStats>,
+    /// The addresses that the pair shares, as configured.
+    pub virtual_ips: Vec<String>,
+    /// The addresses of the peer: index = path.
+    pub addresses: Vec<String>,
     config: beat::Config,
 }
 
@@ -142,7 +146,10 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
     links.start(runtime, listeners).map_err(StartError::System)?;
     let beat_stats = Arc::new(BeatStats::default());
     let config = beat::Config { node: cluster.node, incarnation, keys: keys.clone(), own, peers };
-    Ok(Peered { pair, links, link_stats, beat_stats, config })
+    let virtual_ips = cluster.virtual_ips.iter().map(ToString::to_string).collect();
+    let addresses = cluster.peer().map(|peer| peer.paths.iter().map(ToString::to_string).collect());
+    let addresses = addresses.unwrap_or_default();
+    Ok(Peered { pair, links, link_stats, beat_stats, virtual_ips, addresses, config })
 }
 
 impl Peered {

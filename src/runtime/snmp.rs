@@ -109,7 +109,7 @@ impl Traps {
     }
 
     /// What became of the traps so far.
-    pub fn stats(&self) -> &TrapStats {
+    pub fn stats(&self) -> &Arc<TrapStats> {
         &self.stats
     }
 }

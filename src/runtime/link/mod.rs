@@ -20,4 +20,4 @@ mod tests;
 pub use links::Links;
 pub use reader::Reader;
 pub use shared::{BindError, Config, DownCause, Greeting, Member, Peers};
-pub use stats::LinkStats;
+pub use stats::{Ended, LinkStats, Turned};

@@ -1,8 +1,9 @@
 //! Metrics of the node: what it is, what is alive in it, what it has done. `rm...` are the model product's names.
 
 use super::family::{Family, Rows, Sample, counter, gauge};
+use crate::cluster::Role;
 use crate::proxy::reject::Reason;
-use crate::report::Phase;
+use crate::report::{self, Phase};
 use crate::sip::Malformed;
 
 /// In the order in which people look for them.
@@ -13,13 +14,15 @@ pub(super) static CALLS: &[Family] = &[
     gauge("tandem_uptime_seconds", "Time since the node began to serve.", &[], |s, rows| {
         rows.one(s.now.since(s.started).as_secs_f64());
     }),
-    gauge("tandem_role", "1 for the role of this node in its cluster.", &["role"], |_, rows| {
-        rows.add(&["active"], 1.0);
+    gauge("tandem_role", "1 for the role of this node in its cluster.", &["role"], |s, rows| {
+        for role in [Role::Active, Role::Standby, Role::Starting, Role::Asking, Role::Left] {
+            rows.add(&[report::pair::role(role)], f64::from(u8::from(s.role() == role)));
+        }
     }),
-    gauge("tandem_epoch", "Counter of the epoch in force; grows with each start.", &[], |s, rows| {
-        rows.count(u64::from(s.epoch.counter));
+    gauge("tandem_epoch", "Counter of the epoch in force; grows with each start and takeover.", &[], |s, rows| {
+        rows.count(u64::from(s.term().counter));
     }),
-    gauge("tandem_phase", "1 for what the node does with new calls: serving, draining, stopping.", &["phase"], phases),
+    gauge("tandem_phase", "1 for what the node does with new calls.", &["phase"], phases),
     gauge("tandem_calls", "Answered calls alive.", &[], |s, rows| rows.size(s.gauges.legs)),
     gauge("tandem_ringing", "INVITEs without a final answer yet.", &[], |s, rows| rows.size(s.gauges.ringing)),
     gauge("tandem_sessions", "Sessions alive.", &[], |s, rows| rows.size(s.gauges.sessions)),
@@ -33,11 +36,12 @@ pub(super) static CALLS: &[Family] = &[
     gauge("tandem_timers", "Timers pending.", &[], |s, rows| rows.size(s.gauges.timers)),
     gauge(
         "tandem_loss_if_failed_now",
-        "Calls that nobody could carry on if this node failed now; answered ones wait for its return.",
+        "Calls that nobody could carry on if this node failed now.",
         &["phase"],
         |s, rows| {
-            rows.add(&["ringing"], s.gauges.ringing as f64);
-            rows.add(&["answered"], s.gauges.legs as f64);
+            let loss = s.loss();
+            rows.add(&["ringing"], loss.ringing as f64);
+            rows.add(&["answered"], loss.answered as f64);
         },
     ),
     counter("tandem_requests_received_total", "Sound requests received.", &[], |s, rows| {
@@ -109,19 +113,6 @@ pub(super) static CALLS: &[Family] = &[
     counter("tandem_legs_rebuilt_total", "Calls counted again from the token in their Route.", &[], |s, rows| {
         rows.count(s.stats.calls.legs_rebuilt)
     }),
-    counter("tandem_records_applied_total", "Records of the peer that were put into the tables.", &[], |s, rows| {
-        rows.count(s.stats.calls.records_applied)
-    }),
-    counter(
-        "tandem_records_without_room_total",
-        "Records of the peer that found a table full or their resource not configured here.",
-        &[],
-        |s, rows| rows.count(s.stats.calls.records_without_room),
-    ),
-    counter("tandem_taken_over_total", "Calls carried on for the peer, by phase.", &["phase"], |s, rows| {
-        rows.add(&["set_up"], s.stats.calls.setups_taken_over as f64);
-        rows.add(&["answered"], s.stats.calls.legs_taken_over as f64);
-    }),
     counter(
         "tandem_invite_finals_total",
         "Final responses sent to initial INVITEs, by class.",
@@ -192,7 +183,7 @@ pub(super) static CALLS: &[Family] = &[
 ];
 
 fn phases(sample: &Sample, rows: &mut Rows) {
-    for phase in [Phase::Serving, Phase::Draining, Phase::Stopping] {
+    for phase in Phase::ALL {
         rows.add(&[phase.name()], f64::from(u8::from(sample.phase == phase)));
     }
 }

@@ -7,8 +7,13 @@ use prometheus::proto::{self, Gauge, LabelPair, Metric, MetricFamily, MetricType
 use super::process::Process;
 use crate::balance::ResourceView;
 use crate::base::{Epoch, NodeId, Time};
+use crate::cluster::{Role, Status};
 use crate::node::{Gauges, Stats};
-use crate::report::Phase;
+use crate::report::pair::loss;
+use crate::report::{Loss, PairFacts, Phase};
+use crate::runtime::beat::BeatStats;
+use crate::runtime::link::LinkStats;
+use crate::runtime::snmp::TrapStats;
 use crate::runtime::stats::{Counter, IoStats};
 
 /// Everything that one scrape or one status shows, taken at one instant.
@@ -40,6 +45,44 @@ pub struct Sample {
     pub process: Process,
     /// When the process began, seconds of the Unix epoch.
     pub began: f64,
+    /// The pair, if this node is one of a pair.
+    pub pair: Option<PairSample>,
+}
+
+/// What a node of a pair shows beside the rest.
+#[derive(Clone, Debug)]
+pub struct PairSample {
+    /// The cluster's own words.
+    pub status: Status,
+    /// What is known beside them.
+    pub facts: PairFacts,
+    /// Counters of the links.
+    pub links: Arc<LinkStats>,
+    /// Counters of the beats.
+    pub beats: Arc<BeatStats>,
+    /// Counters of the traps.
+    pub traps: Arc<TrapStats>,
+}
+
+impl Sample {
+    /// What nobody could carry on if this node failed now.
+    pub fn loss(&self) -> Loss {
+        let (ringing, answered) = (self.gauges.ringing as u64, self.gauges.legs as u64);
+        match &self.pair {
+            Some(pair) => loss(&pair.status, pair.facts.exposure, ringing, answered),
+            None => Loss { ringing, answered },
+        }
+    }
+
+    /// The role of this node; one without a peer is always active.
+    pub fn role(&self) -> Role {
+        self.pair.as_ref().map_or(Role::Active, |pair| pair.status.role)
+    }
+
+    /// The counter of the epoch in force: of a pair, that of whoever is active.
+    pub fn term(&self) -> Epoch {
+        self.pair.as_ref().map_or(self.epoch, |pair| pair.status.term)
+    }
 }
 
 /// Counters of the parts that serve operators, written by whoever does the work.

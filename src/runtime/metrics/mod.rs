@@ -5,14 +5,16 @@ pub mod family;
 mod call_table;
 mod resource_table;
 mod edge_table;
+mod pair_table;
+mod peer_table;
 pub mod table;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
-pub use family::{Edge, Family, Sample};
-pub use table::{FAULT_METRICS, families};
+pub use family::{Edge, Family, PairSample, Sample};
+pub use table::{FAULT_METRICS, families, pair_families};
 
 /// The registry that `/metrics` writes out.
 pub struct Exporter {
@@ -95,6 +97,17 @@ mod tests {
         }
     }
 
+    fn pair() -> PairSample {
+        let took = Some(std::time::Duration::from_millis(3));
+        PairSample {
+            status: crate::report::pair::tests::status(),
+            facts: crate::report::PairFacts { took, ..Default::default() },
+            links: Default::default(),
+            beats: Default::default(),
+            traps: Default::default(),
+        }
+    }
+
     fn sample() -> Sample {
         Sample {
             now: Time::from_micros(10_000_000),
@@ -104,6 +117,7 @@ mod tests {
             gauges: Gauges { legs: 8, ringing: 2, ..Gauges::default() },
             resources: vec![resource("sip:a", "up", Some(10)), resource("sip:b", "down", None)],
             process: Process::read(),
+            pair: Some(pair()),
             ..Sample::default()
         }
     }
@@ -143,13 +157,25 @@ mod tests {
 
     #[test]
     fn every_counter_of_the_core_is_exported() {
-        let table = include_str!("call_table.rs");
+        let table = [include_str!("call_table.rs"), include_str!("pair_table.rs")].concat();
         for (name, _) in crate::proxy::stats::Stats::default().named() {
-            // The gate of a single node is always open: nothing ever leaves unprotected.
-            let shown = name == "commit_unprotected"
-                || table.contains(&format!("s.stats.calls.{name})"))
+            let shown = table.contains(&format!("s.stats.calls.{name})"))
                 || table.contains(&format!("s.stats.calls.{name} as"));
             assert!(shown, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_node_alone_exports_nothing_of_a_pair() {
+        let sample = Sample { pair: None, ..sample() };
+        let names: Vec<String> = collect(&sample).iter().map(|family| family.name().to_owned()).collect();
+        assert!(pair_families().all(|family| names.iter().all(|name| name != family.name)));
+        assert_eq!(names.len(), families().count() - pair_families().count());
+        let text = Exporter::new(move || sample.clone()).scrape();
+        for line in
+            ["tandem_epoch 7", r#"tandem_role{role="active"} 1"#, r#"tandem_loss_if_failed_now{phase="answered"} 8"#]
+        {
+            assert!(text.lines().any(|l| l == line), "{line} missing in\n{text}");
         }
     }
 
@@ -185,7 +211,13 @@ mod tests {
             r#"rmPRStatus{rmPRName="sip:b",rmPRStatus="UNAVAILABLE"} 1"#,
             r#"rmPRTotalCalls{rmPRName="sip:a"} 20"#,
             "# TYPE rmPRTotalCalls counter",
-            "tandem_epoch 7",
+            "tandem_epoch 0",
+            r#"tandem_role{role="starting"} 1"#,
+            r#"tandem_role{role="active"} 0"#,
+            "tandem_armed 0",
+            r#"tandem_loss_if_failed_now{phase="answered"} 0"#,
+            "tandem_takeover_last_seconds 0.003",
+            r#"tandem_peer_path_heard{path="1"} 0"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} missing in\n{text}");
         }

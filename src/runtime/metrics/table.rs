@@ -3,6 +3,8 @@
 use super::call_table::CALLS;
 use super::edge_table::EDGE;
 use super::family::Family;
+use super::pair_table::PAIR;
+use super::peer_table::PEER;
 use super::resource_table::RESOURCES;
 
 /// Metrics that stay at zero until something goes wrong. Each is moved by a test of its own fault, all others by
@@ -45,5 +47,10 @@ pub const FAULT_METRICS: &[&str] = &[
 
 /// Every metric of this program.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    CALLS.iter().chain(RESOURCES).chain(EDGE)
+    CALLS.iter().chain(RESOURCES).chain(EDGE).chain(pair_families())
+}
+
+/// Those that only a node of a pair exports.
+pub fn pair_families() -> impl Iterator<Item = &'static Family> {
+    PAIR.iter().chain(PEER)
 }

@@ -3,6 +3,8 @@
 //! SIGHUP reads the configuration again. SIGTERM and SIGINT stop gracefully: not ready, INVITEs get 503 with
 //! Retry-After, and the process ends once no call lives or `drain-timeout` has passed; a second one ends it at once.
 
+mod life;
+
 use std::fs;
 use std::io;
 use std::net::TcpListener;
@@ -13,95 +15,24 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
+use self::life::Life;
 use super::admin::{self, Observed, Order, Patience};
 use super::log::Log;
+use super::machine::Machine;
 use super::metrics::process::Process;
 use super::metrics::{Edge, Sample};
-use super::running::{ReloadError, Running};
-use super::stats::IoStats;
+use super::running::ReloadError;
 use super::sys;
-use crate::balance::ResourceView;
-use crate::base::{Epoch, NodeId, Time};
-use crate::config::{ConfigError, Plan, Settings};
-use crate::node::{Command, Gauges, LegView, Stats};
-use crate::report::{Answer, CallRow, Phase, Reload};
+use crate::base::{NodeId, Time};
+use crate::cluster::{self, Role};
+use crate::config::{ConfigError, Settings};
+use crate::node::{Command, Gauges};
+use crate::report::{self, Answer, CallRow, Diff, Phase, Reload};
 
-/// A worker that is at one batch for longer than this stands still. A batch takes milliseconds.
-const WORK: Duration = Duration::from_secs(2);
 /// How long the threads of the node may take to end.
 const END: Duration = Duration::from_secs(2);
-/// How often a stopping process looks whether its calls have ended.
-const LOOK: Duration = Duration::from_millis(100);
-/// How long it waits for the node to say how many live; a node that hangs does not keep the process alive.
-const LOOK_PATIENCE: Duration = Duration::from_secs(1);
-
-/// A node that runs, as its service needs it.
-pub trait Machine: Send + Sync + 'static {
-    /// The epoch of this start.
-    fn epoch(&self) -> Epoch;
-    /// Counters of the node. May take its locks, as the next four may.
-    fn stats(&self) -> Stats;
-    /// What is alive.
-    fn gauges(&self) -> Gauges;
-    /// All resources.
-    fn resources(&self) -> Vec<ResourceView>;
-    /// Up to `limit` legs.
-    fn legs(&self, limit: usize) -> Vec<LegView>;
-    /// Tells the node.
-    fn command(&self, command: Command);
-    /// Counters of its sockets.
-    fn io(&self) -> Arc<IoStats>;
-    /// Puts a new configuration in force, whole or not at all; says what changed. May resolve names.
-    fn reload(&self, settings: Settings) -> Result<Plan, ReloadError>;
-    /// Whether every worker turns; if not, what stands still. Takes no lock.
-    fn turning(&self) -> Result<(), String>;
-}
-
-impl Machine for Running {
-    fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    fn stats(&self) -> Stats {
-        self.node.stats()
-    }
-
-    fn gauges(&self) -> Gauges {
-        self.node.gauges()
-    }
-
-    fn resources(&self) -> Vec<ResourceView> {
-        self.node.resources()
-    }
-
-    fn legs(&self, limit: usize) -> Vec<LegView> {
-        self.node.legs(limit)
-    }
-
-    fn command(&self, command: Command) {
-        match command {
-            Command::Drain => self.drain(),
-            Command::Resume => self.resume(),
-        }
-    }
-
-    fn io(&self) -> Arc<IoStats> {
-        Arc::clone(&self.io)
-    }
-
-    fn reload(&self, settings: Settings) -> Result<Plan, ReloadError> {
-        Running::reload(self, settings)
-    }
-
-    fn turning(&self) -> Result<(), String> {
-        let stuck = |n| format!("worker {n} has been at one batch for more than {} s", WORK.as_secs());
-        Running::turning(self, WORK).map_err(stuck)
-    }
-}
 
 /// One node and all that operators want of it.
 pub struct Service<M> {
@@ -223,6 +154,27 @@ impl<M: Machine> Service<M> {
         Ok(plan.changes.iter().map(ToString::to_string).collect())
     }
 
+    /// What an operator wants of the pair.
+    fn of_pair(&self, command: cluster::Command, done: String) -> Answer {
+        match self.machine.order(command) {
+            Ok(()) => {
+                info!("an operator: {done}");
+                Answer { done: vec![done], errors: Vec::new() }
+            }
+            Err(why) => Answer { done: Vec::new(), errors: vec![why] },
+        }
+    }
+
+    /// What the node is and does: `active, serving`.
+    fn in_a_word(&self) -> String {
+        let phase = self.phase().name();
+        match self.machine.role() {
+            Role::Active if phase == "serving" => "active, serving".to_owned(),
+            Role::Standby if phase == "standby" => "standby".to_owned(),
+            role => format!("{}, {phase}", report::pair::role(role)),
+        }
+    }
+
     /// Drains or resumes, unless the process is about to end.
     fn turn(&self, to: Phase, command: Command) -> Answer {
         let _one_at_a_time = self.orders.lock();
@@ -255,6 +207,7 @@ impl<M: Machine> Observed for Service<M> {
             edge: Arc::clone(&self.edge),
             process: Process::read(),
             began: self.began,
+            pair: self.machine.pair(),
         }
     }
 
@@ -268,6 +221,11 @@ impl<M: Machine> Observed for Service<M> {
             Order::Drain => self.turn(Phase::Draining, Command::Drain),
             Order::Resume => self.turn(Phase::Serving, Command::Resume),
             Order::Reload => self.reload(),
+            Order::Switchover => self.of_pair(cluster::Command::Switchover, "the other node becomes active".into()),
+            Order::DeclareDead(id) => {
+                let done = format!("member {} counts as dead", id.0);
+                self.of_pair(cluster::Command::DeclareDead(id), done)
+            }
         }
     }
 
@@ -283,103 +241,24 @@ impl<M: Machine> Observed for Service<M> {
 
     fn phase(&self) -> Phase {
         let now = self.phase.load(Ordering::Acquire);
-        let all = [Phase::Serving, Phase::Draining, Phase::Stopping];
-        all.into_iter().find(|p| *p as u8 == now).unwrap_or_default()
+        let phase = Phase::ALL.into_iter().find(|p| *p as u8 == now).unwrap_or_default();
+        match (phase, self.machine.role()) {
+            (Phase::Serving, Role::Active) => Phase::Serving,
+            (Phase::Serving, _) => Phase::Standby,
+            (other, _) => other,
+        }
+    }
+
+    fn armed(&self) -> bool {
+        self.machine.armed()
+    }
+
+    fn diff(&self) -> Option<Diff> {
+        self.machine.diff()
     }
 
     fn edge(&self) -> &Edge {
         &self.edge
-    }
-}
-
-/// The signals of one process and what follows from them.
-struct Life<M> {
-    service: Arc<Service<M>>,
-    reload: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    watchdog: Interval,
-}
-
-impl<M: Machine> Life<M> {
-    fn new(service: Arc<Service<M>>) -> io::Result<Self> {
-        // Twice per deadline, as sd_watchdog_enabled(3) advises; without a watchdog the beat is idle.
-        let mut deadline = 0;
-        let watched = sd_notify::watchdog_enabled(false, &mut deadline) && deadline > 0;
-        let beat = if watched { Duration::from_micros(deadline) / 2 } else { Duration::from_secs(10) };
-        let mut watchdog = interval(beat);
-        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self {
-            service,
-            reload: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            watchdog,
-        })
-    }
-
-    async fn live(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-                _ = self.reload.recv() => self.read_again(),
-                _ = self.watchdog.tick() => self.feed(),
-            }
-        }
-        self.stop().await;
-    }
-
-    /// Kicked by work done: a worker that stands still lets the watchdog bark.
-    fn feed(&self) {
-        match self.service.turning() {
-            Ok(()) => tell(&[NotifyState::Watchdog]),
-            Err(what) => warn!("{what}"),
-        }
-    }
-
-    /// Beside this thread, because names may be resolved: the watchdog must be fed meanwhile.
-    fn read_again(&self) {
-        let service = Arc::clone(&self.service);
-        tokio::task::spawn_blocking(move || service.reload());
-    }
-
-    async fn stop(&mut self) {
-        tell(&[NotifyState::Stopping]);
-        let service = Arc::clone(&self.service);
-        service.phase.store(Phase::Stopping as u8, Ordering::Release);
-        let patience = *service.patience.lock();
-        info!(seconds = patience.as_secs(), "stopping: no new calls");
-        let telling = tokio::task::spawn_blocking(move || {
-            let _one_at_a_time = service.orders.lock();
-            service.machine.command(Command::Drain);
-        });
-        let _told_or_hangs = timeout(LOOK_PATIENCE, telling).await;
-        let deadline = Instant::now() + patience;
-        let mut left = self.alive().await;
-        while left != Some(0) && Instant::now() < deadline {
-            tokio::select! {
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
-                _ = self.watchdog.tick() => self.feed(),
-                () = tokio::time::sleep(LOOK) => left = self.alive().await,
-            }
-        }
-        match left {
-            Some(0) => info!("stopped: no call was left"),
-            Some(left) => warn!(calls = left, "stopped with calls; their signalling waits for the next start"),
-            None => warn!("stopped; the node did not say how many calls were left"),
-        }
-    }
-
-    /// Calls and INVITEs alive; `None` if the node does not say in time.
-    async fn alive(&self) -> Option<usize> {
-        let service = Arc::clone(&self.service);
-        let asking = tokio::task::spawn_blocking(move || service.machine.gauges());
-        let gauges = timeout(LOOK_PATIENCE, asking).await.ok()?.ok()?;
-        let left = gauges.legs + gauges.ringing;
-        tell(&[NotifyState::Status(&format!("stopping, {left} calls left"))]);
-        Some(left)
     }
 }
 
@@ -400,7 +279,12 @@ fn unix_time() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate::balance::ResourceView;
+    use crate::base::Epoch;
+    use crate::config::{self, Plan};
+    use crate::node::{LegView, Stats};
+    use crate::runtime::metrics::PairSample;
+    use crate::runtime::stats::IoStats;
 
     const TEXT: &str = r#"
 [proxy]
@@ -417,6 +301,9 @@ port-capacity = 10
 
     #[derive(Default)]
     struct Fake {
+        role: Mutex<Option<Role>>,
+        armed: bool,
+        wanted: Mutex<Vec<cluster::Command>>,
         told: Mutex<Vec<Command>>,
         settings: Mutex<Option<Settings>>,
     }
@@ -460,6 +347,35 @@ port-capacity = 10
         fn turning(&self) -> Result<(), String> {
             Ok(())
         }
+
+        fn role(&self) -> Role {
+            self.role.lock().unwrap_or(Role::Active)
+        }
+
+        fn armed(&self) -> bool {
+            self.armed
+        }
+
+        fn pair(&self) -> Option<PairSample> {
+            None
+        }
+
+        fn order(&self, command: cluster::Command) -> Result<(), String> {
+            self.wanted.lock().push(command);
+            if self.armed { Ok(()) } else { Err("the peer does not hold a complete copy yet".into()) }
+        }
+
+        fn diff(&self) -> Option<Diff> {
+            None
+        }
+
+        fn leave(&self) -> bool {
+            false
+        }
+
+        fn has_left(&self) -> bool {
+            false
+        }
     }
 
     /// A service whose file is gone when the test ends.
@@ -501,6 +417,24 @@ port-capacity = 10
         assert_eq!(rig.service.order(Order::Resume).done, ["serving: 3 calls and 1 ringing go on"]);
         assert_eq!(rig.service.phase(), Phase::Serving);
         assert_eq!(*rig.service.machine.told.lock(), [Command::Drain, Command::Resume]);
+    }
+
+    #[test]
+    fn a_standby_says_so_and_orders_reach_its_pair() {
+        let mut rig = Rig::new("standby");
+        *rig.service.machine.role.lock() = Some(Role::Standby);
+        assert_eq!((rig.service.phase(), rig.service.in_a_word().as_str()), (Phase::Standby, "standby"));
+        let refused = rig.service.order(Order::Switchover);
+        assert_eq!(refused.errors, ["the peer does not hold a complete copy yet"]);
+        rig.service.machine.armed = true;
+        assert_eq!(rig.service.order(Order::DeclareDead(NodeId(2))).done, ["member 2 counts as dead"]);
+        let wanted = [cluster::Command::Switchover, cluster::Command::DeclareDead(NodeId(2))];
+        assert_eq!(*rig.service.machine.wanted.lock(), wanted);
+        rig.service.order(Order::Drain);
+        assert_eq!((rig.service.phase(), rig.service.in_a_word().as_str()), (Phase::Draining, "standby, draining"));
+        *rig.service.machine.role.lock() = None;
+        rig.service.order(Order::Resume);
+        assert_eq!(rig.service.in_a_word(), "active, serving");
     }
 
     #[test]
