@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::terminal::{CONFIG, FAILURE, SUCCESS, complain, say};
 use crate::config::{self, Settings};
@@ -47,8 +47,11 @@ pub fn run(file: &Path) -> u8 {
     let result = start(settings.clone(), Options::default(), ground)
         .map_err(|e| e.to_string())
         .and_then(|node| serve(file, &settings, node, admin, (log.clone(), edge)));
+    if let Err(why) = &result {
+        error!("stopped: {why}");
+    }
     log.flush();
-    result.map_or_else(|why| failed(&why), |()| SUCCESS)
+    if result.is_ok() { SUCCESS } else { FAILURE }
 }
 
 fn listen(settings: &Settings) -> Result<TcpListener, String> {

@@ -26,6 +26,7 @@ mod snmp;
 mod vip;
 mod ha_rig;
 mod ha_start;
+mod ha_ops;
 mod ha_vip;
 mod ha_kill;
 mod ha_tcp;
