@@ -206,6 +206,11 @@ impl<K: Cells> Node<K> {
         self.signs.is_fit()
     }
 
+    /// Whether an address is one that the pair shares: it may be on its way here. Takes no part.
+    pub fn shares(&self, ip: std::net::IpAddr) -> bool {
+        self.signs.is_virtual(ip)
+    }
+
     /// Whether this node acts for the pair. Takes no part.
     pub fn is_active_now(&self) -> bool {
         self.signs.is_active()

@@ -62,11 +62,16 @@ impl Signs {
     /// Whether a message to `local` is one for a virtual address that another node acts for: it was waiting here while
     /// that node took over, and its sender has repeated it there since.
     pub(super) fn is_stale(&self, local: IpAddr) -> bool {
-        let stale = !self.active.load(Ordering::SeqCst) && self.virtual_ips.contains(&local.to_canonical());
+        let stale = !self.active.load(Ordering::SeqCst) && self.is_virtual(local);
         if stale {
             self.stale.fetch_add(1, Ordering::Relaxed);
         }
         stale
+    }
+
+    /// Whether an address is one that the pair shares.
+    pub(super) fn is_virtual(&self, ip: IpAddr) -> bool {
+        self.virtual_ips.contains(&ip.to_canonical())
     }
 
     /// Messages dropped for that reason.

@@ -27,6 +27,8 @@ use super::{Io, Proxy};
 
 /// Unfinished INVITEs are sent again this far apart, so that a takeover is no flood: 64 shards do this side by side.
 const PACE: Duration = Duration::from_micros(500);
+/// Nothing can leave from the address of the pair before it has moved here, which takes a few milliseconds.
+const MOVE: Duration = Duration::from_millis(10);
 
 impl Proxy {
     /// Everything of `owner` is this node's from now on: deadlines are armed, unfinished INVITEs go on.
@@ -35,7 +37,7 @@ impl Proxy {
         for id in legs {
             self.adopt_leg(io, owner, id);
         }
-        let mut at = io.now;
+        let mut at = io.now + MOVE;
         for invite in self.shadows.ids(|s| s.owner == owner && s.stage != Stage::Gone) {
             let Some(shadow) = self.shadows.remove(invite) else { continue };
             at = at + PACE;

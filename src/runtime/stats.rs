@@ -121,6 +121,11 @@ impl SendError {
         SendError::Other,
     ];
 
+    /// Whether it may be about the address that a message leaves from instead of the one that it goes to.
+    pub const fn may_be_of_source(self) -> bool {
+        matches!(self, SendError::Unreachable | SendError::Other)
+    }
+
     /// The cause behind an error of `send`.
     pub fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {

@@ -170,13 +170,19 @@ impl Stage<'_> {
             let refused = !p.sent && p.message.asks("ACK");
             p.message.call_id() == call_id && if script.cancel_after.is_some() { refused } else { answered }
         };
+        let cancelled = |p: &Passed| {
+            let answer = !p.sent && p.message.status() == Some(200) && p.message.cseq().1 == "CANCEL";
+            p.message.call_id() == call_id && answer
+        };
         until_true(&format!("the last message of {call_id}"), PATIENCE, || {
-            self.servers.iter().any(|server| server.passed().iter().any(last))
+            let told = script.cancel_after.is_none() || self.caller.passed().iter().any(cancelled);
+            told && self.servers.iter().any(|server| server.passed().iter().any(last))
         });
     }
 
     fn seen(&self, call_id: &str, report: Report) -> Seen {
-        let names: Vec<String> = SERVERS.map(|ip| format!("{ip}:5060")).into_iter().collect();
+        let of = |ip| [format!("{ip}:5060"), format!("c=IN IP4 {ip}")];
+        let names: Vec<String> = SERVERS.into_iter().flat_map(of).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).chain(["sip:ma@", "sip:mb@"]).collect();
         let heard: Vec<_> = self.servers.iter().map(|server| server.passed()).collect();
         let views: Vec<View> = heard.iter().map(|passed| View::of(passed, call_id, &names)).collect();

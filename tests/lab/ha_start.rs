@@ -7,7 +7,8 @@ use crate::rig::world::World;
 
 /// How often any of these words stands in a line of its log above INFO.
 fn warned(node: &Node, words: &[&str]) -> bool {
-    let loud = |line: &&str| line.contains("WARN") || line.contains("ERROR") || line.contains("error");
+    // What ends a start comes from the program itself.
+    let loud = |line: &&str| line.contains("WARN") || line.contains("ERROR") || line.starts_with("tandem: ");
     node.log().lines().filter(loud).any(|line| words.iter().all(|word| line.contains(word)))
 }
 

@@ -95,7 +95,9 @@ impl Driver {
                 Err(e) => {
                     let cause = SendError::of(&e);
                     self.stats.send_error(cause);
-                    if !cause.transient() {
+                    // An address of the pair that has not arrived yet says nothing of the target; timers send again.
+                    let moving = cause.may_be_of_source() && self.node.shares(transmits[done].flow.local.ip());
+                    if !cause.transient() && !moving {
                         turn.failed.push(start + done);
                     }
                     done += 1;
