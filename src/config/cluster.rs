@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::cluster_settings::{Cluster, Commit, Member, PeerTls, VipManager, VirtualIp};
+use super::cluster_settings::{Cluster, Commit, Member, VipManager, VirtualIp};
 use super::entry::{Refused, entries, one_or_more, read, single};
 use super::reader::{Reader, Section, Value, shorten};
 use crate::base::{NodeId, limits};
@@ -20,7 +20,7 @@ const REFERENCE_POINTS: usize = 16;
 const INTERFACE: usize = 15;
 
 /// Keys that have an effect only in a pair.
-const PAIR: [&str; 22] = [
+const PAIR: [&str; 19] = [
     "member",
     "members",
     "virtual-ip",
@@ -40,9 +40,6 @@ const PAIR: [&str; 22] = [
     "vip-manager",
     "failover-script",
     "failover-script-timeout",
-    "peer-tls.certificate",
-    "peer-tls.key",
-    "peer-tls.ca",
 ];
 
 /// Reads the section. What no single key shows is left to `pair`.
@@ -80,7 +77,6 @@ pub(super) fn cluster(reader: &mut Reader<'_>, section: &Section<'_>) -> Cluster
         priority: reader.number(section, "priority", 0..=255).map_or(100, |n| n as u8),
         preempt: reader.boolean(section, "preempt").unwrap_or(false),
         vip_manager: vip_manager(reader, section),
-        peer_tls: peer_tls(reader, section),
     }
 }
 
@@ -248,18 +244,6 @@ fn vip_manager(reader: &mut Reader<'_>, section: &Section<'_>) -> VipManager {
         reader.idle(section, key, "unless `vip-manager` is \"script\"");
     }
     if manager == "none" { VipManager::None } else { VipManager::Builtin }
-}
-
-fn peer_tls(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<PeerTls> {
-    let keys = ["peer-tls.certificate", "peer-tls.key", "peer-tls.ca"];
-    if keys.iter().all(|key| section.value(key).is_none()) {
-        return None;
-    }
-    for key in keys {
-        reader.missing(section, key, "TLS between the nodes needs `certificate`, `key` and `ca`");
-    }
-    let [certificate, key, ca] = keys.map(|key| path(reader, section, key));
-    Some(PeerTls { certificate: certificate?, key: key?, ca: ca? })
 }
 
 fn path(reader: &mut Reader<'_>, section: &Section<'_>, key: &str) -> Option<PathBuf> {

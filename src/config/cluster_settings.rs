@@ -52,8 +52,6 @@ pub struct Cluster {
     pub preempt: bool,
     /// `vip-manager`, default `builtin`.
     pub vip_manager: VipManager,
-    /// `peer-tls.*`; `None`: frames are authenticated and not encrypted.
-    pub peer_tls: Option<PeerTls>,
 }
 
 impl Cluster {
@@ -118,17 +116,6 @@ pub enum VipManager {
     },
     /// Somebody else, or nobody.
     None,
-}
-
-/// `peer-tls.*`: PEM files for the link between the nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerTls {
-    /// `peer-tls.certificate`: this node's chain.
-    pub certificate: PathBuf,
-    /// `peer-tls.key`: its private key.
-    pub key: PathBuf,
-    /// `peer-tls.ca`: who signs the peer's certificate.
-    pub ca: PathBuf,
 }
 
 /// As written.

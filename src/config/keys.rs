@@ -39,11 +39,9 @@ pub(super) const CLUSTER: Keys = Keys {
         "vip-manager",
         "failover-script",
         "failover-script-timeout",
-        "peer-tls.certificate",
-        "peer-tls.key",
-        "peer-tls.ca",
     ],
     refused: &[
+        ("peer-tls", PEER_TLS, PEER_TLS_CURE),
         (
             "heartbeatinterval",
             "would make a takeover last seconds: the model's beats are 2000 ms apart, ours 20 ms",
@@ -156,3 +154,6 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("capacity", "port-capacity"),
     ("ports", "port-capacity"),
 ];
+
+const PEER_TLS: &str = "is not served: this version authenticates every frame between the nodes and encrypts none";
+const PEER_TLS_CURE: &str = "remove it, and keep the peer link on a network of its own";

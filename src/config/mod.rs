@@ -23,7 +23,7 @@ mod plan;
 use toml::de::{DeTable, DeValue};
 
 pub use check::{Checked, check};
-pub use cluster_settings::{Cluster, Commit, Member, PeerTls, VipManager, VirtualIp};
+pub use cluster_settings::{Cluster, Commit, Member, VipManager, VirtualIp};
 pub use finding::{ConfigError, Finding, Place, Places, Warning};
 pub use plan::{Change, Edit, Plan, plan};
 pub use prefix::Prefix;

@@ -145,15 +145,11 @@ fn fixed(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
 }
 
 /// What two nodes have agreed upon, or what was handed to the guard of the virtual IP.
-fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 13] {
+fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 12] {
     let service = |c: &Cluster| joined(c.service_ips.iter().map(|(id, ip)| format!("{}:{ip}", id.0)));
     let script = |c: &Cluster| match &c.vip_manager {
         VipManager::Script { path, timeout } => (path.display().to_string(), format!("{timeout:?}")),
         VipManager::Builtin | VipManager::None => ("none".into(), "none".into()),
-    };
-    let tls = |c: &Cluster| match &c.peer_tls {
-        Some(tls) => format!("{} {} {}", tls.certificate.display(), tls.key.display(), tls.ca.display()),
-        None => "none".into(),
     };
     [
         edit("cluster.member", members(&a.members), members(&b.members)),
@@ -168,7 +164,6 @@ fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 13] {
         edit("cluster.vip-manager", &a.vip_manager, &b.vip_manager),
         edit("cluster.failover-script", script(a).0, script(b).0),
         edit("cluster.failover-script-timeout", script(a).1, script(b).1),
-        edit("cluster.peer-tls", tls(a), tls(b)),
     ]
 }
 

@@ -122,7 +122,6 @@ fn cluster_lines(lines: &mut Lines, cluster: &Cluster) {
     lines.put("cluster.guard-limit", format!("{:?}", cluster.timing.guard_limit));
     lines.put("cluster.preempt", cluster.preempt);
     lines.put("cluster.vip-manager", &cluster.vip_manager);
-    lines.put("cluster.peer-tls", cluster.peer_tls.is_some());
 }
 
 /// Where a pair takes SIP at its virtual IPs, however each node wrote it; without any, the listeners as written.

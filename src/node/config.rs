@@ -48,8 +48,8 @@ pub struct Pair {
     pub commit: proxy::Commit,
     /// `cluster.commit-timeout`.
     pub commit_timeout: Duration,
-    /// How limits are split while nobody knows of the other one; `None`: not at all.
-    pub shares: Option<balance::Shares>,
+    /// `cluster.floor`: per mille of each limit that the active node may spend while nobody knows of the other one.
+    pub active_share: u16,
 }
 
 /// How many of each a node may hold, and over how many shards they are spread.

@@ -28,8 +28,10 @@ pub struct Hub {
     pub(super) draining: bool,
     /// Everything that this node owns belongs to this node, under this claim, once it holds all of it.
     pub(super) owed: Option<(NodeId, Epoch)>,
-    /// How limits are split while nobody knows of the other node.
-    pub(super) shares: Option<Shares>,
+    /// Per mille of each limit for the active node while nobody knows of the other one.
+    pub(super) active_share: u16,
+    /// Who was active when both nodes last agreed: the greater share stays there until they agree on another one.
+    pub(super) agreed: NodeId,
     /// Reused list of probe results.
     results: Vec<(ResourceId, Probe)>,
     /// Messages that could not be read, by reason.
@@ -53,12 +55,27 @@ impl Hub {
             peer: PeerLink::default(),
             draining: false,
             owed: None,
-            shares: None,
+            active_share: Shares::ACTIVE,
+            agreed: NodeId::default(),
             results: Vec::new(),
             malformed: [0; Malformed::ALL.len()],
             keep_alives: 0,
             stun: 0,
             refusals: 0,
+        }
+    }
+
+    /// How the nodes split every limit while they do not hear each other.
+    pub(super) fn shares(&self) -> Option<Shares> {
+        let (me, peer) = (self.view.node, self.view.peer?);
+        let share = |node| if node == self.agreed { self.active_share } else { 1_000 - self.active_share };
+        Shares::new(vec![(me, share(me)), (peer, share(peer))])
+    }
+
+    /// An armed pair agrees on who is active.
+    pub(super) fn agree(&mut self, armed: bool) {
+        if let (true, Some(peer)) = (armed, self.view.peer) {
+            self.agreed = if self.view.active { self.view.node } else { peer };
         }
     }
 

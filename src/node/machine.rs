@@ -68,7 +68,8 @@ impl<K: Cells> Node<K> {
         let virtual_ips = config.pair.as_ref().map(|pair| pair.virtual_ips.clone()).unwrap_or_default();
         let alone = config.pair.is_none();
         if let Some(pair) = config.pair {
-            hub.shares = pair.shares;
+            hub.active_share = pair.active_share.min(1_000);
+            hub.agreed = config.node.min(pair.peer);
             // What the configuration has refused before cannot come here.
             hub.cluster = Cluster::new(now, pair.cluster).ok();
         }

@@ -70,8 +70,7 @@ impl<K: Cells> Node<K> {
                 self.settle(now, out);
             }
             Effect::Budget(budget) => {
-                let shares = self.hub.with(|hub| hub.shares.clone());
-                let ports = match (budget, shares) {
+                let ports = match (budget, self.hub.with(|hub| hub.shares())) {
                     (cluster::Budget::Nothing, _) => Ports::Nothing,
                     (cluster::Budget::Floor, Some(shares)) => Ports::Floor(self.id, shares),
                     _ => Ports::Whole,
@@ -79,7 +78,10 @@ impl<K: Cells> Node<K> {
                 self.farm.with(|farm| farm.set_budget(now, ports));
             }
             Effect::Relay(to) => self.relay.store(to.map_or(0, |peer| u32::from(peer.0) + 1), Ordering::SeqCst),
-            Effect::Armed(armed) => self.look(now, out, |view| view.armed = armed),
+            Effect::Armed(armed) => {
+                self.hub.with(|hub| hub.agree(armed));
+                self.look(now, out, |view| view.armed = armed);
+            }
             Effect::Flush { number, .. } => self.flush(now, number, out),
             Effect::Tell { peer, message } => {
                 out.frame(peer, Stream::Urgent, Kind::Cluster, |payload| message.write(payload));

@@ -86,7 +86,7 @@ impl<K: Cells> Node<K> {
             }
             Kind::Cluster => self.told(now, peer, payload, out),
             // Others' own.
-            Kind::Goodbye | Kind::Settings => true,
+            Kind::Goodbye | Kind::Settings | Kind::Callers => true,
         };
         if !sound {
             self.hub.with(|hub| hub.peer.stats.bad_frames += 1);

@@ -52,11 +52,13 @@ pub enum Kind {
     Handover = 9,
     /// The sender's configuration, as far as both nodes must have it alike; see [`super::settings`].
     Settings = 10,
+    /// Streams that callers have open to the sender. The driver's own.
+    Callers = 11,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Records,
         Kind::Ack,
         Kind::Digest,
@@ -67,6 +69,7 @@ impl Kind {
         Kind::Goodbye,
         Kind::Handover,
         Kind::Settings,
+        Kind::Callers,
     ];
 
     /// The kind with this number.

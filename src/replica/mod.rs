@@ -7,6 +7,7 @@ pub mod body;
 pub mod lane;
 pub mod digest;
 pub mod relay;
+pub mod callers;
 pub mod settings;
 pub mod sync;
 pub mod frame;

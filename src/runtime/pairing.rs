@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::balance::Shares;
 use crate::config::{self, Settings, VipManager};
 use crate::node;
 use crate::replica::handshake::{self, Local};
@@ -66,9 +65,6 @@ fn keeper(settings: &Settings) -> Result<Option<Vip>, VipError> {
 pub fn of_node(settings: &Settings, incarnation: u64, counter: u32) -> Option<node::Pair> {
     let cluster = &settings.cluster;
     let peer = cluster.peer()?.id;
-    let active = u16::from(cluster.floor) * 10;
-    // Nobody knows who will be active; both count the greater share for the lower id until roles are given.
-    let (low, high) = (cluster.node.min(peer), cluster.node.max(peer));
     Some(node::Pair {
         cluster: settings.roles(incarnation, counter),
         peer,
@@ -78,7 +74,7 @@ pub fn of_node(settings: &Settings, incarnation: u64, counter: u32) -> Option<no
             config::Commit::Async => node::Commit::Async,
         },
         commit_timeout: cluster.commit_timeout,
-        shares: Shares::new(vec![(low, active), (high, 1_000 - active)]),
+        active_share: u16::from(cluster.floor) * 10,
     })
 }
 
@@ -141,6 +137,8 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
     let state_dir = cluster.state_dir.clone();
     let pair = Pair::new(Arc::clone(driver), Arc::clone(&links), vip, traps.clone(), state_dir, upto);
     driver.connect(Arc::clone(&pair) as _);
+    let watch: std::sync::Weak<Pair> = Arc::downgrade(&pair);
+    driver.streams.watched_by(watch as _);
     pair.configured(settings.shared_lines());
     pair.lend_sockets();
     links.start(runtime, listeners).map_err(StartError::System)?;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -49,6 +49,15 @@ pub struct Streams {
     runtime: Handle,
     stats: Arc<IoStats>,
     inlet: Weak<dyn Inlet>,
+    watch: OnceLock<Weak<dyn Watch>>,
+}
+
+/// Who must know which streams callers have open.
+pub trait Watch: Send + Sync {
+    /// A stream was accepted.
+    fn accepted(&self, flow: &Flow);
+    /// It has ended.
+    fn ended(&self, flow: &Flow);
 }
 
 #[derive(Default)]
@@ -71,7 +80,7 @@ struct Table {
 impl Streams {
     /// No streams yet. What comes in on them goes to `inlet`.
     pub fn new(runtime: Handle, stats: Arc<IoStats>, inlet: Weak<dyn Inlet>) -> Self {
-        Self { table: Mutex::default(), next: AtomicU64::new(1), runtime, stats, inlet }
+        Self { table: Mutex::default(), next: AtomicU64::new(1), runtime, stats, inlet, watch: OnceLock::new() }
     }
 
     /// Hosts that [`limits::CONNECTIONS_PER_SOURCE`] does not bind.
@@ -152,9 +161,26 @@ impl Streams {
         self.forget(&connection);
     }
 
+    /// From here on `watch` is told which streams are accepted and end.
+    pub fn watched_by(&self, watch: Weak<dyn Watch>) {
+        let _ = self.watch.set(watch);
+    }
+
+    /// The streams that others opened and that live.
+    pub fn accepted(&self) -> Vec<Flow> {
+        self.table.lock().all.values().filter(|c| c.accepted).map(|c| c.flow).collect()
+    }
+
+    fn watch(&self) -> Option<Arc<dyn Watch>> {
+        self.watch.get().and_then(Weak::upgrade)
+    }
+
     /// Takes a connection out of the table and tells the node what never left.
     fn forget(&self, connection: &Connection) {
         self.table.lock().remove(connection);
+        if let (true, Some(watch)) = (connection.accepted, self.watch()) {
+            watch.ended(&connection.flow);
+        }
         let Some(inlet) = self.inlet.upgrade() else { return };
         for message in connection.unsent() {
             inlet.input(Input::Undelivered(Received { flow: connection.flow, bytes: &message }));
@@ -214,6 +240,9 @@ impl Streams {
         table.sources.entry(remote.ip()).or_default().insert(connection.id);
         table.all.insert(connection.id, Arc::clone(&connection));
         drop(table);
+        if let Some(watch) = self.watch() {
+            watch.accepted(&flow);
+        }
         let streams = Arc::clone(self);
         self.runtime.spawn(async move { streams.serve(connection, stream).await });
     }

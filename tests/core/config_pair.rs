@@ -78,7 +78,7 @@ fn a_pair_has_the_defaults_of_the_manual() {
     assert_eq!((c.commit, c.commit_timeout), (Commit::PeerAck, Duration::from_millis(5)));
     assert_eq!(c.timing, Timing::default());
     assert_eq!((c.priority, c.preempt, c.vip_manager), (100, false, VipManager::Builtin));
-    assert!(c.reference_points.is_empty() && c.service_ips.is_empty() && c.peer_tls.is_none());
+    assert!(c.reference_points.is_empty() && c.service_ips.is_empty());
 }
 
 #[test]
@@ -109,9 +109,6 @@ fn every_key_of_a_pair_is_read() {
         vip-manager = "script"
         failover-script = "/etc/tandem/failover"
         failover-script-timeout = "2s"
-        peer-tls.certificate = "/c"
-        peer-tls.key = "/k"
-        peer-tls.ca = "/a"
         [proxy]
         sip.transport = ["udp:0.0.0.0:5060", "udp:[::]:5060"]
         [[resource-group]]
@@ -137,8 +134,6 @@ fn every_key_of_a_pair_is_read() {
     assert_eq!(c.timing, timing);
     assert_eq!((c.priority, c.preempt), (200, true));
     assert_eq!(c.vip_manager, VipManager::Script { path: "/etc/tandem/failover".into(), timeout: ms(2_000) });
-    let tls = c.peer_tls.unwrap();
-    assert_eq!([tls.certificate, tls.key, tls.ca].map(|p| p.display().to_string()), ["/c", "/k", "/a"]);
     let costs: Vec<&str> = warnings.iter().map(|w| w.split(": ").nth(1).unwrap_or_default()).collect();
     assert_eq!(
         costs,
@@ -192,7 +187,7 @@ fn modes_are_words_of_the_model() {
 
 #[test]
 fn what_a_pair_must_have_is_missed_at_once() {
-    let text = "[cluster]\nha-mode = \"active-standby\"\nvip-manager = \"script\"\npeer-tls.key = \"/k\"\n";
+    let text = "[cluster]\nha-mode = \"active-standby\"\nvip-manager = \"script\"\n";
     let text = format!("{text}[[resource-group]]\nname = \"A\"\n");
     let at = |error: &str| format!("1:1: {error}");
     assert_eq!(
@@ -202,8 +197,6 @@ fn what_a_pair_must_have_is_missed_at_once() {
             at("`member` is missing in [cluster]; write member.1 = \"IP:9801\" and member.2 = \"IP:9801\", the same on both nodes"),
             at("`virtual-ip` is missing in [cluster]; write the address that both nodes put into Record-Route and Via"),
             at("`failover-script` is missing in [cluster]; write the absolute path of the program that moves the address"),
-            at("`peer-tls.certificate` is missing in [cluster]; TLS between the nodes needs `certificate`, `key` and `ca`"),
-            at("`peer-tls.ca` is missing in [cluster]; TLS between the nodes needs `certificate`, `key` and `ca`"),
         ]
         .iter()
         .cloned()
@@ -608,6 +601,8 @@ fn check_says_what_a_choice_costs() {
     assert_eq!(
         check("t.toml", PAIR).report,
         concat!(
+            "t.toml:1:1: warning: whoever reaches the listeners can place calls: `sip.allow-from` in [proxy] is not set; ",
+            "list the networks of your SIP servers, unless a firewall keeps others out\n",
             "t.toml: sound: member 1 in active-standby with member 2 at 192.0.2.10, ",
             "2 listeners, 1 group, 1 resource with 10 ports\n"
         )
@@ -629,7 +624,6 @@ fn the_example_of_a_pair_is_sound_and_its_values_are_the_defaults() {
     assert_eq!(warnings, [""; 0]);
     assert_eq!(all.cluster.reference_points.len(), 2);
     assert!(matches!(all.cluster.vip_manager, VipManager::Script { timeout, .. } if timeout == Duration::from_secs(5)));
-    assert!(all.cluster.peer_tls.is_some());
 }
 
 #[test]
@@ -656,8 +650,7 @@ fn a_reload_changes_policies_while_calls_go_on() {
 fn a_reload_does_not_change_what_the_nodes_agreed_upon() {
     let new = with(
         "floor = 80\ncold-reserve = 20\nbeat-interval = 25\nsuspicion-timeout = 200\nguard-limit = 90\nboot-hold = 4000\n\
-         vip-manager = \"script\"\nfailover-script = \"/x\"\nservice-ip.1 = \"192.0.2.33\"\n\
-         peer-tls.certificate = \"/c\"\npeer-tls.key = \"/k\"\npeer-tls.ca = \"/a\"",
+         vip-manager = \"script\"\nfailover-script = \"/x\"\nservice-ip.1 = \"192.0.2.33\"",
     );
     let new = new
         .replace("virtual-ip = \"192.0.2.10\"", "virtual-ip = \"192.0.2.10/24%eth0\"")
@@ -683,7 +676,6 @@ fn a_reload_does_not_change_what_the_nodes_agreed_upon() {
             line("14:15", "vip-manager", "builtin", "script"),
             line("15:19", "failover-script", "none", "/x"),
             line("1:1", "failover-script-timeout", "none", "5s"),
-            line("1:1", "peer-tls", "none", "/c /k /a"),
         ]
     );
     let alone = plan(&parse(PAIR).0, &parse(&changed("ha-mode", "")).0).expect_err("refused");
@@ -744,4 +736,12 @@ fn what_is_shared_has_one_line_for_each_key() {
     assert_eq!(keys.len(), lines.len());
     assert_eq!(lines[0].to_string(), "cluster.name = tandem");
     assert!(!lines.iter().any(|line| line.value.contains("/etc/tandem/secret")));
+}
+
+#[test]
+fn encryption_that_is_not_there_is_refused() {
+    let told = errors(&with("peer-tls.key = \"/k\""));
+    assert_eq!(told.len(), 1, "{told:?}");
+    let told = told.iter().next().unwrap();
+    assert!(told.contains("authenticates every frame between the nodes and encrypts none"), "{told}");
 }

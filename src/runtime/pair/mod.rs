@@ -5,6 +5,7 @@
 mod facts;
 mod alike;
 mod watch;
+mod callers;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -69,6 +70,8 @@ pub struct Pair {
     heart: OnceLock<Beats>,
     pulses: OnceLock<Vec<Arc<Pulse>>>,
     left: AtomicBool,
+    /// Whom the link was last raised to.
+    peer: OnceLock<NodeId>,
 }
 
 impl Pair {
@@ -98,6 +101,7 @@ impl Pair {
             heart: OnceLock::new(),
             pulses: OnceLock::new(),
             left: AtomicBool::new(false),
+            peer: OnceLock::new(),
         })
     }
 
@@ -282,6 +286,7 @@ impl Peers for Pair {
         self.tell(now, Input::Link { peer, event: Link::Up { incarnation: greeting.incarnation } });
         self.room(peer);
         self.show_settings(peer);
+        self.tell_callers(peer);
         self.nudge();
     }
 
@@ -301,8 +306,10 @@ impl Peers for Pair {
 
     fn frame(&self, peer: NodeId, _stream: Stream, kind: Kind, payload: &[u8]) {
         let now = sys::now();
-        if kind == Kind::Settings {
-            return self.compare_settings(payload);
+        match kind {
+            Kind::Settings => return self.compare_settings(payload),
+            Kind::Callers => return self.hear_callers(payload),
+            _ => {}
         }
         if kind == Kind::Cluster {
             // What came before it on the stream is done, and what the cluster answers is carried out in its order.

@@ -1,0 +1,70 @@
+//! Callers on streams: the peer knows which are open, so that it can make their kernels notice at once when it takes over.
+#![forbid(unsafe_code)]
+
+use crate::base::{Flow, NodeId};
+use crate::replica::callers::News;
+use crate::replica::{Kind, Stream};
+use crate::runtime::tcp::Watch;
+use crate::runtime::vip::{Connection, Tickle};
+
+use super::Pair;
+
+/// News of one frame at most.
+const AT_ONCE: usize = 4_096;
+
+impl Pair {
+    /// Tells the peer of every stream that is open to an address of the pair.
+    pub(super) fn tell_callers(&self, peer: NodeId) {
+        let _ = self.peer.set(peer);
+        let flows = self.driver.streams.accepted();
+        let shared: Vec<&Flow> = flows.iter().filter(|flow| self.driver.node.shares(flow.local.ip())).collect();
+        let mut payload = Vec::new();
+        News::Anew.write(&mut payload);
+        for flows in shared.chunks(AT_ONCE) {
+            flows.iter().for_each(|flow| News::Opened(**flow).write(&mut payload));
+            self.send_news(&std::mem::take(&mut payload));
+        }
+        if !payload.is_empty() {
+            self.send_news(&payload);
+        }
+    }
+
+    /// What the peer says of its callers.
+    pub(super) fn hear_callers(&self, payload: &[u8]) {
+        let of = |flow: Flow| Connection { local: flow.local, remote: flow.remote };
+        for news in News::read(payload) {
+            let tickle = match news {
+                News::Anew => Tickle::Clear,
+                News::Opened(flow) => Tickle::Add(of(flow)),
+                News::Ended(flow) => Tickle::Remove(of(flow)),
+            };
+            // A guard that does not listen is told about elsewhere.
+            let _ = self.vip.tickle(tickle);
+        }
+    }
+
+    fn news(&self, flow: &Flow, news: News) {
+        if self.driver.node.shares(flow.local.ip()) {
+            let mut payload = Vec::new();
+            news.write(&mut payload);
+            self.send_news(&payload);
+        }
+    }
+
+    fn send_news(&self, payload: &[u8]) {
+        if let Some(peer) = self.peer.get() {
+            self.links.send(*peer, Stream::Urgent, Kind::Callers, payload);
+            self.links.flush();
+        }
+    }
+}
+
+impl Watch for Pair {
+    fn accepted(&self, flow: &Flow) {
+        self.news(flow, News::Opened(*flow));
+    }
+
+    fn ended(&self, flow: &Flow) {
+        self.news(flow, News::Ended(*flow));
+    }
+}
