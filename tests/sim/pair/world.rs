@@ -898,6 +898,9 @@ impl World {
         };
         let (first, second) = (answered(0), answered(1));
         self.ensure(first == second, || format!("legs differ: {first:?} and {second:?}"));
+        if self.summary.compared % 32 != 1 {
+            return;
+        }
         for owner in [NodeId(1), NodeId(2)] {
             for bucket in (0..1 << 12).map(Bucket) {
                 let (a, b) = (self.node(0).digest_of(owner, bucket), self.node(1).digest_of(owner, bucket));
