@@ -16,14 +16,20 @@ use super::{Cell, Cells, Node};
 impl<K: Cells> Node<K> {
     /// Something that the driver observed of the pair.
     pub fn pair(&self, now: Time, input: Input, out: &mut Out) {
-        if let Input::Link { peer, event } = input {
-            match event {
-                cluster::Link::Up { .. } => self.open_lanes(now, peer, out),
-                cluster::Link::Down(_) => self.close_lanes(now, out),
-            }
-            self.look(now, out, |view| view.linked = matches!(event, cluster::Link::Up { .. }));
+        let link = match input {
+            Input::Link { peer, event } => Some((peer, matches!(event, cluster::Link::Up { .. }))),
+            _ => None,
+        };
+        if let Some((_, false)) = link {
+            self.close_lanes(now, out);
+            self.look(now, out, |view| view.linked = false);
         }
         self.ask_cluster(now, out, |cluster, effects| cluster.handle(now, input, effects));
+        // After the cluster's word: what a new life of the peer makes this node adopt stands in the first digests.
+        if let Some((peer, true)) = link {
+            self.open_lanes(now, peer, out);
+            self.look(now, out, |view| view.linked = true);
+        }
     }
 
     /// Everything of the pair that is due at `now`: beats, suspicion, deadlines of a hand-over.
@@ -119,6 +125,11 @@ impl<K: Cells> Node<K> {
         });
         for n in 0..self.shards.len() {
             self.with_shard(now, n, out, |shard, desk, out| shard.adopt(now, owner, desk, out));
+        }
+        // What was adopted while the nodes still compare was no part of the comparison; what a living peer hands over
+        // stands on both sides alike.
+        if self.hub.with(|hub| hub.peer.up.is_some() && !hub.peer.incoming.is_complete()) {
+            (0..self.shards.len()).for_each(|n| self.restart_lane(now, n, out));
         }
     }
 

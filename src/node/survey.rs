@@ -1,6 +1,7 @@
 //! What a node says of itself: counters, gauges, rows; and whether its parts agree.
 
 use crate::balance::ResourceView;
+use crate::base::{Bucket, NodeId};
 use crate::proxy::stats::Stats as CallStats;
 
 use super::gate::GateStats;
@@ -91,6 +92,11 @@ impl<K: Cells> Node<K> {
             });
         }
         (own, all - own)
+    }
+
+    /// The digest of what `owner` has in `bucket`, as this node knows it.
+    pub fn digest_of(&self, owner: NodeId, bucket: Bucket) -> u64 {
+        self.shards[bucket.shard(self.shards.len())].with(|s| s.proxy().digest(owner, bucket))
     }
 
     /// All resources.

@@ -6,6 +6,7 @@
 mod check;
 mod model;
 mod net;
+mod pair;
 mod scenario;
 mod world;
 

@@ -32,6 +32,8 @@ pub struct Packet {
     /// As its sender wrote it: `local` sent it to `remote`.
     pub flow: Flow,
     pub bytes: Vec<u8>,
+    /// Which of two hosts that share an address sent it.
+    pub origin: usize,
     /// The network's complaint about this packet, on its way back to `flow.local`.
     pub refused: bool,
 }
@@ -52,7 +54,11 @@ impl Net {
     }
 
     pub fn send(&mut self, now: Time, flow: Flow, bytes: Vec<u8>) {
-        let packet = Packet { flow, bytes, refused: false };
+        self.send_from(now, 0, flow, bytes);
+    }
+
+    pub fn send_from(&mut self, now: Time, origin: usize, flow: Flow, bytes: Vec<u8>) {
+        let packet = Packet { flow, bytes, origin, refused: false };
         if flow.transport == Transport::Tcp {
             let last = self.streams.get(&(flow.local, flow.remote)).copied().unwrap_or_default();
             let at = (now + self.delay()).max(last);

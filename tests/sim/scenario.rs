@@ -99,7 +99,7 @@ impl Scenario {
 }
 
 impl Settings {
-    fn draw(chance: &mut Chance) -> Self {
+    pub fn draw(chance: &mut Chance) -> Self {
         let scheme = *chance.pick(&[SchemeName::RoundRobin, SchemeName::LeastUsed, SchemeName::LeastPercent]);
         let (interval, timeout) = (Duration::from_millis(1_500), Duration::from_millis(1_000));
         let monitor = chance.per_mille(700).then_some(Monitor { interval, timeout, down_after: 3, up_after: 2 });
@@ -107,7 +107,7 @@ impl Settings {
         Self { scheme, monitor, members }
     }
 
-    fn change(&self, chance: &mut Chance) -> Self {
+    pub fn change(&self, chance: &mut Chance) -> Self {
         let mut next = Self::draw(chance);
         if chance.per_mille(300) {
             next.members[chance.within(0..SERVERS as u64) as usize] = None;
@@ -163,7 +163,7 @@ fn resource(n: usize, port_capacity: Option<u32>) -> ResourceConfig {
     ResourceConfig { id: resource_of(n), aor: format!("sip:{remote}"), route, aliases: Vec::new(), port_capacity }
 }
 
-fn weather(chance: &mut Chance) -> Weather {
+pub fn weather(chance: &mut Chance) -> Weather {
     match chance.within(0..4) {
         0 => Weather::calm(),
         1 => Weather { lost: 10, doubled: 10, delay: 1..30 },
@@ -182,7 +182,7 @@ fn calls(chance: &mut Chance, callers: usize, acts: &mut Vec<(Time, Act)>) {
     }
 }
 
-fn plan(chance: &mut Chance) -> Plan {
+pub fn plan(chance: &mut Chance) -> Plan {
     let steps = [Step::ReInvite, Step::Info, Step::Update, Step::Options];
     let count = if chance.per_mille(400) { chance.within(1..4) } else { 0 };
     Plan {
@@ -222,7 +222,7 @@ fn faults(chance: &mut Chance, settings: &Settings, acts: &mut Vec<(Time, Act)>)
     }
 }
 
-fn behaviour(chance: &mut Chance) -> Behaviour {
+pub fn behaviour(chance: &mut Chance) -> Behaviour {
     let retry_after = chance.per_mille(500).then(|| chance.within(1..10) as u32);
     let mood = match chance.within(0..9) {
         0 => Mood::Silent,

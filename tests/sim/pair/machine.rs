@@ -1,0 +1,150 @@
+//! One machine of the pair: a process that may end, hang and start again, and the kernel and guard below it.
+
+use std::collections::VecDeque;
+
+use tandem::base::{NodeId, Time};
+use tandem::cluster::{self, Effect, Role, Wish};
+use tandem::node::{Config, Input, Node, Received, Scratch, Single};
+use tandem::out::Out;
+use tandem::replica::Kind;
+
+use crate::net::Packet;
+
+/// Something that came while the process hung, or before its cluster had run.
+#[derive(Clone, Debug)]
+pub enum Waiting {
+    Packet(Packet, Time),
+    Frame(Kind, Vec<u8>),
+    Pair(cluster::Input),
+    Room,
+}
+
+/// One machine.
+pub struct Machine {
+    pub id: NodeId,
+    pub node: Option<Node<Single>>,
+    /// Counts process starts; also the incarnation.
+    pub life: u64,
+    pub durable: u32,
+    /// Whether the kernel has the virtual address.
+    pub present: bool,
+    pub wish: Wish,
+    pub role: Role,
+    /// Counts stalls; odd while it hangs.
+    pub stall: u64,
+    pub backlog: VecDeque<Waiting>,
+    pub done: bool,
+    pub scratch: Scratch,
+    /// Messages that left without the peer's word, when last looked at.
+    pub unprotected: u64,
+}
+
+impl Machine {
+    pub fn new(id: u16) -> Self {
+        Self {
+            id: NodeId(id),
+            node: None,
+            life: 0,
+            durable: 0,
+            present: false,
+            wish: Wish::Drop,
+            role: Role::Starting,
+            stall: 0,
+            backlog: VecDeque::new(),
+            done: false,
+            scratch: Scratch::default(),
+            unprotected: 0,
+        }
+    }
+
+    pub fn up(&self) -> bool {
+        self.node.is_some()
+    }
+
+    pub fn hung(&self) -> bool {
+        self.stall % 2 == 1
+    }
+
+    pub fn turns(&self) -> bool {
+        self.up() && !self.hung()
+    }
+
+    /// Whether its host answers for the virtual address.
+    pub fn answers(&self) -> bool {
+        self.present && self.wish == Wish::Hold
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.node.as_ref().is_some_and(Node::is_active_now)
+    }
+
+    pub fn incarnation(&self) -> u64 {
+        self.life << 8 | u64::from(self.id.0)
+    }
+
+    pub fn start(&mut self, now: Time, config: Config) {
+        self.node = Some(Node::new(now, config));
+        self.stall += self.stall % 2;
+        self.backlog.clear();
+        (self.wish, self.role, self.done, self.present) = (Wish::Drop, Role::Starting, false, false);
+        self.unprotected = 0;
+    }
+
+    /// The process ends.
+    pub fn end(&mut self) {
+        self.node = None;
+        self.stall += self.stall % 2;
+        self.backlog.clear();
+        self.role = Role::Left;
+    }
+
+    pub fn handle(&mut self, now: Time, input: Input<'_>, out: &mut Out) {
+        if let Some(node) = &self.node {
+            node.handle(now, input, &mut self.scratch, out);
+        }
+    }
+
+    pub fn take(&mut self, now: Time, waiting: &Waiting, peer: NodeId, out: &mut Out) {
+        match waiting {
+            Waiting::Packet(packet, _) => self.receive(now, packet, out),
+            Waiting::Frame(kind, payload) => self.handle(now, Input::Frame { peer, kind: *kind, payload }, out),
+            Waiting::Pair(input) => self.handle(now, Input::Pair(*input), out),
+            Waiting::Room => self.handle(now, Input::Room(4 << 20), out),
+        }
+    }
+
+    fn receive(&mut self, now: Time, packet: &Packet, out: &mut Out) {
+        let bytes = &packet.bytes;
+        if packet.refused {
+            return self.handle(now, Input::Undelivered(Received { flow: packet.flow, bytes }), out);
+        }
+        let flow = tandem::base::Flow { local: packet.flow.remote, remote: packet.flow.local, ..packet.flow };
+        self.handle(now, Input::Message(Received { flow, bytes }), out);
+    }
+
+    /// Effects that change this machine alone. Others come back.
+    pub fn carry_out(&mut self, effect: Effect) -> Option<Effect> {
+        match effect {
+            Effect::Persist(counter) => {
+                assert!(counter > self.durable, "the durable counter grows");
+                self.durable = counter;
+            }
+            Effect::Role { role, .. } => self.role = role,
+            Effect::Vip(wish) => {
+                self.wish = wish;
+                self.present = match wish {
+                    Wish::Hold => true,
+                    Wish::Quiet => self.present,
+                    Wish::Drop => false,
+                };
+                return Some(effect);
+            }
+            Effect::Discard => {
+                // Nothing that waits here is older than a hang; the world hands over the time of each datagram.
+                return Some(effect);
+            }
+            other => return Some(other),
+        }
+        None
+    }
+}

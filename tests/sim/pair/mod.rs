@@ -1,0 +1,75 @@
+//! Two nodes as a pair: what survives which fault, and whether both come to hold the same.
+
+mod machine;
+mod scenario;
+mod wire;
+mod world;
+
+use scenario::Scenario;
+use world::{Summary, World};
+
+use crate::number;
+
+/// Says which seed failed, however it failed.
+struct Banner(u64);
+
+impl Drop for Banner {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let seed = self.0;
+            eprintln!("sim: TANDEM_SIM_SEED={seed} cargo test --test sim -- one_pair --nocapture");
+        }
+    }
+}
+
+fn run(seed: u64, loud: bool) -> Summary {
+    let _banner = Banner(seed);
+    World::new(seed, loud, Scenario::of(seed)).run()
+}
+
+fn run_share(share: u64) {
+    let seeds = number("TANDEM_SIM_SEEDS").unwrap_or(crate::SEEDS);
+    let mut sum = Summary::default();
+    for seed in share * seeds / 2..(share + 1) * seeds / 2 {
+        let one = run(seed, false);
+        sum.calls += one.calls;
+        sum.completed += one.completed;
+        sum.through_faults += one.through_faults;
+        sum.taken_over += one.taken_over;
+        sum.held += one.held;
+        sum.claims += one.claims;
+        sum.relayed += one.relayed;
+        sum.divergent += one.divergent;
+        sum.compared += one.compared;
+    }
+    println!("sim: pairs: {sum:?}");
+    assert!(sum.completed > sum.calls / 2, "most calls complete");
+}
+
+#[test]
+fn first_half_of_the_pairs() {
+    run_share(0);
+}
+
+#[test]
+fn second_half_of_the_pairs() {
+    run_share(1);
+}
+
+#[test]
+fn one_pair() {
+    if let Some(seed) = number("TANDEM_SIM_SEED") {
+        println!("sim: {:?}", run(seed, true));
+    }
+}
+
+#[test]
+fn many_pairs_to_look_at() {
+    let Some(from) = number("TANDEM_SIM_HUNT") else { return };
+    for seed in from..from + number("TANDEM_SIM_SEEDS").unwrap_or(200) {
+        if let Err(e) = std::panic::catch_unwind(|| run(seed, false)) {
+            let text = e.downcast_ref::<String>().cloned().unwrap_or_default();
+            println!("HUNT {seed}: {}", text.lines().next().unwrap_or_default());
+        }
+    }
+}

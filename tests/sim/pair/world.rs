@@ -1,0 +1,983 @@
+//! The world of a pair: two nodes, callers, media servers, a LAN on which one address moves, and what lies between the
+//! nodes; one clock, one seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tandem::agent::caller::{self, Caller};
+use tandem::agent::chance::Chance;
+use tandem::agent::media_server::{self, Behaviour, MediaServer, Mood};
+use tandem::agent::script::{Outcome, Plan, Report};
+use tandem::base::{Bucket, Epoch, Flow, LegId, NodeId, Time, table_hash};
+use tandem::cluster::{self, Effect, Link, Loss, Role, Wish};
+use tandem::node::{Command, Input, Node, Single};
+use tandem::out::{Event as Fact, Out};
+use tandem::replica::Stream;
+
+use super::machine::{Machine, Waiting};
+use super::scenario::{Act, CALLERS, HOSTS, LAST_CALLS, SAFETY, SETTLED, Scenario, TIMING, Who, own_addr};
+use super::wire::{Event, Wire};
+use crate::check::Check;
+use crate::model::{History, Model};
+use crate::net::{Net, Packet, Weather};
+use crate::scenario::{SERVERS, Settings, caller_addr, node_addr, resource_of, server_addr};
+
+const STEPS_AT_ONCE: usize = 20_000;
+/// Older datagrams are thrown away by who wakes up.
+const LEASE: Duration = Duration::from_millis(2_300);
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Who writes into [`Out`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Machine(usize),
+    Host(usize),
+}
+
+/// Who acts next.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Wire,
+    Net,
+    Script,
+    Node(usize),
+    Pair(usize),
+    Caller(usize),
+    Server(usize),
+}
+
+/// Something that may excuse the loss of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub at: Time,
+    /// When the pair was armed again.
+    pub until: Time,
+    /// The pair was armed and nothing else was wrong: no call may be lost.
+    pub single: bool,
+}
+
+pub struct World {
+    pub now: Time,
+    pub seed: u64,
+    pub loud: bool,
+    pub machines: [Machine; 2],
+    pub callers: Vec<Caller>,
+    pub servers: Vec<MediaServer>,
+    pub net: Net,
+    pub wire: Wire,
+    out: Out,
+    acts: std::vec::IntoIter<(Time, Act)>,
+    next_act: Option<(Time, Act)>,
+    scenario: Scenario,
+    settings: Settings,
+    /// Who each host believes to hold the address.
+    arp: [usize; HOSTS],
+    /// Hosts on the side of the second node.
+    part: Option<[bool; HOSTS]>,
+    check: Check,
+    pub model: Model,
+    pub faults: Vec<Fault>,
+    epochs: BTreeSet<Epoch>,
+    ended: BTreeMap<LegId, Time>,
+    draining: bool,
+    ports: [Option<u32>; SERVERS],
+    pub reports: Vec<Report>,
+    pub summary: Summary,
+    compared: Time,
+    /// For named cases: every message that left, with its sender.
+    pub sent: Option<Vec<(Flow, String)>>,
+}
+
+/// What one run says when it went well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub trace: u64,
+    pub calls: u64,
+    pub completed: u64,
+    /// Took place although something failed meanwhile, and nothing excuses the opposite.
+    pub through_faults: u64,
+    pub taken_over: u64,
+    pub held: u64,
+    pub claims: u64,
+    pub relayed: u64,
+    pub divergent: u64,
+    pub compared: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, loud: bool, mut scenario: Scenario) -> Self {
+        let mut chance = Chance::new(seed ^ 0x7461_6e64_656d);
+        let callers = (0..CALLERS).map(|n| {
+            let (name, addr, transport) = (format!("c{n}"), caller_addr(n), tandem::base::Transport::Udp);
+            Caller::new(caller::Config { name, addr, transport, node: node_addr(), timing: TIMING })
+        });
+        let servers = (0..SERVERS).map(|n| {
+            let (name, addr) = (format!("m{n}"), server_addr(n));
+            MediaServer::new(media_server::Config { name, addr, timing: TIMING, seed: seed ^ n as u64 })
+        });
+        let mut acts = std::mem::take(&mut scenario.acts).into_iter();
+        let mut world = Self {
+            now: Time::from_micros(1),
+            seed,
+            loud,
+            machines: [Machine::new(1), Machine::new(2)],
+            callers: callers.collect(),
+            servers: servers.collect(),
+            net: Net::new(scenario.weather.clone(), chance.fork()),
+            wire: Wire::new(chance.fork(), scenario.beats_lost, scenario.delay),
+            out: Out::new(),
+            next_act: acts.next(),
+            acts,
+            settings: scenario.settings.clone(),
+            ports: scenario.settings.members.map(|member| member.unwrap_or(Some(0))),
+            arp: [0; HOSTS],
+            part: None,
+            check: Check::new(),
+            model: Model::default(),
+            faults: vec![Fault { at: Time::ZERO, until: Time::NEVER, single: false }],
+            epochs: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            draining: false,
+            reports: Vec::new(),
+            summary: Summary::default(),
+            compared: Time::ZERO,
+            sent: None,
+            scenario,
+        };
+        world.wire.at(Time::from_micros(1), Event::Start { node: 0 });
+        world.wire.at(Time::ZERO + world.scenario.second, Event::Start { node: 1 });
+        world.wire.at(Time::from_micros(2), Event::Link);
+        world
+    }
+
+    /// A pair that is armed and has nothing to do; node 0 is active.
+    pub fn armed(seed: u64) -> Self {
+        let mut world = World::new(seed, std::env::var("TANDEM_SIM_LOUD").is_ok(), Scenario::quiet());
+        world.run_until(ms(10_000), World::is_pair);
+        assert_eq!(world.active(), Some(0));
+        world
+    }
+
+    pub fn run(mut self) -> Summary {
+        let (mut instant, mut steps) = (Time::ZERO, 0);
+        while let Some((at, turn)) = self.next().filter(|(at, _)| *at < Time::ZERO + SETTLED) {
+            steps = if at > instant { 0 } else { steps + 1 };
+            instant = instant.max(at);
+            self.ensure(steps < STEPS_AT_ONCE, || format!("{turn:?} does not come to rest"));
+            self.step(at, turn);
+            if self.over() {
+                break;
+            }
+        }
+        self.end();
+        self.summary
+    }
+
+    /// Runs until `done`, at most `limit`.
+    pub fn run_until(&mut self, limit: Duration, done: impl Fn(&World) -> bool) {
+        let end = self.now + limit;
+        while !done(self) {
+            let Some((at, turn)) = self.next().filter(|(at, _)| *at <= end) else {
+                self.fail("a condition did not come true in time");
+            };
+            self.step(at, turn);
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((at, turn)) = self.next().filter(|(at, _)| *at <= end) {
+            self.step(at, turn);
+        }
+        self.now = end;
+    }
+
+    fn step(&mut self, at: Time, turn: Turn) {
+        self.now = self.now.max(at);
+        let quiet = self.act(turn);
+        self.settle(quiet);
+    }
+
+    fn next(&self) -> Option<(Time, Turn)> {
+        let mut next: Option<(Time, Turn)> = None;
+        let mut offer = |at: Option<Time>, turn| {
+            if let Some(at) = at.filter(|at| *at < Time::NEVER && next.is_none_or(|(first, _)| *at < first)) {
+                next = Some((at, turn));
+            }
+        };
+        offer(self.wire.next(), Turn::Wire);
+        offer(self.net.next(), Turn::Net);
+        offer(self.next_act.as_ref().map(|(at, _)| *at), Turn::Script);
+        for (n, machine) in self.machines.iter().enumerate().filter(|(_, m)| !m.hung()) {
+            offer(machine.node.as_ref().and_then(|node| node.next_timeout()).map(|(at, _)| at), Turn::Node(n));
+            offer(machine.node.as_ref().and_then(Node::next_pair_timeout), Turn::Pair(n));
+        }
+        self.callers.iter().enumerate().for_each(|(n, caller)| offer(caller.next_timeout(), Turn::Caller(n)));
+        self.servers.iter().enumerate().for_each(|(n, server)| offer(server.next_timeout(), Turn::Server(n)));
+        next
+    }
+
+    /// Whether nothing about calls has happened.
+    fn act(&mut self, turn: Turn) -> bool {
+        let now = self.now;
+        match turn {
+            Turn::Wire => {
+                let Some(event) = self.wire.take() else { return true };
+                return self.happen(event);
+            }
+            Turn::Net => {
+                if let Some(packet) = self.net.receive() {
+                    self.deliver(packet);
+                }
+            }
+            Turn::Script => {
+                if let Some((_, act)) = std::mem::replace(&mut self.next_act, self.acts.next()) {
+                    self.play(act);
+                }
+            }
+            Turn::Node(n) => {
+                let machine = &mut self.machines[n];
+                if let Some(node) = &machine.node {
+                    node.handle_timeout(now, &mut machine.scratch, &mut self.out);
+                }
+                self.flush(Source::Machine(n));
+            }
+            Turn::Pair(n) => {
+                self.pair_turn(n);
+                return true;
+            }
+            Turn::Caller(n) => {
+                self.callers[n].handle_timeout(now, &mut self.out);
+                self.flush(Source::Host(n));
+            }
+            Turn::Server(n) => {
+                self.servers[n].handle_timeout(now, &mut self.out);
+                self.flush(Source::Host(CALLERS + n));
+            }
+        }
+        false
+    }
+
+    fn pair_turn(&mut self, n: usize) {
+        if let Some(node) = &self.machines[n].node {
+            node.pair_timeout(self.now, &mut self.out);
+        }
+        self.flush(Source::Machine(n));
+    }
+
+    fn pair_input(&mut self, n: usize, input: cluster::Input) {
+        if self.machines[n].hung() {
+            return self.machines[n].backlog.push_back(Waiting::Pair(input));
+        }
+        self.machines[n].handle(self.now, Input::Pair(input), &mut self.out);
+        self.flush(Source::Machine(n));
+    }
+
+    fn happen(&mut self, event: Event) -> bool {
+        match event {
+            Event::Beat { to, path, beat } => {
+                if self.machines[to].up() {
+                    self.pair_input(to, cluster::Input::Beat { path: tandem::base::PathId(path), beat });
+                }
+                return true;
+            }
+            Event::Frame { to, link, stream, kind, payload } => {
+                if link == self.wire.link || (self.wire.link == 0 && link == self.wire.links) {
+                    self.hear(to, link, stream, kind, payload);
+                }
+                return false;
+            }
+            Event::Room { node, link } => {
+                if link == self.wire.link {
+                    self.take(node, &Waiting::Room);
+                }
+            }
+            Event::Input { node, life, input } => {
+                if self.machines[node].life == life {
+                    self.pair_input(node, input);
+                    if matches!(input, cluster::Input::Link { event: Link::Up { .. }, .. }) {
+                        self.take(node, &Waiting::Room);
+                    }
+                }
+            }
+            Event::Down { node, life, links, loss } => {
+                if self.machines[node].life == life && self.wire.links == links {
+                    let peer = self.machines[1 - node].id;
+                    self.pair_input(node, cluster::Input::Link { peer, event: Link::Down(loss) });
+                }
+            }
+            Event::Probe { node, life } => {
+                let held = self.machines[1 - node].answers() && self.part.is_none();
+                let address = if held { cluster::Answer::Somebody } else { cluster::Answer::Nobody };
+                if self.machines[node].life == life {
+                    self.pair_input(node, cluster::Input::Probed { address, reference: None });
+                }
+            }
+            Event::Guard { node, life, stall } => {
+                let machine = &mut self.machines[node];
+                if machine.life == life && machine.stall == stall && !machine.turns() {
+                    machine.present = false;
+                }
+            }
+            Event::Link => self.look_after_link(),
+            Event::Resume { node, stall } => {
+                if self.machines[node].stall == stall {
+                    self.resume(node);
+                }
+            }
+            Event::Start { node } => self.start(node),
+            Event::Leave { node, life } => self.leave(node, life),
+            Event::Arp { host, holder } => self.arp[host] = holder,
+            Event::Again { node, life } => {
+                if self.machines[node].life == life && self.machines[node].answers() {
+                    self.announce(node);
+                }
+            }
+        }
+        true
+    }
+
+    fn hear(&mut self, to: usize, link: u64, stream: Stream, kind: tandem::replica::Kind, payload: Vec<u8>) {
+        if !self.machines[to].up() {
+            return;
+        }
+        if stream == Stream::Bulk {
+            self.wire.at(self.now + ms(1), Event::Room { node: 1 - to, link });
+        }
+        self.take(to, &Waiting::Frame(kind, payload));
+    }
+
+    fn take(&mut self, node: usize, waiting: &Waiting) {
+        let machine = &mut self.machines[node];
+        if machine.hung() {
+            return machine.backlog.push_back(waiting.clone());
+        }
+        let peer = self.machines[1 - node].id;
+        self.machines[node].take(self.now, waiting, peer, &mut self.out);
+        self.flush(Source::Machine(node));
+    }
+
+    fn start(&mut self, node: usize) {
+        if self.machines[node].up() {
+            return;
+        }
+        let machine = &mut self.machines[node];
+        machine.life += 1;
+        machine.durable += 1;
+        let (incarnation, counter) = (machine.incarnation(), machine.durable);
+        let config = self.scenario.config(&self.settings, node, self.seed, incarnation, counter);
+        self.note(|| format!("{node} starts"));
+        self.machines[node].start(self.now, config);
+        self.pair_turn(node);
+        self.pair_input(node, cluster::Input::Usable(true));
+        self.pair_input(node, cluster::Input::Reach(None));
+        if self.draining {
+            self.machines[node].handle(self.now, Input::Command(Command::Drain), &mut self.out);
+            self.flush(Source::Machine(node));
+        }
+    }
+
+    /// The process ends without a word; its guard and its kernel live.
+    pub fn crash(&mut self, node: usize, again: Duration) {
+        if !self.machines[node].up() {
+            return;
+        }
+        self.note(|| format!("{node} crashes"));
+        self.fault(Some(node));
+        self.machines[node].end();
+        let (life, stall) = (self.machines[node].life, self.machines[node].stall);
+        self.wire.at(self.now + ms(5), Event::Guard { node, life, stall });
+        self.wire.at(self.now + again.max(ms(6)), Event::Start { node });
+        let other = 1 - node;
+        if self.wire.link != 0 {
+            // What was written before may arrive, and then the end of the stream.
+            let drains = !self.wire.stream_cut && self.wire.chance.per_mille(500);
+            self.wire.sever(drains);
+            if self.wire.stream_cut {
+                self.tell_link(other, ms(1_000), Link::Down(Loss::Silent));
+            } else {
+                self.tell_link(other, ms(5), Link::Down(if drains { Loss::Closed } else { Loss::Reset }));
+                self.tell_link(other, ms(6), Link::Down(Loss::Refused));
+            }
+        }
+    }
+
+    pub fn hang(&mut self, node: usize, time: Duration) {
+        if !self.machines[node].turns() {
+            return;
+        }
+        self.note(|| format!("{node} hangs for {time:?}"));
+        if time > ms(80) {
+            self.fault(Some(node));
+        }
+        let machine = &mut self.machines[node];
+        machine.stall += 1;
+        let (life, stall) = (machine.life, machine.stall);
+        self.wire.at(self.now + time, Event::Resume { node, stall });
+        self.wire.at(self.now + ms(85), Event::Guard { node, life, stall });
+    }
+
+    fn resume(&mut self, node: usize) {
+        self.note(|| format!("{node} goes on"));
+        self.machines[node].stall += 1;
+        let backlog = std::mem::take(&mut self.machines[node].backlog);
+        let (beats, rest): (Vec<_>, Vec<_>) = backlog.into_iter().partition(|w| matches!(w, Waiting::Pair(_)));
+        // The cluster's thread and the workers wake in any order; workers wait for the cluster's word.
+        for waiting in beats {
+            self.take(node, &waiting);
+        }
+        self.pair_turn(node);
+        let old = self.now - LEASE;
+        for waiting in rest {
+            match &waiting {
+                Waiting::Packet(packet, at) if *at >= old => self.receive(node, packet.clone()),
+                Waiting::Packet(..) => {}
+                _ => self.take(node, &waiting),
+            }
+        }
+        let now = self.now;
+        let machine = &mut self.machines[node];
+        if machine.wish == Wish::Hold && machine.node.as_ref().is_some_and(|n| now <= n.authority()) {
+            machine.present = true;
+        }
+    }
+
+    fn leave(&mut self, node: usize, life: u64) {
+        if self.machines[node].life != life || !self.machines[node].up() {
+            return;
+        }
+        self.note(|| format!("{node} has left"));
+        self.machines[node].end();
+        self.machines[node].present = false;
+        if self.wire.link != 0 {
+            self.wire.sever(true);
+            self.tell_link(1 - node, ms(5), Link::Down(Loss::Goodbye));
+        }
+    }
+
+    fn tell_link(&mut self, node: usize, after: Duration, event: Link) {
+        let (life, peer, links) = (self.machines[node].life, self.machines[1 - node].id, self.wire.links);
+        let event = match event {
+            Link::Down(loss) => Event::Down { node, life, links, loss },
+            up @ Link::Up { .. } => Event::Input { node, life, input: cluster::Input::Link { peer, event: up } },
+        };
+        self.wire.at(self.now + after, event);
+    }
+
+    fn look_after_link(&mut self) {
+        self.wire.at(self.now + ms(20), Event::Link);
+        let both = self.machines.iter().all(Machine::turns);
+        if self.wire.link == 0 {
+            if both && !self.wire.stream_cut {
+                self.wire.links += 1;
+                self.wire.link = self.wire.links;
+                self.wire.idle = self.now;
+                for node in 0..2 {
+                    let incarnation = self.machines[1 - node].incarnation();
+                    self.pair_up(node, incarnation);
+                }
+            } else if !self.wire.stream_cut {
+                for node in 0..2 {
+                    if self.machines[node].turns() && !self.machines[1 - node].up() {
+                        self.tell_link(node, ms(1), Link::Down(Loss::Refused));
+                    }
+                }
+            }
+        } else if self.wire.stream_cut || !both {
+            if self.now.since(self.wire.idle) > ms(1_000) {
+                self.wire.sever(false);
+                self.wire.links += 1;
+                for node in 0..2 {
+                    self.tell_link(node, ms(1), Link::Down(Loss::Silent));
+                }
+            }
+        } else {
+            self.wire.idle = self.now;
+        }
+    }
+
+    fn pair_up(&mut self, node: usize, incarnation: u64) {
+        let peer = self.machines[1 - node].id;
+        self.pair_input(node, cluster::Input::Link { peer, event: Link::Up { incarnation } });
+        self.take(node, &Waiting::Room);
+    }
+
+    /// Something went wrong with a machine, or between them.
+    fn fault(&mut self, node: Option<usize>) {
+        let weak = node.is_some_and(|n| {
+            let node = self.machines[n].node.as_ref();
+            node.is_some_and(|node| node.stats().gate.unprotected > self.machines[n].unprotected)
+        });
+        let single = self.is_pair() && self.faults.last().is_none_or(|f| f.until < Time::NEVER) && !weak;
+        let now = self.now;
+        if let Some(open) = self.faults.last_mut().filter(|f| f.until == Time::NEVER) {
+            open.single = false;
+        } else {
+            self.faults.push(Fault { at: now, until: Time::NEVER, single });
+        }
+        self.check.parted |= !single;
+    }
+
+    fn play(&mut self, act: Act) {
+        let now = self.now;
+        self.note(|| format!("{act:?}"));
+        match act {
+            Act::Call(n, plan) => self.call(n, plan),
+            Act::Behave(n, behaviour) => {
+                self.model.good_since[n] = None;
+                self.servers[n].behave(behaviour);
+            }
+            Act::CrashServer(n) => {
+                self.model.crashes[n].push(now);
+                self.servers[n].crash();
+            }
+            Act::ReviveServer(n) => self.servers[n].revive(),
+            Act::Crash(who, again) => self.crash(self.who(who), again),
+            Act::Hang(who, time) => self.hang(self.who(who), time),
+            Act::Switchover => self.command(self.who(Who::Active), cluster::Command::Switchover),
+            Act::Stop(who, again) => {
+                let node = self.who(who);
+                if self.machines[node].turns() {
+                    self.fault(Some(node));
+                    self.command(node, cluster::Command::Stop);
+                    self.wire.at(now + ms(3_000) + again, Event::Start { node });
+                }
+            }
+            Act::CutLink(cut) => {
+                if cut {
+                    self.fault(None);
+                }
+                (self.wire.cut, self.wire.stream_cut) = ([cut; 2], cut);
+            }
+            Act::CutPath(path, cut) => self.wire.cut[path] = cut,
+            Act::Part(part) => {
+                if part.is_some() {
+                    self.fault(None);
+                    self.faults.last_mut().unwrap().single = false;
+                    self.check.parted = true;
+                }
+                self.part = part;
+                let cut = part.is_some();
+                (self.wire.cut, self.wire.stream_cut) = ([cut; 2], cut);
+            }
+            Act::Drain(on) => self.drain(on),
+            Act::Reload(settings) => self.reload(settings),
+            Act::Calm => self.calm(),
+        }
+    }
+
+    fn calm(&mut self) {
+        self.net.weather = Weather::calm();
+        self.drain(false);
+        (self.part, self.wire.cut, self.wire.stream_cut, self.wire.loss) = (None, [false; 2], false, 0);
+        for server in &mut self.servers {
+            server.revive();
+            server.behave(Behaviour::default());
+        }
+    }
+
+    pub fn call(&mut self, n: usize, plan: Plan) {
+        let call_id = self.callers[n].next_call_id();
+        self.model.calls.insert(call_id, History { plan: plan.clone(), ..History::default() });
+        self.callers[n].call(self.now, plan, &mut self.out);
+        self.flush(Source::Host(n));
+    }
+
+    pub fn command(&mut self, node: usize, command: cluster::Command) {
+        self.note(|| format!("{node} {command:?}"));
+        if self.machines[node].turns() {
+            self.pair_input(node, cluster::Input::Command(command));
+        }
+    }
+
+    fn who(&self, who: Who) -> usize {
+        let active = self.active().unwrap_or(0);
+        if who == Who::Active { active } else { 1 - active }
+    }
+
+    fn drain(&mut self, on: bool) {
+        self.draining = on;
+        let command = if on { Command::Drain } else { Command::Resume };
+        for n in 0..2 {
+            self.machines[n].handle(self.now, Input::Command(command), &mut self.out);
+            self.flush(Source::Machine(n));
+        }
+        match self.model.drains.last_mut().filter(|(_, to)| *to == Time::NEVER) {
+            Some(last) if !on => last.1 = self.now,
+            None if on => self.model.drains.push((self.now, Time::NEVER)),
+            _ => {}
+        }
+    }
+
+    fn reload(&mut self, settings: Settings) {
+        for n in 0..2 {
+            let (incarnation, counter) = (self.machines[n].incarnation(), self.machines[n].durable);
+            let config = self.scenario.config(&settings, n, self.seed, incarnation, counter);
+            if let Some(node) = &self.machines[n].node {
+                node.reconfigure(self.now, config, &mut self.out);
+            }
+            self.flush(Source::Machine(n));
+        }
+        for n in 0..SERVERS {
+            self.ports[n] = match (self.ports[n], settings.members[n]) {
+                (Some(a), Some(Some(b))) => Some(a.max(b)),
+                (Some(a), None) => Some(a),
+                _ => None,
+            };
+        }
+        self.settings = settings;
+    }
+
+    fn host_of(ip: std::net::IpAddr) -> Option<usize> {
+        let caller = (0..CALLERS).find(|n| caller_addr(*n).ip() == ip);
+        caller.or_else(|| (0..SERVERS).find(|n| server_addr(*n).ip() == ip).map(|n| CALLERS + n))
+    }
+
+    fn reachable(&self, host: usize, machine: usize) -> bool {
+        self.part.is_none_or(|side| side[host] == (machine == 1))
+    }
+
+    fn deliver(&mut self, packet: Packet) {
+        let flow = packet.flow;
+        if packet.refused {
+            let Some(host) = Self::host_of(flow.remote.ip()) else { return };
+            let to = if flow.local == node_addr() { self.arp[host] } else { packet.origin };
+            return self.arrive(host, to, packet);
+        }
+        match Self::host_of(flow.remote.ip()) {
+            Some(host) if self.reachable(host, packet.origin) => self.at_host(host, packet),
+            Some(_) => {}
+            None => {
+                let Some(host) = Self::host_of(flow.local.ip()) else {
+                    return self.ensure(false, || format!("a message to nowhere: {flow:?}"));
+                };
+                let to = match (0..2).find(|n| own_addr(*n).ip() == flow.remote.ip()) {
+                    Some(own) => own,
+                    None => self.arp[host],
+                };
+                self.arrive(host, to, packet);
+            }
+        }
+    }
+
+    /// A packet of a host at a machine.
+    fn arrive(&mut self, host: usize, to: usize, packet: Packet) {
+        let address = if packet.refused { packet.flow.local } else { packet.flow.remote };
+        let taken = address != node_addr() || self.machines[to].present;
+        if self.reachable(host, to) && self.machines[to].up() && taken {
+            self.receive(to, packet);
+        }
+    }
+
+    fn receive(&mut self, to: usize, packet: Packet) {
+        let now = self.now;
+        let machine = &mut self.machines[to];
+        let late = machine.node.as_ref().is_some_and(|n| n.is_active_now() && now > n.authority());
+        if machine.hung() {
+            return machine.backlog.push_back(Waiting::Packet(packet, now));
+        }
+        if late {
+            self.pair_turn(to);
+        }
+        let waiting = Waiting::Packet(packet, now);
+        self.take(to, &waiting);
+    }
+
+    fn at_host(&mut self, host: usize, packet: Packet) {
+        let (now, flow) = (self.now, packet.flow);
+        let turned = Flow { local: flow.remote, remote: flow.local, ..flow };
+        if host < CALLERS {
+            self.callers[host].handle(now, &packet.bytes, turned, &mut self.out);
+        } else if !self.servers[host - CALLERS].alive() {
+            if self.scenario.icmp {
+                self.net.refuse(now, packet);
+            }
+            return;
+        } else {
+            self.servers[host - CALLERS].handle(now, &packet.bytes, turned, &mut self.out);
+        }
+        self.flush(Source::Host(host));
+    }
+
+    /// Sends what was written; looks at each message on the way.
+    fn flush(&mut self, source: Source) {
+        let mut out = std::mem::take(&mut self.out);
+        let origin = match source {
+            Source::Machine(n) => n,
+            Source::Host(_) => 0,
+        };
+        for transmit in &out.transmits {
+            let (flow, bytes) = (transmit.flow, out.bytes(transmit));
+            self.ensure(transmit.name.is_none(), || "a name to resolve".into());
+            self.show(source, flow, bytes);
+            self.summary.trace = table_hash(self.summary.trace ^ self.now.as_micros(), bytes);
+            if let Source::Machine(n) = source {
+                self.leaves(n, flow);
+            }
+            if let Err(why) = self.check.sent(flow, bytes, &mut self.model) {
+                self.fail(&why);
+            }
+            if let Some(sent) = &mut self.sent {
+                sent.push((flow, String::from_utf8_lossy(bytes).into_owned()));
+            }
+            self.net.send_from(self.now, origin, flow, bytes.to_vec());
+        }
+        for event in &out.events {
+            if let Fact::Ended { leg, .. } = event {
+                self.leg_ended(*leg);
+            }
+        }
+        if let Source::Machine(n) = source {
+            for effect in &out.effects {
+                self.effect(n, *effect);
+            }
+            for frame in &out.frames {
+                if self.loud {
+                    let kind = frame.kind;
+                    eprintln!("{:>12} {n} ={kind:?}=> {} octets", self.now.as_micros(), frame.payload.len());
+                }
+                if self.wire.link != 0 {
+                    self.wire.frame(self.now, n, frame.stream, frame.kind, out.payload(frame).to_vec());
+                }
+            }
+        }
+        out.clear();
+        self.out = out;
+    }
+
+    fn show(&self, source: Source, flow: Flow, bytes: &[u8]) {
+        if self.loud {
+            let line = String::from_utf8_lossy(bytes.split(|b| *b == b'\r').next().unwrap_or_default()).into_owned();
+            let text = String::from_utf8_lossy(bytes);
+            let call_id = text.lines().find_map(|line| line.strip_prefix("Call-ID: ")).unwrap_or_default();
+            eprintln!("{:>12} {source:?} {} > {} {line} [{call_id}]", self.now.as_micros(), flow.local, flow.remote);
+        }
+    }
+
+    /// Only the node that has the address may send from it.
+    fn leaves(&self, n: usize, flow: Flow) {
+        let machine = &self.machines[n];
+        let vip = flow.local == node_addr();
+        let may = machine.present || machine.wish == Wish::Hold;
+        self.ensure(!vip || may || machine.is_active(), || format!("{n} sends from an address it does not have"));
+        self.ensure(vip || flow.local == own_addr(n), || format!("{n} sends from {}", flow.local));
+    }
+
+    fn leg_ended(&mut self, leg: LegId) {
+        let before = self.ended.insert(leg, self.now);
+        let excused = self.faults.iter().any(|f| before.is_some_and(|b| f.at <= self.now && f.at + ms(100) >= b))
+            || self.check.parted;
+        self.ensure(before.is_none() || excused, || format!("{leg:?} ended twice, first at {before:?}"));
+    }
+
+    fn effect(&mut self, n: usize, effect: Effect) {
+        if !matches!(effect, Effect::Beat { .. }) {
+            self.note(|| format!("{n} {effect:?}"));
+        }
+        let life = self.machines[n].life;
+        if let Effect::Role { role: Role::Active, epoch } = effect {
+            let id = self.machines[n].id;
+            let own = epoch.node == id && epoch.counter <= self.machines[n].durable;
+            self.ensure(own, || "a claim whose counter is not durable".into());
+            let first = self.epochs.insert(epoch);
+            self.ensure(first || self.machines[n].role == Role::Asking, || format!("{epoch:?} claimed twice"));
+            self.summary.claims += 1;
+        }
+        match self.machines[n].carry_out(effect) {
+            Some(Effect::Beat { path, beat, .. }) => self.wire.beat(self.now, n, path.0, beat),
+            Some(Effect::Vip(Wish::Hold) | Effect::Announce) => {
+                self.announce(n);
+                self.wire.at(self.now + ms(500), Event::Again { node: n, life });
+            }
+            Some(Effect::Probe) => self.wire.at(self.now + ms(19), Event::Probe { node: n, life }),
+            Some(Effect::Done) => self.wire.at(self.now + ms(2), Event::Leave { node: n, life }),
+            _ => {}
+        }
+    }
+
+    fn announce(&mut self, holder: usize) {
+        for host in 0..HOSTS {
+            if self.reachable(host, holder) {
+                let delay = match self.wire.chance.per_mille(900) {
+                    true => self.wire.chance.within(100..2_000),
+                    false => self.wire.chance.within(2_000..200_000),
+                };
+                self.wire.at(self.now + Duration::from_micros(delay), Event::Arp { host, holder });
+            }
+        }
+    }
+
+    /// The active node, if there is exactly one.
+    pub fn active(&self) -> Option<usize> {
+        match [self.machines[0].is_active(), self.machines[1].is_active()] {
+            [true, false] => Some(0),
+            [false, true] => Some(1),
+            _ => None,
+        }
+    }
+
+    /// One active, one standby that could take over.
+    pub fn is_pair(&self) -> bool {
+        let armed = |n: usize| self.machines[n].node.as_ref().is_some_and(Node::is_armed);
+        self.active().is_some_and(|n| self.machines[1 - n].turns() && self.machines[n].turns() && armed(n) && armed(1 - n))
+    }
+
+    pub fn node(&self, n: usize) -> &Node<Single> {
+        self.machines[n].node.as_ref().expect("it runs")
+    }
+
+    /// What holds after each step.
+    fn settle(&mut self, quiet: bool) {
+        if self.is_pair() && self.part.is_none() && !self.wire.stream_cut {
+            if let Some(open) = self.faults.last_mut().filter(|f| f.until == Time::NEVER) {
+                open.until = self.now;
+                for machine in &mut self.machines {
+                    machine.unprotected = machine.node.as_ref().map_or(0, |n| n.stats().gate.unprotected);
+                }
+                self.note(|| "the pair is armed".into());
+            }
+        }
+        if quiet {
+            return;
+        }
+        for (n, machine) in self.machines.iter().enumerate() {
+            if let Some(node) = &machine.node {
+                self.ensure(node.check(), || format!("node {n} does not agree with itself"));
+                self.ensure(node.is_fit(), || format!("node {n}: a shard is silent"));
+            }
+        }
+        self.look_at_servers();
+        self.compare();
+        let reports: Vec<Report> = self.callers.iter_mut().flat_map(Caller::take_reports).collect();
+        for report in reports {
+            self.judge(&report);
+            self.reports.push(report);
+        }
+    }
+
+    fn look_at_servers(&mut self) {
+        let view = self.active().filter(|n| self.machines[*n].turns()).map(|n| self.node(n).resources());
+        let harmed = self.check.parted;
+        for n in 0..SERVERS {
+            let row = view.as_ref().and_then(|view| view.iter().find(|r| r.id == resource_of(n)));
+            let full = row.is_none_or(|r| {
+                let own = r.allowance.is_some_and(|ports| r.own >= ports);
+                own || r.capacity.is_some_and(|ports| r.in_use >= ports)
+            });
+            let (calls, ports) = (self.servers[n].calls(), self.ports[n]);
+            self.ensure(harmed || ports.is_none_or(|p| calls <= p as usize), || {
+                format!("server {n} has {calls} of {ports:?} calls")
+            });
+            let up = row.is_some_and(|r| r.health == "up") && self.servers[n].alive();
+            let good = up && !full && self.servers[n].behaviour().mood == Mood::Sound && self.settings.members[n].is_some();
+            let since = self.model.good_since[n].unwrap_or(self.now);
+            self.model.good_since[n] = good.then_some(since);
+        }
+    }
+
+    /// Nothing is under way between the nodes: they hold the same.
+    fn compare(&mut self) {
+        if self.now < self.compared || self.wire.flying > 0 || !self.is_pair() || self.wire.link == 0 {
+            return;
+        }
+        let waiting = self.machines.iter().any(|m| m.node.as_ref().is_none_or(|n| n.gauges().held > 0));
+        let open = self.faults.last().is_some_and(|f| f.until == Time::NEVER);
+        if waiting || open {
+            return;
+        }
+        self.compared = self.now + ms(20);
+        self.summary.compared += 1;
+        let answered = |n: usize| -> Vec<(String, u64)> {
+            let mut legs: Vec<_> = self.node(n).legs(usize::MAX).into_iter().filter(|l| l.state == "answered").collect();
+            legs.sort_by(|a, b| a.id.cmp(&b.id));
+            legs.into_iter().map(|l| (l.id, l.resource.0)).collect()
+        };
+        let (first, second) = (answered(0), answered(1));
+        self.ensure(first == second, || format!("legs differ: {first:?} and {second:?}"));
+        if self.summary.compared % 32 != 1 {
+            return;
+        }
+        for owner in [NodeId(1), NodeId(2)] {
+            for bucket in (0..1 << 12).map(Bucket) {
+                let (a, b) = (self.node(0).digest_of(owner, bucket), self.node(1).digest_of(owner, bucket));
+                self.ensure(a == b, || format!("digests of {owner:?} differ in {bucket:?}"));
+            }
+        }
+    }
+
+    fn judge(&mut self, report: &Report) {
+        self.note(|| format!("{report:?}"));
+        self.summary.calls += 1;
+        self.summary.completed += u64::from(report.outcome == Outcome::Completed);
+        let during = |f: &&Fault| f.at <= report.ended && report.invited <= f.until;
+        let met = self.faults.iter().filter(during).count() > 0;
+        self.summary.through_faults += u64::from(met && report.outcome == Outcome::Completed);
+        if let Some(why) = self.model.judge(report) {
+            let excused = self.faults.iter().filter(during).any(|f| !f.single);
+            self.ensure(excused, || why);
+        }
+        let last = report.invited >= Time::ZERO + LAST_CALLS;
+        let fine = report.outcome == Outcome::Completed;
+        self.ensure(!last || fine, || format!("after all faults had ended: {report:?}"));
+    }
+
+    fn over(&self) -> bool {
+        self.next_act.is_none()
+            && self.now > Time::ZERO + SAFETY
+            && self.net.next().is_none()
+            && self.callers.iter().all(|caller| caller.open() == 0)
+            && self.servers.iter().all(|s| s.idle())
+            && self.machines.iter().all(|m| m.node.as_ref().is_some_and(|n| n.gauges().is_empty()))
+            && self.is_pair()
+    }
+
+    /// The end of the liveness phase: nothing is left of all this.
+    fn end(&mut self) {
+        self.ensure(self.is_pair(), || {
+            let status = |n: usize| self.machines[n].node.as_ref().map(|n| n.pair_status());
+            format!("one active, one armed standby: {:?} {:?}", status(0), status(1))
+        });
+        let open: usize = self.callers.iter().map(|caller| caller.open()).sum();
+        self.ensure(open == 0, || format!("{open} calls have no end"));
+        self.ensure(self.servers.iter().all(|s| s.idle()), || "a server still has calls".into());
+        for n in 0..2 {
+            let node = self.node(n);
+            let gauges = node.gauges();
+            self.ensure(gauges.is_empty(), || format!("tables of {n} are not empty: {gauges:?}, {:?}", node.legs(5)));
+            for bucket in (0..1 << 12).map(Bucket) {
+                let left = [NodeId(1), NodeId(2)].map(|owner| node.digest_of(owner, bucket));
+                self.ensure(left == [0, 0], || format!("{n} has digests of nothing: {left:?}"));
+            }
+            let stats = node.stats();
+            let broken = (stats.panics, stats.silent_shards, stats.calls.unsendable, stats.peer.bad_frames);
+            self.ensure(broken == (0, 0, 0, 0), || format!("panics, silent shards, unsendable, frames: {broken:?}"));
+            self.summary.taken_over += stats.calls.legs_taken_over + stats.calls.setups_taken_over;
+            self.summary.held += stats.gate.held;
+            self.summary.relayed += stats.peer.relayed_in;
+            self.summary.divergent += stats.peer.divergent_buckets;
+        }
+        let violations = self.callers.iter().flat_map(|c| c.violations());
+        let violations: Vec<_> = violations.chain(self.servers.iter().flat_map(|s| s.violations())).cloned().collect();
+        self.ensure(violations.is_empty(), || violations.join("\n"));
+    }
+
+    fn note(&self, line: impl FnOnce() -> String) {
+        if self.loud {
+            eprintln!("{:>12} {}", self.now.as_micros(), line());
+        }
+    }
+
+    pub fn ensure(&self, holds: bool, why: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(&why());
+        }
+    }
+
+    pub fn fail(&self, why: &str) -> ! {
+        panic!("seed {} at {} us: {why}", self.seed, self.now.as_micros());
+    }
+}
