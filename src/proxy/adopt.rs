@@ -84,7 +84,8 @@ impl Proxy {
         }
         let response = std::mem::take(&mut shadow.body.response);
         let pending = shadow.body.attempts.iter().any(|a| a.flags & PENDING != 0);
-        let owner = match (answered && !pending, shadow.request.is_some()) {
+        let accepted = shadow.stage == Stage::Accepted;
+        let owner = match (accepted && !pending, shadow.request.is_some()) {
             (false, true) => self.restore(io, &mut shadow, source, upstream, at),
             _ => NOBODY,
         };
@@ -97,6 +98,9 @@ impl Proxy {
             self.contexts[owner as usize].server = Some(server);
             self.digest_setup(owner, version, !answered);
             self.stats.setups_taken_over += u64::from(!answered);
+            if shadow.stage == Stage::Refused {
+                self.listen_for_refusals(io.now, owner);
+            }
             self.go_on(io, owner);
         }
         self.drop_shadow(io, shadow);
@@ -186,7 +190,7 @@ impl Proxy {
         });
         let cancel = if listened && (cancelled || superseded) { Cancel::Wanted } else { Cancel::No };
         let context = &mut self.contexts[id as usize];
-        context.clients += u16::from(listened);
+        context.clients += u16::from(client.is_some());
         let grant = match listened {
             true => grant,
             false => {
@@ -196,6 +200,23 @@ impl Proxy {
         };
         let recorded = crate::base::Seq(0);
         context.attempts.push(Attempt { hop, leg, resource, grant, client, state, cancel, due, recorded });
+    }
+
+    /// What was refused comes again until it is acknowledged, and the ACK is written from the INVITE (§17.1.1.3).
+    fn listen_for_refusals(&mut self, now: Time, id: u32) {
+        for n in 0..self.contexts[id as usize].attempts.len() {
+            let attempt = &self.contexts[id as usize].attempts[n];
+            if attempt.client.is_some() {
+                continue;
+            }
+            let (branch, reliable) = (attempt.hop.branch, attempt.hop.flow.transport.reliable());
+            let machine = ClientMachine::Invite(InviteClient::completed(now, &self.transactions.timing, reliable));
+            let new = NewClient { machine, branch, cancel: false, owner: id, attempt: n as u8 };
+            let client = self.transactions.open_client(new);
+            let context = &mut self.contexts[id as usize];
+            context.attempts[n].client = Some(client);
+            context.clients += 1;
+        }
     }
 
     fn restored_hop(&self, body: &AttemptBody, source: Flow, pops: u8) -> Option<Hop> {

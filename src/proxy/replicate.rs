@@ -112,8 +112,9 @@ impl Proxy {
             if before.2 == Stage::Live || before.1 == Version::default() {
                 self.shadows.forget_at(forget, InviteId(head.id));
             }
-            // A CANCEL may still have to be written from it.
-            let over = |s: &&mut Shadow| s.body.attempts.iter().all(|a| a.flags & PENDING == 0);
+            // A CANCEL may still have to be written from it, or the ACK to what was refused.
+            let over =
+                |s: &&mut Shadow| s.stage != Stage::Refused && s.body.attempts.iter().all(|a| a.flags & PENDING == 0);
             let request = self.shadows.find_mut(InviteId(head.id)).filter(over).and_then(|s| s.request.take());
             request.into_iter().for_each(|kept| self.pool.give_back(kept));
         }

@@ -54,6 +54,11 @@ impl InviteClient {
         Self { state: State::Calling, clock, reliable }
     }
 
+    /// The INVITE of another node has had a 300-699 that may not have been acknowledged: it is when it comes again.
+    pub fn completed(now: Time, timing: &Timing, reliable: bool) -> Self {
+        Self { state: State::Completed, clock: Clock::ends(now, timing.d()), reliable }
+    }
+
     /// A response came.
     pub fn on_response(&mut self, now: Time, timing: &Timing, status: u16) -> Verdict {
         match (self.state, status) {

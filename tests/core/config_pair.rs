@@ -742,6 +742,6 @@ fn what_is_shared_has_one_line_for_each_key() {
 fn encryption_that_is_not_there_is_refused() {
     let told = errors(&with("peer-tls.key = \"/k\""));
     assert_eq!(told.len(), 1, "{told:?}");
-    let told = told.iter().next().unwrap();
+    let told = told.first().unwrap();
     assert!(told.contains("authenticates every frame between the nodes and encrypts none"), "{told}");
 }

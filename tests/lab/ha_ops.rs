@@ -70,7 +70,7 @@ fn plan(world: &World) -> Option<Plan> {
 
 fn servers(plan: &Plan) -> [actor::Actor<tandem::agent::media_server::MediaServer>; 2] {
     let slow = Behaviour { answer_after: Duration::from_secs(1), ..Behaviour::default() };
-    [0, 1].map(|n| actor::media_server(&plan.field.servers, &format!("m{n}"), sip(SERVERS[n]), slow.clone()))
+    [0, 1].map(|n| actor::media_server(&plan.field.servers, &format!("m{n}"), sip(SERVERS[n]), slow))
 }
 
 #[track_caller]

@@ -70,10 +70,9 @@ impl Pair {
     /// Whether this process works: the guard's kick, the node's fitness, what it reaches.
     pub(super) fn look_at_self(&self, now: Time) {
         let turning = |limit| self.pulses.get().is_none_or(|all| all.iter().all(|pulse| pulse.beats(now, limit)));
-        if now <= self.driver.node.authority() || !self.driver.node.is_active() {
-            if turning(WORK) {
-                self.vip.kick();
-            }
+        let entitled = now <= self.driver.node.authority() || !self.driver.node.is_active_now();
+        if entitled && turning(WORK) {
+            self.vip.kick();
         }
         let fit = self.driver.node.is_fit() && turning(STUCK);
         let changed = std::mem::replace(&mut self.facts.lock().fit, fit) != fit;
