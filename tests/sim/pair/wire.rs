@@ -11,20 +11,63 @@ use tandem::replica::{Kind, Stream};
 /// What happens between the machines, at a time.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Beat { to: usize, path: u8, beat: Beat },
-    Frame { to: usize, link: u64, stream: Stream, kind: Kind, payload: Vec<u8> },
-    Input { node: usize, life: u64, input: cluster::Input },
-    Down { node: usize, life: u64, links: u64, loss: Loss },
-    Probe { node: usize, life: u64 },
-    Guard { node: usize, life: u64, stall: u64 },
+    Beat {
+        to: usize,
+        path: u8,
+        beat: Beat,
+    },
+    Frame {
+        to: usize,
+        link: u64,
+        stream: Stream,
+        kind: Kind,
+        payload: Vec<u8>,
+    },
+    Input {
+        node: usize,
+        life: u64,
+        input: cluster::Input,
+    },
+    Down {
+        node: usize,
+        life: u64,
+        links: u64,
+        loss: Loss,
+    },
+    Probe {
+        node: usize,
+        life: u64,
+    },
+    Guard {
+        node: usize,
+        life: u64,
+        stall: u64,
+    },
     Link,
-    Room { node: usize, link: u64 },
-    Resume { node: usize, stall: u64 },
-    Start { node: usize },
-    Leave { node: usize, life: u64 },
+    Room {
+        node: usize,
+        link: u64,
+    },
+    Resume {
+        node: usize,
+        stall: u64,
+    },
+    Start {
+        node: usize,
+    },
+    Leave {
+        node: usize,
+        life: u64,
+    },
     /// A host learns who holds the virtual address.
-    Arp { host: usize, holder: usize },
-    Again { node: usize, life: u64 },
+    Arp {
+        host: usize,
+        holder: usize,
+    },
+    Again {
+        node: usize,
+        life: u64,
+    },
 }
 
 /// Everything under way between the machines.

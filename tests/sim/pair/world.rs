@@ -823,7 +823,8 @@ impl World {
     /// One active, one standby that could take over.
     pub fn is_pair(&self) -> bool {
         let armed = |n: usize| self.machines[n].node.as_ref().is_some_and(Node::is_armed);
-        self.active().is_some_and(|n| self.machines[1 - n].turns() && self.machines[n].turns() && armed(n) && armed(1 - n))
+        self.active()
+            .is_some_and(|n| self.machines[1 - n].turns() && self.machines[n].turns() && armed(n) && armed(1 - n))
     }
 
     pub fn node(&self, n: usize) -> &Node<Single> {
@@ -873,7 +874,8 @@ impl World {
                 format!("server {n} has {calls} of {ports:?} calls")
             });
             let up = row.is_some_and(|r| r.health == "up") && self.servers[n].alive();
-            let good = up && !full && self.servers[n].behaviour().mood == Mood::Sound && self.settings.members[n].is_some();
+            let good =
+                up && !full && self.servers[n].behaviour().mood == Mood::Sound && self.settings.members[n].is_some();
             let since = self.model.good_since[n].unwrap_or(self.now);
             self.model.good_since[n] = good.then_some(since);
         }
@@ -892,7 +894,8 @@ impl World {
         self.compared = self.now + ms(20);
         self.summary.compared += 1;
         let answered = |n: usize| -> Vec<(String, u64)> {
-            let mut legs: Vec<_> = self.node(n).legs(usize::MAX).into_iter().filter(|l| l.state == "answered").collect();
+            let mut legs: Vec<_> =
+                self.node(n).legs(usize::MAX).into_iter().filter(|l| l.state == "answered").collect();
             legs.sort_by(|a, b| a.id.cmp(&b.id));
             legs.into_iter().map(|l| (l.id, l.resource.0)).collect()
         };
