@@ -6,7 +6,6 @@ use std::time::Duration;
 use tandem::agent::chance::Chance;
 use tandem::agent::media_server::Behaviour;
 use tandem::agent::script::Plan;
-use tandem::balance::Shares;
 use tandem::base::{Epoch, Flow, ListenerId, NodeId, Time, Transport};
 use tandem::cluster::{self, HaMode, Partition, PeerConfig};
 use tandem::identity::{Identities, Identity};
@@ -186,7 +185,7 @@ impl Scenario {
                 virtual_ips: vec![vip.ip()],
                 commit: Commit::PeerAck,
                 commit_timeout: Duration::from_millis(5),
-                shares: Shares::new(vec![(NodeId(1), 900), (NodeId(2), 100)]),
+                active_share: 900,
             }),
             ..config
         }
