@@ -144,7 +144,8 @@ impl<K: Cells> Node<K> {
     /// What this node owns and should not: once the peer holds all of it, it is the peer's.
     fn settle(&self, now: Time, out: &mut Out) {
         let owed = self.hub.with(|hub| {
-            let ready = hub.peer.outgoing.is_complete();
+            // What the peer has taken already comes in its own words first: no position of ours may stand above it.
+            let ready = hub.peer.outgoing.is_complete() && hub.peer.incoming.is_complete();
             hub.owed.take_if(|(to, _)| ready && hub.peer.up == Some(*to))
         });
         let Some((to, epoch)) = owed else { return };

@@ -1,5 +1,6 @@
 //! Two nodes as a pair: what survives which fault, and whether both come to hold the same.
 
+mod cases;
 mod machine;
 mod scenario;
 mod wire;

@@ -1,0 +1,126 @@
+//! Named cases: the active node dies at one exact position of one call, and what its caller and its media server see.
+
+use std::time::Duration;
+
+use tandem::agent::script::{Outcome, Plan};
+
+use super::world::World;
+use crate::scenario::{SERVERS, caller_addr, server_addr};
+
+const NEVER: Duration = Duration::from_secs(20);
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+impl World {
+    /// Messages that left for media servers and begin so.
+    fn down(&self, start: &str) -> Vec<String> {
+        let to_server = |flow: &tandem::base::Flow| (0..SERVERS).any(|n| server_addr(n) == flow.remote);
+        let sent = self.sent.iter().flatten().filter(|(flow, text)| to_server(flow) && text.starts_with(start));
+        sent.map(|(_, text)| text.clone()).collect()
+    }
+
+    /// Messages that left for the first caller and begin so.
+    fn up(&self, start: &str) -> usize {
+        let sent = self.sent.iter().flatten();
+        sent.filter(|(flow, text)| flow.remote == caller_addr(0) && text.starts_with(start)).count()
+    }
+
+    /// Dies, stays dead; the call ends; the only report.
+    fn survive(&mut self) -> Outcome {
+        self.crash(0, NEVER);
+        self.run_until(Duration::from_secs(19), |w| !w.reports.is_empty());
+        assert_eq!(self.active(), Some(1));
+        self.reports[0].outcome
+    }
+}
+
+fn world(seed: u64) -> World {
+    let mut world = World::armed(seed);
+    world.sent = Some(Vec::new());
+    world
+}
+
+#[test]
+fn an_invite_that_was_only_received_is_served_when_it_comes_again() {
+    let mut w = world(1);
+    w.call(0, Plan::default());
+    // The INVITE is there and its record is not: neither 100 nor INVITE has left.
+    w.run_until(ms(50), |w| w.node(0).gauges().held == 2);
+    w.wire.sever(false);
+    assert_eq!((w.up("SIP/2.0 100"), w.down("INVITE").len()), (0, 0));
+    assert_eq!(w.survive(), Outcome::Completed);
+}
+
+#[test]
+fn an_invite_that_was_recorded_goes_on_to_the_same_server_with_the_same_octets() {
+    for wait in [0, 1, 30, 100] {
+        let mut w = world(2);
+        w.call(0, Plan::default());
+        w.run_until(ms(50), |w| w.node(1).gauges().shadows == 1);
+        w.run_for(ms(wait));
+        assert_eq!(w.survive(), Outcome::Completed, "after {wait} ms");
+        let invites = w.down("INVITE");
+        assert!(invites.windows(2).all(|two| two[0] == two[1]), "{invites:?}");
+        assert!(!invites.is_empty() && w.up("SIP/2.0 200") >= 2, "of INVITE and BYE");
+    }
+}
+
+#[test]
+fn an_answered_call_goes_on_and_ends_once() {
+    let mut w = world(3);
+    w.call(0, Plan { hold: Duration::from_secs(3), ..Plan::default() });
+    w.run_until(ms(2_000), |w| w.node(1).gauges().legs == 1);
+    assert_eq!(w.survive(), Outcome::Completed);
+    let node = w.node(1);
+    assert_eq!((node.gauges().legs, node.gauges().grants), (0, 0));
+    assert_eq!((node.stats().calls.legs_taken_over, node.stats().calls.calls_ended_bye), (1, 1));
+}
+
+#[test]
+fn a_cancel_that_was_answered_is_carried_out_by_the_survivor() {
+    let mut w = world(4);
+    let slow = tandem::agent::media_server::Behaviour { answer_after: ms(9_000), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.call(0, Plan { cancel_after: Some(ms(500)), ..Plan::default() });
+    w.run_until(ms(900), |w| w.up("SIP/2.0 200") == 1);
+    assert_eq!(w.survive(), Outcome::Cancelled);
+    let cancels = w.down("CANCEL");
+    assert!(!cancels.is_empty() && cancels.windows(2).all(|two| two[0] == two[1]));
+    let over = |w: &World| w.servers.iter().all(|s| s.calls() == 0) && w.node(1).gauges().grants == 0;
+    w.run_until(Duration::from_secs(1), over);
+}
+
+#[test]
+fn without_an_armed_peer_nothing_waits() {
+    let mut w = world(5);
+    w.crash(1, NEVER);
+    w.run_for(ms(500));
+    w.call(0, Plan::default());
+    w.run_until(ms(50), |w| w.up("SIP/2.0 100") == 1);
+    assert_eq!(w.node(0).stats().gate.held, 0);
+    w.run_until(Duration::from_secs(15), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Completed);
+}
+
+#[test]
+fn what_the_peer_does_not_acknowledge_in_time_leaves_all_the_same() {
+    let mut w = world(6);
+    w.hang(1, ms(40));
+    w.call(0, Plan::default());
+    w.run_until(ms(20), |w| w.up("SIP/2.0 100") == 1);
+    assert_eq!((w.node(0).gauges().held, w.node(0).stats().gate.unprotected), (0, 2));
+}
+
+#[test]
+fn a_dead_node_that_starts_again_at_once_gets_all_that_was_adopted() {
+    let mut w = world(7);
+    for _ in 0..20 {
+        w.call(0, Plan { hold: Duration::from_secs(8), ..Plan::default() });
+    }
+    w.run_until(ms(2_000), |w| w.node(1).gauges().legs == 20);
+    w.crash(0, ms(8));
+    w.run_until(ms(1_000), |w| w.machines[0].turns() && w.is_pair());
+    assert_eq!((w.active(), w.node(0).gauges().legs), (Some(1), 20), "armed means that it could take over");
+}
