@@ -367,10 +367,10 @@ fn what_cannot_be_sent_is_counted_by_cause() {
         conn: None,
     };
     let driver = &world.running.driver;
-    driver.deliver(flow, &[b'x'; 65_530]);
-    driver.deliver(Flow { listener: ListenerId(1), ..flow }, b"x");
-    driver.deliver(Flow { remote: "[::1]:5060".parse().unwrap(), ..flow }, b"x");
-    driver.deliver(flow, b"sound");
+    driver.deliver(flow, None, &[b'x'; 65_530]);
+    driver.deliver(Flow { listener: ListenerId(1), ..flow }, None, b"x");
+    driver.deliver(Flow { remote: "[::1]:5060".parse().unwrap(), ..flow }, None, b"x");
+    driver.deliver(flow, None, b"sound");
     assert_eq!(receive(&server).0, "sound");
     let count = |cause: SendError| world.running.io.send_errors[cause as usize].get();
     assert_eq!(SendError::ALL.map(count), [0, 0, 0, 1, 1, 1, 0]);
