@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::files::{FileCause, FileError, Files, Which};
 use super::name::Name;
-use super::{Broken, Clients, Taken};
+use super::{Broken, Clients, Handshake, Taken};
 
 /// Nothing.
 #[derive(Clone, Debug)]
@@ -72,9 +72,9 @@ impl ServerSide {
     }
 }
 
-/// Nothing.
+/// Opens nothing.
 #[derive(Debug)]
-pub enum ClientSide {}
+pub struct ClientSide(());
 
 impl ClientSide {
     /// Never called.
@@ -83,17 +83,17 @@ impl ClientSide {
     }
 
     /// Never called.
-    pub fn replace(&self, _: &Material) {
-        match *self {}
+    pub fn replace(&self, material: &Material) {
+        match *material {}
     }
 
-    /// Never called.
+    /// Always an error.
     ///
     /// # Errors
     ///
-    /// None.
+    /// That this build does not speak TLS.
     pub fn session(&self, _: Vec<Name>) -> Result<Session, Broken> {
-        match *self {}
+        Err(Broken { outcome: Handshake::Incompatible, why: String::from("this build does not speak TLS") })
     }
 }
 

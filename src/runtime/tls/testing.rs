@@ -24,7 +24,7 @@ pub struct Issued {
 
 impl Authority {
     /// A CA that nobody knows yet.
-    pub fn new() -> Self {
+    pub fn founded() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();

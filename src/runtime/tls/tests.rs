@@ -41,7 +41,7 @@ fn shake(ca: &Authority, shown: &Issued, wanted: &str) -> Result<(), (&'static s
 #[test]
 fn a_certificate_proves_whole_names_in_its_subject_alternative_names_only() {
     use Handshake::{BadCertificate, WrongName};
-    let ca = Authority::new();
+    let ca = Authority::founded();
     let common_name = |params: &mut CertificateParams| {
         params.distinguished_name.push(DnType::CommonName, "sip.example.com");
     };
@@ -75,7 +75,7 @@ fn a_certificate_proves_whole_names_in_its_subject_alternative_names_only() {
             Some(BadCertificate),
         ),
         ("for SIP", ca.issue_with(&["sip.example.com"], purpose(sip_domain)), "sip.example.com", None),
-        ("of another CA", Authority::new().issue(&["sip.example.com"]), "sip.example.com", Some(BadCertificate)),
+        ("of another CA", Authority::founded().issue(&["sip.example.com"]), "sip.example.com", Some(BadCertificate)),
     ];
     for (what, shown, wanted, refused) in cases {
         assert_eq!(shake(&ca, &shown, wanted).err(), refused.map(|outcome| ("client", outcome)), "{what}");
@@ -85,7 +85,7 @@ fn a_certificate_proves_whole_names_in_its_subject_alternative_names_only() {
 #[test]
 fn a_client_shows_who_it_is_where_that_is_wanted() {
     use Handshake::{BadCertificate, NoCertificate, WrongName};
-    let (ca, stranger) = (Authority::new(), Authority::new());
+    let (ca, stranger) = (Authority::founded(), Authority::found());
     let server = Folder::new(&ca, &ca.issue(&["sip.example.com"]));
     let own = |issued: &Issued| Folder::new(&ca, issued).material();
     let (known, other) = (own(&ca.issue(&["sip:pbx.example.com"])), own(&ca.issue(&["other.example.com"])));
@@ -144,7 +144,7 @@ fn bare(ca: &Authority) -> Session {
 
 #[test]
 fn octets_of_the_application_pass_whole_however_they_are_cut() {
-    let ca = Authority::new();
+    let ca = Authority::founded();
     let folder = Folder::new(&ca, &ca.issue(&["sip.example.com"]));
     let (server, client) = (ServerSide::new(&folder.material(), &Clients::Anonymous).unwrap(), bare(&ca));
     let (mut server, mut client) = (server.session().unwrap(), client);
@@ -167,7 +167,7 @@ fn octets_of_the_application_pass_whole_however_they_are_cut() {
 
 #[test]
 fn what_is_not_tls_is_garbage_and_never_more() {
-    let ca = Authority::new();
+    let ca = Authority::founded();
     let folder = Folder::new(&ca, &ca.issue(&["sip.example.com"]));
     let side = ServerSide::new(&folder.material(), &Clients::Known(Vec::new())).unwrap();
     let sip = b"OPTIONS sip:a@b SIP/2.0\r\n\r\n".to_vec();
@@ -181,7 +181,7 @@ fn what_is_not_tls_is_garbage_and_never_more() {
 
 #[test]
 fn new_sessions_see_new_files_and_old_ones_go_on() {
-    let ca = Authority::new();
+    let ca = Authority::founded();
     let folder = Folder::new(&ca, &ca.issue(&["old.example.com"]));
     let side = ServerSide::new(&folder.material(), &Clients::Anonymous).unwrap();
     let client = ClientSide::new(&folder.material());
@@ -203,7 +203,7 @@ fn new_sessions_see_new_files_and_old_ones_go_on() {
 
 #[test]
 fn files_that_cannot_be_used_are_told_with_their_cure() {
-    let ca = Authority::new();
+    let ca = Authority::founded();
     let folder = Folder::new(&ca, &ca.issue(&["sip.example.com"]));
     let (other, path) = (ca.issue(&["sip.example.com"]), |file: &str| folder.path(file));
     std::fs::write(path("other.key"), &other.key).unwrap();
@@ -237,7 +237,7 @@ fn files_that_cannot_be_used_are_told_with_their_cure() {
 #[test]
 fn what_is_doubtful_is_told() {
     use std::os::unix::fs::PermissionsExt;
-    let ca = Authority::new();
+    let ca = Authority::founded();
     let folder = Folder::new(&ca, &ca.issue(&["sip.example.com"]));
     assert!(folder.material().warnings().is_empty());
     assert_eq!((folder.material().last_day().as_str(), folder.material().not_after()), ("4096-01-01", 67_090_118_400));
