@@ -6,7 +6,6 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::balance;
 use crate::base::{Epoch, ListenerId, ResourceId, Time};
-use crate::config::{Change, ConfigError, Listen, Plan, Settings, plan};
+use crate::config::{ConfigError, Listen, Plan, Settings, plan};
 use crate::identity::Identities;
 use crate::node::{self, Capacity, Command, Input, Node};
 use crate::runtime::cells::Locked;
@@ -25,7 +24,7 @@ use crate::runtime::lane::Lane;
 use crate::runtime::pairing::{self, Groundwork, Parts, Peered, prepare};
 use crate::runtime::reach::Reach;
 use crate::runtime::route::{self, RouteError, Ways};
-use crate::runtime::secure::{Prepared, Secure, SecureError};
+use crate::runtime::secure::{Prepared, SecureError};
 use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, Bound};
 use crate::runtime::sources::{Door, Sources};
@@ -182,10 +181,7 @@ pub(super) fn assemble(
     let driver = Driver::new(Arc::clone(&node), udp, Arc::clone(&io), runtime.handle(), waker);
     driver.streams.exempt(hosts);
     driver.name(names);
-    if let Some(prepared) = prepared {
-        io.certificate_not_after.store(prepared.not_after(), Ordering::Relaxed);
-        driver.streams.speak(Arc::new(Secure::new(prepared).map_err(StartError::Secure)?));
-    }
+    driver.streams.speak(prepared).map_err(StartError::Secure)?;
     let traps = Traps::start(&settings, runtime.handle());
     let pair = match ground.vip {
         Some(vip) => {
@@ -260,7 +256,8 @@ impl Running {
         let virtual_ips = pairing::virtual_ips(&settings);
         let ways = Ways { listeners: &self.listeners, virtual_ips: &virtual_ips };
         let farm = route::groups(&settings.groups, ways).map_err(ReloadError::Route)?;
-        let renewed = self.renew(&settings, &farm).map_err(ReloadError::Secure)?;
+        let speak = |prepared| self.driver.streams.speak(prepared);
+        let renewed = Prepared::new(&settings, &farm).and_then(speak).map_err(ReloadError::Secure)?;
         // An address that has left the interfaces lingers: dialogs carry it.
         let local = sys::local_addresses().unwrap_or_default();
         let identities = current.identities.succeed(socket::identities(&self.listeners, &local, &virtual_ips));
@@ -288,18 +285,6 @@ impl Running {
         *current = Current { settings, identities };
         plan.changes.extend(renewed);
         Ok(plan)
-    }
-
-    /// Puts the files of `[tls]` in force as they are now; connections that live go on with what they began with. Says
-    /// what an operator wants to know of it.
-    fn renew(&self, settings: &Settings, farm: &balance::Config) -> Result<Option<Change>, SecureError> {
-        let (Some(prepared), Some(secure)) = (Prepared::new(settings, farm)?, self.driver.streams.secure()) else {
-            return Ok(None);
-        };
-        let (until, last_day) = (prepared.not_after(), prepared.last_day());
-        secure.replace(prepared)?;
-        let before = self.io.certificate_not_after.swap(until, Ordering::Relaxed);
-        Ok((before != until).then_some(Change::CertificateRenewed { last_day }))
     }
 
     /// Takes no new calls, waits until those that live have ended or `limit` has passed, and stops. Returns how many

@@ -17,11 +17,13 @@ use tokio::runtime::Handle;
 use tokio::time;
 
 use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
+
+use crate::config::Change;
 use crate::node::{Input, Received};
 use crate::runtime::connection::{Around, Connection, NotTaken};
 use crate::runtime::inlet::Inlet;
 use crate::runtime::reuse::{Aliases, Way, offer};
-use crate::runtime::secure::Secure;
+use crate::runtime::secure::{Prepared, Secure, SecureError};
 use crate::runtime::sources::Sources;
 use crate::runtime::stats::{Closed, IoStats};
 use crate::runtime::tls::{Broken, Name};
@@ -100,13 +102,24 @@ impl Streams {
         table.welcome = Some(sources);
     }
 
-    /// From now on TLS is spoken by these.
-    pub fn speak(&self, secure: Arc<Secure>) {
-        *self.secure.write() = Some(secure);
+    /// From now on TLS is spoken with these files; connections that live go on with what they began with. Says what an
+    /// operator wants to know of it. `None`: no listener speaks TLS.
+    ///
+    /// # Errors
+    ///
+    /// If the cryptography cannot do what is needed; then nothing has changed.
+    pub fn speak(&self, prepared: Option<Prepared>) -> Result<Option<Change>, SecureError> {
+        let Some(prepared) = prepared else { return Ok(None) };
+        let (until, last_day) = (prepared.not_after(), prepared.last_day());
+        match self.secure() {
+            Some(secure) => secure.replace(prepared)?,
+            None => *self.secure.write() = Some(Arc::new(Secure::new(prepared)?)),
+        }
+        let before = self.stats.certificate_not_after.swap(until, Ordering::Relaxed);
+        Ok((before != until).then_some(Change::CertificateRenewed { last_day }))
     }
 
-    /// What speaks TLS, if a listener does.
-    pub fn secure(&self) -> Option<Arc<Secure>> {
+    fn secure(&self) -> Option<Arc<Secure>> {
         self.secure.read().clone()
     }
 

@@ -85,7 +85,7 @@ fn a_certificate_proves_whole_names_in_its_subject_alternative_names_only() {
 #[test]
 fn a_client_shows_who_it_is_where_that_is_wanted() {
     use Handshake::{BadCertificate, NoCertificate, WrongName};
-    let (ca, stranger) = (Authority::founded(), Authority::found());
+    let (ca, stranger) = (Authority::founded(), Authority::founded());
     let server = Folder::new(&ca, &ca.issue(&["sip.example.com"]));
     let own = |issued: &Issued| Folder::new(&ca, issued).material();
     let (known, other) = (own(&ca.issue(&["sip:pbx.example.com"])), own(&ca.issue(&["other.example.com"])));
