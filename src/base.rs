@@ -298,6 +298,8 @@ pub mod limits {
     pub const CONNECTIONS: usize = 10_000;
     /// Stream connections from one source address (resources are exempt).
     pub const CONNECTIONS_PER_SOURCE: usize = 1_000;
+    /// TLS handshakes of connections to this node that go on at one time.
+    pub const HANDSHAKES: usize = 1_000;
     /// Octets of one stream connection that no message has claimed yet.
     pub const UNPARSED: usize = 64 * 1024;
     /// Octets waiting to be written to one stream connection.

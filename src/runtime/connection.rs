@@ -125,6 +125,12 @@ impl Connection {
         (self.accepted && (!heard || !busy)).then_some((heard, active))
     }
 
+    /// Whether its TLS handshake goes on.
+    pub fn is_shaking(&self) -> bool {
+        let outbound = self.outbound.lock();
+        outbound.end.is_none() && !outbound.wire.is_open()
+    }
+
     /// Whether the other side has proved one of these names.
     pub fn proves(&self, names: &[Name]) -> bool {
         self.outbound.lock().wire.proves(names)

@@ -20,6 +20,7 @@ pub mod wire;
 pub mod secure;
 pub mod outbound;
 pub mod connection;
+pub mod handshakes;
 pub mod reuse;
 pub mod tcp;
 pub mod resolve;

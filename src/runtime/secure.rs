@@ -1,14 +1,14 @@
 //! TLS of SIP: what `[tls]` says made into both sides, and whom a connection must lead to (RFC 5922 §7.3).
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::balance;
-use crate::base::Transport;
+use crate::base::{Transport, limits};
 use crate::config::{ClientCertificate, Finding, Findings, Settings, Tls};
 use crate::runtime::tls::{Broken, ClientSide, Clients, FileError, Files, Material, Name, ServerSide, Which};
 use crate::runtime::wire::Wire;
@@ -19,6 +19,8 @@ pub struct Secure {
     server: ServerSide,
     client: ClientSide,
     peers: RwLock<Peers>,
+    /// Resources of which an operator was told that their TLS fails, until it works.
+    told: Mutex<HashSet<SocketAddr>>,
 }
 
 /// Who may be at the other end.
@@ -97,7 +99,7 @@ impl Secure {
     pub fn new(prepared: Prepared) -> Result<Self, SecureError> {
         let Prepared { material, clients, peers } = prepared;
         let server = ServerSide::new(&material, &clients).map_err(unusable)?;
-        Ok(Self { server, client: ClientSide::new(&material), peers: RwLock::new(peers) })
+        Ok(Self { server, client: ClientSide::new(&material), peers: RwLock::new(peers), told: Mutex::default() })
     }
 
     /// New connections go by this from now on.
@@ -144,9 +146,25 @@ impl Secure {
         known.iter().filter(|n| **n != Name::Address(remote)).cloned().chain([Name::Address(remote)]).collect()
     }
 
-    /// Whether a resource is at this address.
-    pub fn is_resource(&self, remote: IpAddr) -> bool {
-        self.peers.read().resources.contains_key(&remote.to_canonical())
+    /// Tells an operator that the TLS of a resource fails, once until it works again. `why`: what is wrong, if it fails.
+    pub fn tell(&self, remote: SocketAddr, why: Option<&str>) {
+        if !self.peers.read().resources.contains_key(&remote.ip().to_canonical()) {
+            return;
+        }
+        let mut told = self.told.lock();
+        let Some(why) = why else {
+            told.remove(&remote);
+            return;
+        };
+        if told.len() < limits::CONNECTIONS && told.insert(remote) {
+            drop(told);
+            let names: Vec<String> = self.expected(remote.ip(), None).iter().map(Name::to_string).collect();
+            tracing::warn!(
+                "TLS to {remote} fails: {why}; its certificate must be signed by a CA of `trusted-ca` and name {} in \
+                 subjectAltName",
+                names.join(" or ")
+            );
+        }
     }
 }
 

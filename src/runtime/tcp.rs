@@ -21,11 +21,13 @@ use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
 use crate::config::Change;
 use crate::node::{Input, Received};
 use crate::runtime::connection::{Around, Connection, NotTaken};
+use crate::runtime::handshakes::{Handshakes, Room};
 use crate::runtime::inlet::Inlet;
 use crate::runtime::reuse::{Aliases, Way, offer};
 use crate::runtime::secure::{Prepared, Secure, SecureError};
 use crate::runtime::sources::Sources;
 use crate::runtime::stats::{Closed, IoStats};
+use crate::runtime::sys;
 use crate::runtime::tls::{Broken, Name};
 use crate::runtime::wire::Wire;
 
@@ -69,8 +71,8 @@ struct Table {
     ways: HashMap<ConnId, Way>,
     /// Those that their peers opened and offered for requests.
     aliases: Aliases,
-    /// Resources of whose TLS an operator was told that it fails, until it works.
-    told: HashSet<SocketAddr>,
+    /// Those that their peers opened and that are not secure yet.
+    handshakes: Handshakes,
     /// Those that others opened, by their host.
     sources: HashMap<IpAddr, BTreeSet<ConnId>>,
     /// Hosts without a limit per source: resources.
@@ -212,8 +214,8 @@ impl Streams {
         };
         let why = ended.broken.as_ref().map(|b| b.why.as_str());
         tracing::debug!(reason = ?ended.reason, why, remote = %connection.flow.remote, "stream closed");
-        if !connection.accepted {
-            self.tell(connection.flow.remote, why);
+        if let (false, Some(secure)) = (connection.accepted, self.secure()) {
+            secure.tell(connection.flow.remote, why);
         }
         self.forget(&connection);
     }
@@ -224,26 +226,6 @@ impl Streams {
         if let Some(target) = offer(message, flow.remote.ip()) {
             self.table.lock().aliases.offer(connection.id, flow.local.ip(), target);
             self.stats.aliases.count();
-        }
-    }
-
-    /// Tells an operator that the TLS of a resource fails, once until it works again.
-    fn tell(&self, remote: SocketAddr, why: Option<&str>) {
-        let Some(secure) = self.secure().filter(|s| s.is_resource(remote.ip())) else { return };
-        let mut table = self.table.lock();
-        let Some(why) = why else {
-            table.told.remove(&remote);
-            return;
-        };
-        let room = table.told.len() < limits::CONNECTIONS;
-        if room && table.told.insert(remote) {
-            drop(table);
-            let names: Vec<String> = secure.expected(remote.ip(), None).iter().map(Name::to_string).collect();
-            tracing::warn!(
-                "TLS to {remote} fails: {why}; its certificate must be signed by a CA of `trusted-ca` and name {} in \
-                 subjectAltName",
-                names.join(" or ")
-            );
         }
     }
 
@@ -306,6 +288,9 @@ impl Streams {
         if table.stopped || !table.make_room_from(remote.ip()) || !table.make_room() {
             return self.stats.closed(Closed::Refused);
         }
+        if transport == Transport::Tls && !table.begin_handshake(&connection) {
+            return self.stats.closed(Closed::Refused);
+        }
         table.sources.entry(remote.ip()).or_default().insert(connection.id);
         table.all.insert(connection.id, Arc::clone(&connection));
         drop(table);
@@ -348,6 +333,20 @@ impl Table {
         }
         let chosen = least_wanted(ids.iter().filter_map(|id| self.all.get(id)).take(CANDIDATES)).map(Arc::clone);
         self.evict(chosen)
+    }
+
+    /// Counts in one more handshake, if need be after another one has been told to end.
+    fn begin_handshake(&mut self, connection: &Arc<Connection>) -> bool {
+        let now = sys::now();
+        let room = match self.handshakes.room(now) {
+            Room::Free => true,
+            Room::After(late) => self.evict(Some(late)),
+            Room::None => false,
+        };
+        if room {
+            self.handshakes.begin(Arc::clone(connection), now);
+        }
+        room
     }
 
     fn evict(&mut self, chosen: Option<Arc<Connection>>) -> bool {
