@@ -317,7 +317,7 @@ fn listeners_are_addresses_that_can_be_bound_together() {
         one(&with(&format!("[proxy]\nsip.transport = [\"{bad}\"]")), &error);
     }
     one(
-        &with("[proxy]\nsip.transport = [\"tls:0.0.0.0:5061\"]"),
+        &with("[proxy]\nsip.transport = [\"tls:0.0.0.0:5061\", \"udp:0.0.0.0:5060\"]"),
         concat!(
             "2:18: listener tls:0.0.0.0:5061 needs a certificate, and there is no section [tls]; ",
             "add [tls] with `certificate` and `key`"
@@ -643,8 +643,8 @@ port-capasity = 10
                 "one of \"round-robin\", \"least-used\", \"least-percent\""
             ),
             concat!(
-                "9:7: `aor` in [[resource-group.resource]] is \"sips:198.51.100.21\": this version does not speak TLS; ",
-                "use \"sip:198.51.100.21\" on a trusted net"
+                "9:7: `aor` in [[resource-group.resource]] is \"sips:198.51.100.21\": a server is reached by a ",
+                "transport, not by a scheme; write \"sip:198.51.100.21;transport=tls\""
             ),
             "10:1: unknown key `port-capasity` in [[resource-group.resource]]; did you mean `port-capacity`?",
             "11:1: `aor` is missing in [[resource-group.resource]]; write sip:HOST:PORT",
