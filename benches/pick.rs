@@ -106,7 +106,7 @@ fn resource(n: usize) -> ResourceConfig {
 }
 
 fn ask(leg: u64) -> Ask<'static> {
-    Ask { leg: LegId(leg), service: Some("voicexml"), tried: &[] }
+    Ask { leg: LegId(leg), service: Some("voicexml"), secure: false, tried: &[] }
 }
 
 fn now(leg: u64) -> Time {

@@ -123,22 +123,26 @@ pub enum Transport {
     Udp,
     /// Streams framed by Content-Length, RFC 3261 §18.3.
     Tcp,
+    /// The same inside TLS, RFC 3261 §26.2.1.
+    Tls,
 }
 
 impl Transport {
-    /// As written in Via: `UDP`, `TCP`.
+    /// As written in Via: `UDP`, `TCP`, `TLS`.
     pub const fn via(self) -> &'static str {
         match self {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
         }
     }
 
-    /// As written in a `transport` URI parameter: `udp`, `tcp`.
+    /// As written in a `transport` URI parameter: `udp`, `tcp`, `tls`.
     pub const fn param(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
         }
     }
 
@@ -148,6 +152,8 @@ impl Transport {
             Some(Transport::Udp)
         } else if text.eq_ignore_ascii_case(b"tcp") {
             Some(Transport::Tcp)
+        } else if text.eq_ignore_ascii_case(b"tls") {
+            Some(Transport::Tls)
         } else {
             None
         }
@@ -155,7 +161,15 @@ impl Transport {
 
     /// Whether the transport itself retransmits: RFC 3261 §17 turns timers A, E, G, D, I, J, K off or to zero.
     pub const fn reliable(self) -> bool {
-        matches!(self, Transport::Tcp)
+        matches!(self, Transport::Tcp | Transport::Tls)
+    }
+
+    /// The port where none is written in a URI or Via (RFC 3261 §18.2.2, §19.1.2).
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+        }
     }
 }
 
@@ -177,7 +191,7 @@ pub struct ListenerId(pub u16);
 /// source and `local` the address it came to; of a sent one `local` is the address it leaves from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
-    /// UDP or a stream.
+    /// UDP, or what kind of stream.
     pub transport: Transport,
     /// The listener whose socket received or shall send it.
     pub listener: ListenerId,
@@ -284,6 +298,8 @@ pub mod limits {
     pub const CONNECTIONS: usize = 10_000;
     /// Stream connections from one source address (resources are exempt).
     pub const CONNECTIONS_PER_SOURCE: usize = 1_000;
+    /// TLS handshakes of connections to this node that go on at one time.
+    pub const HANDSHAKES: usize = 1_000;
     /// Octets of one stream connection that no message has claimed yet.
     pub const UNPARSED: usize = 64 * 1024;
     /// Octets waiting to be written to one stream connection.
@@ -298,6 +314,8 @@ pub mod limits {
     pub const ATTEMPTS: usize = 16;
     /// A message larger than this prefers a stream when the target offers one (RFC 3261 §18.1.1).
     pub const DATAGRAM_REQUEST: usize = 1_300;
+    /// A TLS handshake must be complete within this time.
+    pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(3);
     /// A stream must complete a begun message within this time.
     pub const HEADER_DEADLINE: Duration = Duration::from_secs(5);
     /// A stream without traffic is closed after this time.

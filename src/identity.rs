@@ -13,7 +13,7 @@ pub struct IdentityId(pub u16);
 /// An address (transport, host, port) that Tandem writes into Via and Record-Route. Always an IP literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// UDP or TCP.
+    /// UDP, TCP or TLS.
     pub transport: Transport,
     /// The literal address; never a wildcard.
     pub addr: SocketAddr,
@@ -79,12 +79,14 @@ impl Identities {
         self.find(|i| i.listener == listener)
     }
 
-    /// The identity that a URI or sent-by names. Without a transport any will do: UDP first (RFC 3263 §4.1).
+    /// The identity that a URI or sent-by names. Without a transport any will do: UDP first, then TCP (RFC 3263 §4.1).
     pub fn recognise(&self, transport: Option<Transport>, ip: IpAddr, port: u16) -> Option<IdentityId> {
         let fits = |i: &Identity, t: Transport| i.transport == t && i.addr.port() == port && same_ip(i.addr.ip(), ip);
         match transport {
             Some(t) => self.find(|i| fits(i, t)),
-            None => self.find(|i| fits(i, Transport::Udp)).or_else(|| self.find(|i| fits(i, Transport::Tcp))),
+            None => {
+                [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter().find_map(|t| self.find(|i| fits(i, t)))
+            }
         }
     }
 
@@ -93,6 +95,11 @@ impl Identities {
         let host = self.get(beside).addr;
         self.find(|i| i.transport == transport && i.addr.ip() == host.ip())
             .or_else(|| self.find(|i| i.transport == transport && i.addr.is_ipv4() == host.is_ipv4()))
+    }
+
+    /// Whether this node is reached over `transport` at all.
+    pub fn speaks(&self, transport: Transport) -> bool {
+        self.find(|i| i.transport == transport).is_some()
     }
 
     fn find(&self, fits: impl Fn(&Identity) -> bool) -> Option<IdentityId> {
@@ -134,6 +141,17 @@ mod tests {
         let t = table();
         assert_eq!(t.iter().count(), 3);
         assert_eq!(t.by_local(Transport::Udp, "[::ffff:192.0.2.1]:5060".parse().unwrap()), Some(IdentityId(0)));
+    }
+
+    #[test]
+    fn a_secure_identity_is_found_last_and_has_siblings_on_its_host() {
+        let secure = Identity::new(Transport::Tls, "192.0.2.1:5061".parse().unwrap(), ListenerId(4));
+        let t = table().succeed(Identities::new([secure]));
+        let ip = "192.0.2.1".parse().unwrap();
+        assert_eq!(t.recognise(None, ip, 5061), Some(IdentityId(3)));
+        assert_eq!(t.recognise(Some(Transport::Tcp), ip, 5061), None, "another transport is another identity");
+        assert_eq!(t.sibling(IdentityId(0), Transport::Tls), Some(IdentityId(3)));
+        assert_eq!((t.speaks(Transport::Tls), table().speaks(Transport::Tls)), (true, false));
     }
 
     #[test]

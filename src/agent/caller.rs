@@ -391,7 +391,7 @@ impl Caller {
         let (name, addr) = (&self.config.name, self.config.addr);
         match self.config.transport {
             Transport::Udp => format!("Contact: <sip:{name}@{addr}>\r\n"),
-            Transport::Tcp => format!("Contact: <sip:{name}@{addr};transport=tcp>\r\n"),
+            stream => format!("Contact: <sip:{name}@{addr};transport={stream}>\r\n"),
         }
     }
 }

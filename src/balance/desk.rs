@@ -52,6 +52,8 @@ pub struct Ask<'a> {
     pub leg: LegId,
     /// The service type, in the model's words (`voicexml`, `announcement`, `conference`, `msml`, …); `None`: any group.
     pub service: Option<&'a str>,
+    /// Whether only members that are reached over TLS will do (RFC 3261 §26.2.2).
+    pub secure: bool,
     /// Members that this INVITE has already tried.
     pub tried: &'a [ResourceId],
 }

@@ -12,7 +12,7 @@ use super::group::{Config, Group, Member, ResourceConfig, Route, Terms};
 use super::health::{Evidence, HealthChange, Monitor, Probe};
 use super::ledger::{Count, Ledger};
 use super::scheme::{self, Blocked};
-use crate::base::{Flow, Host, LegId, ResourceId, Time};
+use crate::base::{Flow, Host, LegId, ResourceId, Time, Transport};
 
 /// All resources, groups and grants of a node.
 ///
@@ -229,7 +229,8 @@ impl Farm {
 
     fn place(&mut self, now: Time, ask: &Ask<'_>, left: Option<ResourceId>) -> Result<Grant, Refusal> {
         let group = self.groups.iter_mut().find(|g| g.serves(ask.service)).ok_or(Refusal::NoGroup)?;
-        let skip = |id| left == Some(id) || ask.tried.contains(&id);
+        let open = |member: &Member| ask.secure && member.route.flow.transport != Transport::Tls;
+        let skip = |member: &Member| left == Some(member.id) || ask.tried.contains(&member.id) || open(member);
         let choice = scheme::choose(group, &self.members, &self.ledger, now, skip).map_err(|blocked| {
             let code = group.noresource_response_code;
             match blocked {
@@ -342,7 +343,7 @@ mod tests {
     use super::super::escrow::Shares;
     use super::super::group::{GroupConfig, ResourceConfig, SchemeName};
     use super::*;
-    use crate::base::{Flow, ListenerId, NodeId, Transport};
+    use crate::base::{Flow, ListenerId, NodeId};
 
     const T0: Time = Time::from_micros(1_000_000);
     const A: NodeId = NodeId(1);
@@ -378,7 +379,7 @@ mod tests {
     }
 
     fn ask(leg: u64, tried: &[ResourceId]) -> Ask<'_> {
-        Ask { leg: LegId(leg), service: None, tried }
+        Ask { leg: LegId(leg), service: None, secure: false, tried }
     }
 
     fn take_down(farm: &mut Farm, resource: u64) {
@@ -723,7 +724,7 @@ mod tests {
         media.service_types = vec!["VoiceXML".into(), "announcement".into()];
         let mut farm = Farm::new(Config { groups: vec![voice, media] });
         let mut admit = |service| {
-            let ask = Ask { leg: LegId(0), service, tried: &[] };
+            let ask = Ask { leg: LegId(0), service, secure: false, tried: &[] };
             farm.admit(T0, &ask).map(|g| {
                 let resource = g.resource.0;
                 farm.release(T0, g, Outcome::Completed);

@@ -10,7 +10,7 @@ use slab::Slab;
 use super::group::{Group, Member, SchemeName};
 use super::health::Rank;
 use super::ledger::Ledger;
-use crate::base::{ResourceId, Time};
+use crate::base::Time;
 
 /// Why a group has no member for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub fn choose(
     members: &Slab<Member>,
     ledger: &Ledger,
     now: Time,
-    skip: impl Fn(ResourceId) -> bool,
+    skip: impl Fn(&Member) -> bool,
 ) -> Result<Choice, Blocked> {
     let mut best: Option<(Rank, Load, usize)> = None;
     let mut blocked = Blocked::NoMember;
@@ -45,7 +45,7 @@ pub fn choose(
         let seat = group.seats[at];
         let member = &members[seat.member as usize];
         let Some(rank) = member.health.rank(now) else { continue };
-        let (count, skipped) = (ledger.count(seat.member), skip(member.id));
+        let (count, skipped) = (ledger.count(seat.member), skip(member));
         if !member.ration.admits(now, count) {
             blocked = if skipped { blocked } else { Blocked::Full };
             continue;

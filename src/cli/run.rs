@@ -12,13 +12,19 @@ use super::terminal::{CONFIG, FAILURE, SUCCESS, complain, say};
 use crate::config::{self, Settings};
 use crate::runtime::log::Log;
 use crate::runtime::metrics::Edge;
+use crate::runtime::secure;
 use crate::runtime::service::Service;
 use crate::runtime::{Options, Running, prepare, start};
 
 /// `tandem run`: until a signal ends it.
 pub fn run(file: &Path) -> u8 {
     let Some(text) = read(file) else { return CONFIG };
-    let (settings, warnings) = match Settings::parse(&text) {
+    let read = Settings::parse(&text).and_then(|(settings, mut warnings)| {
+        let found = secure::examine(&settings);
+        warnings.extend(found.warnings);
+        if found.errors.is_empty() { Ok((settings, warnings)) } else { Err(found.errors) }
+    });
+    let (settings, warnings) = match read {
         Ok(sound) => sound,
         Err(errors) => {
             errors.iter().for_each(|e| complain(&format!("{}:{e}", file.display())));
@@ -86,7 +92,7 @@ fn failed(why: &str) -> u8 {
 /// `tandem check`.
 pub fn check(file: &Path) -> u8 {
     let Some(text) = read(file) else { return CONFIG };
-    let checked = config::check(&file.display().to_string(), &text);
+    let checked = config::check_with(&file.display().to_string(), &text, secure::examine);
     if checked.code == 0 {
         say(&checked.report);
         return SUCCESS;

@@ -6,17 +6,18 @@ use std::net::IpAddr;
 use rsip::common::uri::param::Param;
 
 use super::reader::shorten;
+use super::tls::SPOKEN;
 use crate::base::{Host, Transport};
 use crate::sip::{Scheme, Uri};
 
-/// An AOR that names one server: `sip:host[:port][;transport=udp|tcp]`.
+/// An AOR that names one server: `sip:host[:port][;transport=udp|tcp|tls]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Aor {
     /// IP literal without brackets, or a name in lower case.
     pub host: String,
     /// The literal, if it is one.
     pub ip: Option<IpAddr>,
-    /// 5060 if not written (RFC 3261 §19.1.2).
+    /// If not written 5060, or 5061 over TLS (RFC 3261 §19.1.2).
     pub port: u16,
     /// UDP if not written (RFC 3263 §4.1).
     pub transport: Transport,
@@ -28,10 +29,12 @@ pub(super) type Refused = (String, Option<String>);
 impl Aor {
     /// Reads an AOR.
     pub fn read(text: &str) -> Result<Self, Refused> {
-        let form = || Some(String::from("write sip:HOST:PORT, with ;transport=tcp for a stream"));
+        let form = || {
+            Some(String::from("write sip:HOST:PORT, with ;transport=tcp for a stream, ;transport=tls for a secure one"))
+        };
         let uri = match Uri::parse(text.as_bytes()) {
             Some(uri) if uri.scheme == Scheme::Sip => uri,
-            Some(uri) if uri.scheme == Scheme::Sips => return Err(no_tls(text)),
+            Some(uri) if uri.scheme == Scheme::Sips => return Err(sips(text)),
             _ if names_port_0(text) => {
                 let cure = "write the port that the server listens on";
                 return Err((String::from("port 0 is no port"), Some(cure.into())));
@@ -49,7 +52,9 @@ impl Aor {
         if !uri.headers.is_empty() {
             return Err((String::from("a server's address has no URI headers"), form()));
         }
-        let aor = Self { transport: transport_of(text, &uri)?, port: uri.port.unwrap_or(5060), ..Self::at(&uri.host)? };
+        let transport = transport_of(text, &uri)?;
+        let port = uri.port.unwrap_or(transport.default_port());
+        let aor = Self { transport, port, ..Self::at(&uri.host)? };
         if !rsip_agrees(text, &uri, &aor) {
             return Err((String::from("two SIP parsers read it differently"), form()));
         }
@@ -102,14 +107,14 @@ fn transport_of(text: &str, uri: &Uri<'_>) -> Result<Transport, Refused> {
         let shown = String::from_utf8_lossy(if name.eq_ignore_ascii_case(b"transport") { value } else { name });
         if !name.eq_ignore_ascii_case(b"transport") {
             let cause = format!("the parameter `{}` means nothing here", shorten(&shown));
-            return Err((cause, Some(String::from("only ;transport=udp and ;transport=tcp do"))));
+            return Err((cause, Some(String::from("only ;transport=udp, ;transport=tcp and ;transport=tls do"))));
         }
-        if value.eq_ignore_ascii_case(b"tls") {
+        if value.eq_ignore_ascii_case(b"tls") && !SPOKEN {
             return Err(no_tls(text));
         }
         let Some(read) = Transport::parse(value) else {
             let cause = format!("\"{}\" is no transport", shorten(&shown));
-            return Err((cause, Some(String::from("transports are udp and tcp"))));
+            return Err((cause, Some(String::from("transports are udp, tcp and tls"))));
         };
         if transport.replace(read).is_some() {
             return Err((String::from("it has two transports"), Some(String::from("keep one"))));
@@ -119,8 +124,17 @@ fn transport_of(text: &str, uri: &Uri<'_>) -> Result<Transport, Refused> {
 }
 
 fn no_tls(text: &str) -> Refused {
-    let plain = shorten(text).replacen("sips:", "sip:", 1).replacen(";transport=tls", "", 1);
-    (String::from("this version does not speak TLS"), Some(format!("use \"{plain}\" on a trusted net")))
+    let plain = shorten(text).replacen(";transport=tls", "", 1);
+    (String::from("this build does not speak TLS"), Some(format!("use \"{plain}\" on a trusted net")))
+}
+
+/// A call keeps the scheme that it came with, so the address of a server says only how it is reached.
+fn sips(text: &str) -> Refused {
+    let bare = text.get(5..).and_then(|rest| rest.split(';').next()).unwrap_or_default();
+    (
+        String::from("a server is reached by a transport, not by a scheme"),
+        Some(format!("write \"sip:{};transport=tls\"", shorten(bare))),
+    )
 }
 
 /// Whether rsip reads the same host, port and transport. It has no grammar for IPv6 references (RFC 3261 §25.1,
@@ -166,6 +180,7 @@ mod tests {
             "SIP:mcp1:05070",
             "sip:[2001:db8::1]",
             "sip:[2001:db8::1]:5070;transport=tcp",
+            "sip:mcp1.example.com;transport=tls",
         ] {
             assert!(rsip_agrees_with(text), "{text}");
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::finding::Findings;
 use super::settings::Settings;
 use super::sound;
 
@@ -14,10 +15,20 @@ pub struct Checked {
     pub code: u8,
 }
 
-/// Checks a configuration without touching anything. `path` is only printed.
+/// Checks a configuration text without touching anything. `path` is only printed.
 pub fn check(path: &str, text: &str) -> Checked {
+    check_with(path, text, |_| Findings::default())
+}
+
+/// The same, and then what `files` finds in the files that a sound text names.
+pub fn check_with(path: &str, text: &str, files: impl FnOnce(&Settings) -> Findings) -> Checked {
     let mut report = String::new();
-    match Settings::parse(text) {
+    let read = Settings::parse(text).and_then(|(settings, mut warnings)| {
+        let Findings { errors, warnings: more } = files(&settings);
+        warnings.extend(more);
+        if errors.is_empty() { Ok((settings, warnings)) } else { Err(errors) }
+    });
+    match read {
         Ok((settings, warnings)) => {
             for warning in warnings.into_iter().chain(sound::advice(&settings)) {
                 line(&mut report, format_args!("{path}:{}: warning: {}", warning.place, warning.told()));

@@ -23,6 +23,15 @@ pub type ConfigError = Finding;
 /// A finding that an operator should know of; the configuration is sound all the same.
 pub type Warning = Finding;
 
+/// All that is to be said, sorted by whether it forbids a start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The configuration cannot be used.
+    pub errors: Vec<ConfigError>,
+    /// It can.
+    pub warnings: Vec<Warning>,
+}
+
 impl Finding {
     /// Cause and suggestion, without the place.
     pub fn told(&self) -> impl fmt::Display {

@@ -85,6 +85,12 @@ pub(super) const PROXY: Keys = Keys {
 
 pub(super) const ADMIN: Keys = Keys { title: "[admin]", known: &["listen"], refused: &[] };
 
+pub(super) const TLS: Keys = Keys {
+    title: "[tls]",
+    known: &["certificate", "key", "trusted-ca", "client-certificate", "peer-names"],
+    refused: &[],
+};
+
 pub(super) const LOG: Keys = Keys { title: "[log]", known: &["level"], refused: &[] };
 
 pub(super) const SNMP: Keys = Keys {
@@ -92,7 +98,6 @@ pub(super) const SNMP: Keys = Keys {
     known: &["trap-target", "version", "community", "enterprise"],
     refused: &[("timeout", "belongs to a sub-agent, which Tandem has not: it only sends traps", "remove it")],
 };
-
 pub(super) const GROUP: Keys = Keys {
     title: "[[resource-group]]",
     known: &[
@@ -116,7 +121,7 @@ pub(super) const RESOURCE: Keys =
     Keys { title: "[[resource-group.resource]]", known: &["aor", "port-capacity", "aliases", "tcp"], refused: &[] };
 
 /// All of them: where a misplaced key is looked for.
-pub(super) const ALL: &[&Keys] = &[&CLUSTER, &PROXY, &ADMIN, &LOG, &SNMP, &GROUP, &RESOURCE];
+pub(super) const ALL: &[&Keys] = &[&CLUSTER, &PROXY, &TLS, &ADMIN, &LOG, &SNMP, &GROUP, &RESOURCE];
 
 /// Words that operators bring along, and what they are called here.
 pub(super) const SYNONYMS: &[(&str, &str)] = &[
@@ -143,6 +148,13 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("verbose", "level"),
     ("target", "trap-target"),
     ("enterprise-oid", "enterprise"),
+    ("cert", "certificate"),
+    ("private-key", "key"),
+    ("cafile", "trusted-ca"),
+    ("ca", "trusted-ca"),
+    ("verifypeer", "client-certificate"),
+    ("mutual", "client-certificate"),
+    ("names", "peer-names"),
     ("probe-interval", "monitor-interval"),
     ("probe-timeout", "monitor-timeout"),
     ("down-after", "monitor-down-after"),

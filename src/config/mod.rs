@@ -7,6 +7,7 @@ mod prefix;
 mod settings;
 mod keys;
 mod reader;
+mod tls;
 mod aor;
 mod entry;
 mod cluster;
@@ -22,12 +23,12 @@ mod plan;
 
 use toml::de::{DeTable, DeValue};
 
-pub use check::{Checked, check};
+pub use check::{Checked, check, check_with};
 pub use cluster_settings::{Cluster, Commit, Member, VipManager, VirtualIp};
-pub use finding::{ConfigError, Finding, Place, Places, Warning};
+pub use finding::{ConfigError, Finding, Findings, Place, Places, Warning};
 pub use plan::{Change, Edit, Plan, plan};
 pub use prefix::Prefix;
-pub use settings::{Community, Group, Listen, Oid, Resource, Settings, Snmp, TrapVersion};
+pub use settings::{ClientCertificate, Community, Group, Listen, Oid, Resource, Settings, Snmp, Tls, TrapVersion};
 pub use shared::{Shared, differences};
 
 use keys::Keys;
@@ -49,6 +50,7 @@ impl Settings {
         if broken.is_empty() {
             sound::check(&mut reader, &settings, root.get_ref().contains_key("resource-group"));
             pair::check(&mut reader, &settings);
+            tls::check(&mut reader, &settings, root.get_ref().contains_key("tls"));
             reader.errors.append(&mut reader.absent);
         } else {
             reader.broken(&broken);
@@ -70,8 +72,9 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     let admin = section(reader, root, "admin", &keys::ADMIN);
     let log = section(reader, root, "log", &keys::LOG);
     let snmp = section(reader, root, "snmp", &keys::SNMP);
+    let secure = section(reader, root, "tls", &keys::TLS);
     for (key, value) in root {
-        if !["cluster", "proxy", "admin", "log", "snmp", "resource-group"].contains(&key.get_ref().as_ref()) {
+        if !["cluster", "proxy", "tls", "admin", "log", "snmp", "resource-group"].contains(&key.get_ref().as_ref()) {
             unknown(reader, key.get_ref(), key.span().start, value);
         }
     }
@@ -79,6 +82,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     let cluster = cluster::cluster(reader, &cluster);
     let admin = sections::admin(reader, &admin);
     let log_level = sections::log(reader, &log);
+    let tls = root.contains_key("tls").then(|| tls::tls(reader, &secure)).flatten();
     let snmp = snmp::snmp(reader, &snmp);
     let sections::Proxy { listeners, allow_from, config, workers, drain_timeout } = sections::proxy(reader, &proxy);
     Settings {
@@ -92,6 +96,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
         log_level,
         snmp,
         groups: groups.unwrap_or_default(),
+        tls,
         places: Places::default(),
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::cluster_settings::{Cluster, VipManager};
 use super::finding::{ConfigError, Finding};
-use super::settings::{Group, Resource, Settings, Snmp};
+use super::settings::{ClientCertificate, Group, Resource, Settings, Snmp, Tls};
 use super::shared::{codes, joined, members, monitor, ports, scheme, services};
 
 /// A reload that can be applied while calls go on.
@@ -21,6 +21,11 @@ pub struct Plan {
 pub enum Change {
     /// A key outside of the groups.
     Setting(Edit),
+    /// The files of `[tls]` hold another certificate. No text says so: whoever reads them does.
+    CertificateRenewed {
+        /// The day on which it ends, `YYYY-MM-DD`.
+        last_day: String,
+    },
     /// A new group; its resources follow.
     GroupAdded {
         /// Its name.
@@ -183,6 +188,12 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
         None => "everybody".into(),
         Some(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
+    let file = |s: &Settings, of: fn(&Tls) -> Option<&PathBuf>| {
+        s.tls.as_ref().and_then(of).map_or("none".into(), |p| p.display().to_string())
+    };
+    let files = |of: fn(&Tls) -> Option<&PathBuf>| (file(old, of), file(new, of));
+    let (certificates, keys) = (files(|t| Some(&t.certificate)), files(|t| Some(&t.key)));
+    let authorities = files(|t| t.trusted_ca.as_ref());
     [
         edit("partition", was.partition, is.partition),
         edit("commit", was.commit, is.commit),
@@ -199,6 +210,11 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
         spans("drain-timeout", old.drain_timeout, new.drain_timeout),
         edit("server-header", quoted(&a.server), quoted(&b.server)),
         edit("level", word(old.log_level), word(new.log_level)),
+        edit("certificate", certificates.0, certificates.1),
+        edit("key", keys.0, keys.1),
+        edit("trusted-ca", authorities.0, authorities.1),
+        edit("client-certificate", client_certificate(old), client_certificate(new)),
+        edit("peer-names", peer_names(old), peer_names(new)),
     ]
     .into_iter()
     .chain(snmp(old.snmp.as_ref(), new.snmp.as_ref()))
@@ -294,6 +310,21 @@ fn spans(key: &'static str, from: std::time::Duration, to: std::time::Duration) 
     edit(key, format!("{from:?}"), format!("{to:?}"))
 }
 
+fn client_certificate(settings: &Settings) -> &'static str {
+    match settings.tls.as_ref().map(|tls| tls.client_certificate).unwrap_or_default() {
+        ClientCertificate::None => "none",
+        ClientCertificate::Request => "request",
+        ClientCertificate::Require => "require",
+    }
+}
+
+fn peer_names(settings: &Settings) -> String {
+    match settings.tls.as_ref().map(|tls| tls.peer_names.as_slice()) {
+        None | Some([]) => "any".into(),
+        Some(names) => names.join(" "),
+    }
+}
+
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
@@ -312,6 +343,9 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Setting(edit) => edit.fmt(f),
+            Change::CertificateRenewed { last_day } => {
+                write!(f, "the certificate is another one, good until {last_day}")
+            }
             Change::GroupAdded { group } => write!(f, "group {group} is new"),
             Change::GroupRemoved { group } => write!(f, "group {group} is removed"),
             Change::Group { group, edit } => write!(f, "group {group}: {edit}"),

@@ -94,11 +94,12 @@ fn listeners(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<Listen> {
 
 fn listener(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, value: &Value<'_>) -> Option<Listen> {
     let at = value.span().start;
-    let form = || Some(String::from("write \"udp:IP:PORT\" or \"tcp:IP:PORT\", an IPv6 address in brackets"));
+    let form =
+        || Some(String::from("write \"udp:IP:PORT\", \"tcp:IP:PORT\" or \"tls:IP:PORT\", an IPv6 address in brackets"));
     let text = value.get_ref().as_str().unwrap_or_default();
     let (transport, rest) = text.split_once(':').unwrap_or(("", text));
-    if transport == "tls" {
-        let cause = format!("has the entry \"{}\": this version does not speak TLS", shorten(text));
+    if transport == "tls" && !super::tls::SPOKEN {
+        let cause = format!("has the entry \"{}\": this build does not speak TLS", shorten(text));
         reader.refuse(section, key, at, &cause, Some(format!("use \"tcp:{}\" on a trusted net", shorten(rest))));
         return None;
     }

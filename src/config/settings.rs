@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cluster_settings::Cluster;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub snmp: Option<Snmp>,
     /// `[[resource-group]]` in order.
     pub groups: Vec<Group>,
+    /// `[tls]`, if there is one.
+    pub tls: Option<Tls>,
     /// Where all that stands in the text.
     pub places: Places,
 }
@@ -108,10 +111,37 @@ impl fmt::Display for Oid {
     }
 }
 
+/// `[tls]`: files are paths as written, read when the node starts and with every reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// `certificate`: PEM, this node's own first, then its chain.
+    pub certificate: PathBuf,
+    /// `key`: PEM, not encrypted.
+    pub key: PathBuf,
+    /// `trusted-ca`: PEM; `None`: nobody is trusted.
+    pub trusted_ca: Option<PathBuf>,
+    /// `client-certificate`.
+    pub client_certificate: ClientCertificate,
+    /// `peer-names`: lower case, IP literals without brackets. Empty: any name that a trusted CA signed.
+    pub peer_names: Vec<String>,
+}
+
+/// Whether who connects must show a certificate (mutual TLS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// It is not asked for one.
+    #[default]
+    None,
+    /// It is asked; one that it shows must be good.
+    Request,
+    /// Without a good one there is no connection.
+    Require,
+}
+
 /// One entry of `sip.transport`: `udp:0.0.0.0:5060`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// UDP or TCP.
+    /// UDP, TCP or TLS.
     pub transport: Transport,
     /// May be a wildcard. Port 0 is refused in a text; a program that embeds a node may set it afterwards, and the
     /// kernel chooses.
@@ -159,7 +189,7 @@ pub struct Resource {
     pub canonical: String,
     /// IP literal or name.
     pub host: String,
-    /// Port, 5060 if not written.
+    /// Port, if not written 5060, or 5061 over TLS.
     pub port: u16,
     /// Usual transport: the AOR's `transport`, else UDP.
     pub transport: Transport,

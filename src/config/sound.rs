@@ -56,7 +56,12 @@ fn listeners(reader: &mut Reader<'_>, listeners: &[Listen]) {
         let addr = listen.addr;
         if addr.port() == 0 {
             let cause = format!("listener {listen} has port 0, which nobody could be told");
-            error(reader, key.clone(), cause, Some("write the port, usually 5060"));
+            let usual = if listen.transport == Transport::Tls {
+                "write the port, usually 5061"
+            } else {
+                "write the port, usually 5060"
+            };
+            error(reader, key.clone(), cause, Some(usual));
         } else if addr.ip().is_multicast() || addr.ip() == IpAddr::from([255; 4]) {
             error(reader, key.clone(), format!("listener {listen} is not the address of one node"), None);
         }
@@ -71,7 +76,8 @@ fn listeners(reader: &mut Reader<'_>, listeners: &[Listen]) {
 }
 
 fn clash(a: &Listen, b: &Listen) -> bool {
-    a.transport == b.transport && overlap(a.addr, b.addr)
+    // TLS is bound as TCP.
+    a.transport.reliable() == b.transport.reliable() && overlap(a.addr, b.addr)
 }
 
 /// Whether two sockets would be bound to one address and port.
@@ -86,7 +92,7 @@ fn admin(reader: &mut Reader<'_>, settings: &Settings) {
     if admin.port() == 0 {
         error(reader, key(), String::from("`listen` in [admin] has port 0"), Some("write the port, usually 9090"));
     }
-    let clash = |l: &&Listen| l.transport == Transport::Tcp && overlap(l.addr, admin);
+    let clash = |l: &&Listen| l.transport.reliable() && overlap(l.addr, admin);
     if let Some(listen) = settings.listeners.iter().find(clash) {
         let cause = format!("`listen` in [admin] is {admin}, where {listen} listens already");
         error(reader, key(), cause, Some("give it a port of its own, usually 9090"));

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::balance::{Monitor, Probe, Route};
-use crate::base::{Flow, NodeId, ResourceId, Time, table_hash};
+use crate::base::{Flow, NodeId, ResourceId, Time, Transport, table_hash};
 use crate::identity::Identities;
 use crate::out::Out;
 use crate::sip::{Message, Method};
@@ -276,7 +276,11 @@ impl Name {
 /// RFC 3261 §11.1: an OPTIONS outside of a dialog.
 fn write_options(to: &mut String, authority: &str, flow: Flow, name: Name, branch: &str, identities: &Identities) {
     let local = identities.by_local(flow.transport, flow.local).map_or(flow.local, |id| identities.get(id).addr);
-    let transport = if flow.transport.reliable() { ";transport=tcp" } else { "" };
+    let transport = match flow.transport {
+        Transport::Udp => "",
+        Transport::Tcp => ";transport=tcp",
+        Transport::Tls => ";transport=tls",
+    };
     let (via, tag, unique, host) = (flow.transport.via(), name.tag(), &branch[MARK.len()..], local.ip());
     put(to, format_args!("OPTIONS sip:{authority}{transport} SIP/2.0\r\n"));
     put(to, format_args!("Via: SIP/2.0/{via} {local};branch={branch}\r\nMax-Forwards: 70\r\n"));
@@ -293,7 +297,7 @@ fn put(to: &mut String, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ListenerId, Transport};
+    use crate::base::ListenerId;
     use crate::identity::Identity;
     use crate::sip::{Index, Name as Field};
 

@@ -18,7 +18,7 @@ use crate::transaction::{ClientMachine, NewClient, ServerMachine};
 
 use super::context::{Attempt, AttemptState, Cancel, Context, Role};
 use super::forward::{Hop, HopKind};
-use super::initial::NOBODY;
+use super::initial::{NOBODY, is_secure};
 use super::journal::with_setup;
 use super::replicate::{HOLDS_PORT, PENDING, PROCEEDING, SUPERSEDED};
 use super::shadow::{Shadow, Stage};
@@ -162,7 +162,9 @@ impl Proxy {
             Role::Initial { pops, .. } => (pops, context.source, context.cancelled),
             Role::InDialog { .. } => return,
         };
-        let hop = self.restored_hop(body, source, pops);
+        let mut secure = false;
+        self.with_request(id, |_, request| secure = is_secure(request));
+        let hop = self.restored_hop(body, source, pops, secure);
         if let Some(grant) = &mut grant {
             io.desk.take_over(io.now, grant);
         }
@@ -219,9 +221,9 @@ impl Proxy {
         }
     }
 
-    fn restored_hop(&self, body: &AttemptBody, source: Flow, pops: u8) -> Option<Hop> {
+    fn restored_hop(&self, body: &AttemptBody, source: Flow, pops: u8, secure: bool) -> Option<Hop> {
         let flow = self.rehome(body.target.as_ref()?.flow()?)?;
-        let facing = self.facing(source);
+        let facing = self.facing(source, secure);
         let route = Route { authority: body.authority.as_str().into(), flow, stream: None, own: None };
         Some(Hop {
             branch: Branch::literal(&body.branch)?,

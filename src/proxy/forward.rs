@@ -9,7 +9,7 @@ use crate::base::{Flow, LegId, ResourceId, Transport};
 use crate::identity::{Identity, IdentityId};
 use crate::sip::edit::{Text, decimal};
 use crate::sip::reply::stamp_source;
-use crate::sip::{Edits, Index, Message, Name};
+use crate::sip::{Edits, Index, Message, Name, Scheme};
 use crate::transaction::branch::Branch;
 
 use super::route_token::{LETTERS, PARAM, RouteToken, Side};
@@ -68,8 +68,10 @@ pub fn write(request: &Message<'_>, hop: &Hop, view: &View, edits: &mut Edits, b
     match &hop.kind {
         HopKind::Initial { route, facing, leg, resource, key, pops } => {
             let token = RouteToken { side: Side::Resource, leg: *leg, resource: *resource, key: *key };
-            record_route(&mut edits.insert(head), request.call_id(), view, hop.out, *facing, &token);
-            if let Some(uri) = request.uri() {
+            let uri = request.uri();
+            let secure = uri.is_some_and(|uri| uri.scheme == Scheme::Sips);
+            record_route(&mut edits.insert(head), request.call_id(), view, hop.out, *facing, &token, secure);
+            if let Some(uri) = uri {
                 edits.replace(request.span(uri.authority)).push(route.authority.as_bytes());
             }
             edits.remove_values(request, Name::Route, *pops as usize);
@@ -167,6 +169,7 @@ fn via(text: &mut Text<'_>, out: &Identity, branch: &Branch) {
 }
 
 /// §16.6 item 4; two values when the sides differ in transport or listener, outgoing side on top (RFC 5658 §5).
+/// `secure`: the Request-URI is a SIPS URI, and so are ours.
 fn record_route(
     text: &mut Text<'_>,
     call_id: &[u8],
@@ -174,23 +177,28 @@ fn record_route(
     out: IdentityId,
     facing: IdentityId,
     token: &RouteToken,
+    secure: bool,
 ) {
     text.push(b"Record-Route: <");
-    own_uri(text, call_id, view, out, token);
+    own_uri(text, call_id, view, out, token, secure);
     if facing != out {
         text.push(b">,<");
-        own_uri(text, call_id, view, facing, &RouteToken { side: Side::Caller, ..*token });
+        own_uri(text, call_id, view, facing, &RouteToken { side: Side::Caller, ..*token }, secure);
     }
     text.push(b">\r\n");
 }
 
-fn own_uri(text: &mut Text<'_>, call_id: &[u8], view: &View, identity: IdentityId, token: &RouteToken) {
+fn own_uri(text: &mut Text<'_>, call_id: &[u8], view: &View, identity: IdentityId, token: &RouteToken, secure: bool) {
     let identity = view.identities.get(identity);
     let mut letters = Letters::default();
     token.seal(&view.keys, call_id, identity.text(), &mut letters);
-    text.push(b"sip:").push(identity.text().as_bytes());
-    if identity.transport != Transport::Udp {
-        text.push(b";transport=").push(identity.transport.param().as_bytes());
+    if secure && identity.transport == Transport::Tls {
+        text.push(b"sips:").push(identity.text().as_bytes());
+    } else {
+        text.push(b"sip:").push(identity.text().as_bytes());
+        if identity.transport != Transport::Udp {
+            text.push(b";transport=").push(identity.transport.param().as_bytes());
+        }
     }
     text.push(b";lr;").push(PARAM.as_bytes()).push(b"=").push(&letters.0);
 }

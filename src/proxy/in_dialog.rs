@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::balance::Vouch;
-use crate::base::{Flow, Host, ResourceId, Seq, SessionId, Time, Version, limits};
+use crate::base::{Flow, Host, ResourceId, Seq, SessionId, Time, Transport, Version, limits};
 use crate::identity::IdentityId;
 use crate::out::{EndReason, Event, Out, Transmit};
 use crate::session::Leg;
-use crate::sip::{Message, Method, Uri};
+use crate::sip::{Message, Method, Scheme, Uri};
 use crate::transaction::branch;
 use crate::transaction::invite_client::InviteClient;
 use crate::transaction::invite_server::InviteServer;
@@ -174,19 +174,29 @@ impl Proxy {
         if !is_route && own_identity(&self.view.identities, &uri).is_some() {
             return Err(Reject::NowhereToGo);
         }
-        self.way_to(identity, uri, is_route)
+        // §16.6 item 7: a SIPS Request-URI makes every hop a secure one, whatever the Route says.
+        let target = if place.take_last { last.flatten().and_then(|r| r.parsed()) } else { request.uri() };
+        let secure = target.is_some_and(|uri| uri.scheme == Scheme::Sips);
+        self.way_to(identity, uri, is_route, secure)
     }
 
-    fn way_to<'a>(&self, identity: IdentityId, uri: Uri<'a>, is_route: bool) -> Result<NextHop<'a>, Reject> {
+    fn way_to<'a>(
+        &self,
+        identity: IdentityId,
+        uri: Uri<'a>,
+        is_route: bool,
+        secure: bool,
+    ) -> Result<NextHop<'a>, Reject> {
         let identities = &self.view.identities;
         // A dialog keeps the transport of its side unless the URI names another one.
-        let transport = uri.transport().unwrap_or(identities.get(identity).transport);
+        let usual = uri.transport().unwrap_or(identities.get(identity).transport);
+        let transport = if secure { Transport::Tls } else { usual };
         let out = match identities.get(identity).transport == transport {
             true => identity,
             false => identities.sibling(identity, transport).ok_or(Reject::NowhereToGo)?,
         };
         let from = identities.get(out);
-        let port = uri.port_or_default();
+        let port = uri.port.unwrap_or(transport.default_port());
         let (remote, name) = match uri.host {
             Host::Ip(ip) => (SocketAddr::new(ip, port), None),
             Host::Name(_) => (SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), Some(uri.authority)),

@@ -1,12 +1,12 @@
 //! A new call: admission, the first attempt and every further one (§16.5, §16.6).
 
 use crate::balance::{Ask, Grant, Outcome, Refusal};
-use crate::base::{Flow, LegId, Seq, SessionId, Time, Version, limits};
+use crate::base::{Flow, LegId, Seq, SessionId, Time, Transport, Version, limits};
 use crate::identity::IdentityId;
 use crate::out::{Event, Transmit};
 use crate::session::change::Answer;
 use crate::sip::reply::{Reply, reason_phrase};
-use crate::sip::{Message, Method};
+use crate::sip::{Message, Method, Scheme};
 use crate::transaction::branch::{self, Bound};
 use crate::transaction::invite_client::InviteClient;
 use crate::transaction::invite_server::InviteServer;
@@ -47,7 +47,7 @@ impl Proxy {
             // The INVITE of a call that lives, long after its transaction (§8.2.2.2 as a proxy sees it).
             return Err(Reject::Loop);
         }
-        let grant = match io.desk.admit(io.now, &Ask { leg, service, tried: &[] }) {
+        let grant = match io.desk.admit(io.now, &Ask { leg, service, secure: is_secure(request), tried: &[] }) {
             Ok(grant) => grant,
             Err(refusal) => {
                 self.refuse(io, request, flow, upstream, key, &Reject::NoResource(refusal));
@@ -218,7 +218,7 @@ impl Proxy {
             resource: grant.resource,
             spiral: self.spiral(request),
         };
-        let facing = self.facing(context.source);
+        let facing = self.facing(context.source, is_secure(request));
         let flow = grant.route.flow;
         Hop {
             branch: branch::attempt(&view.keys, &fields, &Bound::new(request, &request.via())),
@@ -236,13 +236,16 @@ impl Proxy {
         }
     }
 
-    /// The identity that a request came to; that of its listener if the address is new to us.
-    pub(super) fn facing(&self, source: Flow) -> IdentityId {
+    /// The identity that a request came to; that of its listener if the address is new to us. `secure`: a request to a
+    /// SIPS URI; one that came in the clear all the same goes on securely from here (§16.6 item 4).
+    pub(super) fn facing(&self, source: Flow, secure: bool) -> IdentityId {
         let identities = &self.view.identities;
-        identities
+        let facing = identities
             .by_local(source.transport, source.local)
             .or_else(|| identities.by_listener(source.listener))
-            .unwrap_or_default()
+            .unwrap_or_default();
+        let open = secure && source.transport != Transport::Tls;
+        open.then(|| identities.sibling(facing, Transport::Tls)).flatten().unwrap_or(facing)
     }
 
     /// The same on every node: a function of the INVITE and the number of the attempt.
@@ -258,7 +261,7 @@ impl Proxy {
             let Role::Initial { service, .. } = context.role else { return };
             let tried = context.tried();
             let leg = proxy.leg_id(request, tried.len() as u8);
-            let ask = Ask { leg, service, tried: &tried };
+            let ask = Ask { leg, service, secure: is_secure(request), tried: &tried };
             let room = tried.len() < limits::ATTEMPTS && proxy.transactions.has_room();
             let next = match failed {
                 Some((grant, outcome)) if room => io.desk.advance(io.now, grant, outcome, &ask),
@@ -305,6 +308,11 @@ impl Proxy {
             None => self.pool.give_back(kept),
         }
     }
+}
+
+/// Whether each hop of a request must be secure (§26.2.2).
+pub(super) fn is_secure(request: &Message<'_>) -> bool {
+    request.uri().is_some_and(|uri| uri.scheme == Scheme::Sips)
 }
 
 /// 100 Trying (§8.2.6.1).

@@ -90,7 +90,7 @@ impl Proxy {
         let via = request.via();
         let remote = match source.transport {
             Transport::Udp if via.rport.is_some() => source.remote,
-            _ => SocketAddr::new(source.remote.ip(), via.port.unwrap_or(5060)),
+            transport => SocketAddr::new(source.remote.ip(), via.port.unwrap_or(transport.default_port())),
         };
         if !sendable(remote) {
             self.stats.unsendable += 1;
@@ -115,7 +115,7 @@ fn write_no_larger(reply: &Reply<'_>, needed: usize, request: &Message<'_>, sour
 
 /// Where a response goes whose request is not remembered: what the Via says (§18.2.2).
 pub(super) fn via_target(via: &Via<'_>) -> Option<(Transport, SocketAddr)> {
-    let transport = Transport::parse(via.transport)?;
+    let transport = via.transport()?;
     let received = via.received.and_then(ip_literal);
     let ip = match (received, via.host) {
         (Some(ip), _) => ip,
@@ -124,7 +124,7 @@ pub(super) fn via_target(via: &Via<'_>) -> Option<(Transport, SocketAddr)> {
     };
     let port = match (transport, via.rport.flatten()) {
         (Transport::Udp, Some(port)) => port,
-        _ => via.port.unwrap_or(5060),
+        _ => via.port_or_default(),
     };
     Some((transport, SocketAddr::new(ip, port))).filter(|(_, remote)| sendable(*remote))
 }

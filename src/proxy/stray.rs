@@ -101,8 +101,7 @@ impl Proxy {
     fn stray_identity(&self, response: &Message<'_>) -> Option<IdentityId> {
         let via = response.via();
         let Host::Ip(ip) = via.host else { return None };
-        let transport = crate::base::Transport::parse(via.transport)?;
-        self.view.identities.recognise(Some(transport), ip, via.port.unwrap_or(5060))
+        self.view.identities.recognise(Some(via.transport()?), ip, via.port_or_default())
     }
 
     /// On to the next Via (§16.7 step 9).

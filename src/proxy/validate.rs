@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::base::{Host, limits, table_hash};
+use crate::base::{Host, Transport, limits, table_hash};
 use crate::identity::IdentityId;
 use crate::sip::{Message, Method, Name, Scheme, Uri};
 use crate::transaction::branch::peek_attempt;
@@ -47,16 +47,16 @@ fn has_room(request: &Message<'_>) -> bool {
 impl Proxy {
     /// §16.3 without the loop check.
     pub(super) fn validate(&self, request: &Message<'_>) -> Result<(), Reject> {
-        // Item 2: URI scheme. No secure transport is served, so sips is one that we cannot honour (§19.1, §26.2.2).
-        match request.uri() {
-            Some(uri) if uri.scheme == Scheme::Sip => {
-                if !uri.headers.is_empty() {
-                    // §19.1.1: header components never stand in a Request-URI.
-                    return Err(Reject::BadUri);
-                }
-            }
-            Some(_) => return Err(Reject::Scheme),
-            None => return Err(Reject::Scheme),
+        // Item 2: URI scheme. Without TLS of our own, sips is one that we cannot honour (§26.2.2).
+        let served = |uri: &Uri<'_>| match uri.scheme {
+            Scheme::Sip => true,
+            Scheme::Sips => self.view.identities.speaks(Transport::Tls),
+            Scheme::Tel | Scheme::Other => false,
+        };
+        let uri = request.uri().filter(served).ok_or(Reject::Scheme)?;
+        if !uri.headers.is_empty() {
+            // §19.1.1: header components never stand in a Request-URI.
+            return Err(Reject::BadUri);
         }
         // Item 3: Max-Forwards.
         if request.max_forwards() == Some(0) {
@@ -90,7 +90,7 @@ impl Proxy {
         let mut spiral = None;
         for via in request.vias().flatten() {
             let (Host::Ip(ip), Some(branch)) = (via.host, via.branch) else { continue };
-            if self.view.identities.recognise(None, ip, via.port.unwrap_or(5060)).is_none() {
+            if self.view.identities.recognise(None, ip, via.port_or_default()).is_none() {
                 continue;
             }
             let Some(attempt) = peek_attempt(branch) else { continue };

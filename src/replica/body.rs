@@ -169,6 +169,7 @@ impl FlowBody {
         let transport = match self.transport {
             1 => Transport::Udp,
             2 => Transport::Tcp,
+            3 => Transport::Tls,
             _ => return None,
         };
         let (local, remote) = (addr(&self.local)?, addr(&self.remote)?);

@@ -295,6 +295,7 @@ fn transport_number(transport: Transport) -> u64 {
     match transport {
         Transport::Udp => 1,
         Transport::Tcp => 2,
+        Transport::Tls => 3,
     }
 }
 

@@ -14,6 +14,7 @@ pub fn write(flow: Flow, message: &[u8], payload: &mut Vec<u8>) {
     payload.push(match flow.transport {
         Transport::Udp => 1,
         Transport::Tcp => 2,
+        Transport::Tls => 3,
     });
     for addr in [flow.local, flow.remote] {
         let (family, ip) = match addr.ip() {
@@ -33,6 +34,7 @@ pub fn read(payload: &[u8]) -> Option<(Flow, &[u8])> {
     let transport = match head[0] {
         1 => Transport::Udp,
         2 => Transport::Tcp,
+        3 => Transport::Tls,
         _ => return None,
     };
     let (local, remote) = (addr(&head[1..=ADDR])?, addr(&head[1 + ADDR..])?);

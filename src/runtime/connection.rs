@@ -1,7 +1,6 @@
 //! One SIP stream: reading messages off it, a bounded queue of what waits to be written, deadlines.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -18,8 +17,11 @@ use tokio::time;
 use crate::base::{ConnId, Flow, Time, limits};
 use crate::node::{Input, Received};
 use crate::runtime::inlet::Inlet;
+use crate::runtime::outbound::{Outbound, Sent};
 use crate::runtime::stats::{Closed, IoStats};
 use crate::runtime::sys;
+use crate::runtime::tls::{Broken, Handshake, Name};
+use crate::runtime::wire::Wire;
 use crate::sip::{Frame, Framer};
 
 /// Octets read at once.
@@ -30,6 +32,9 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long the other side's octets are still taken, so that its kernel does not lose our last ones to an RST.
 const LINGER_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Requests of an authenticated peer that are looked at for an offer to reuse its connection.
+const OFFERS: u8 = 8;
 
 /// A stream connection, or one that is being opened.
 pub struct Connection {
@@ -49,17 +54,23 @@ pub struct Connection {
     begun: AtomicBool,
 }
 
-#[derive(Default)]
-struct Outbound {
-    stream: Option<Arc<TcpStream>>,
-    /// Whole messages; the first may be written in part.
-    queue: VecDeque<Bytes>,
-    /// Octets of the first message that are written.
-    written: usize,
-    /// Octets in the queue.
-    octets: usize,
-    /// Why no more may be queued.
-    end: Option<Closed>,
+/// What a connection lives in.
+pub struct Around<'a> {
+    /// Takes what comes in.
+    pub inlet: &'a dyn Inlet,
+    /// Counts.
+    pub stats: &'a IoStats,
+    /// Sees the first messages of a peer that has connected and proved who it is: it may offer its connection for reuse.
+    pub offered: &'a (dyn Fn(&[u8]) + Sync),
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Why, for counting.
+    pub reason: Closed,
+    /// What is wrong with its TLS.
+    pub broken: Option<Broken>,
 }
 
 /// A message was not taken: the connection is ending.
@@ -84,40 +95,14 @@ impl Connection {
     /// Writes a message, or queues what the stream does not take at once. A queue that would outgrow
     /// [`limits::OUTBOUND`] ends the connection: its peer does not read.
     pub fn send(&self, message: &[u8]) -> Result<(), NotTaken> {
-        let mut outbound = self.outbound.lock();
-        if outbound.end.is_some() {
-            return Err(NotTaken);
-        }
-        if outbound.octets + message.len() > limits::OUTBOUND {
-            outbound.end = Some(Closed::Full);
-            self.wake.notify_one();
-            return Err(NotTaken);
-        }
-        // Written here and now, the usual message costs no wake-up of the connection's task.
-        let written = match &outbound.stream {
-            Some(stream) if outbound.queue.is_empty() => match stream.try_write(message) {
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => {
-                    outbound.end = Some(Closed::Error);
-                    self.wake.notify_one();
-                    return Err(NotTaken);
-                }
-            },
-            _ => 0,
-        };
-        if written > 0 {
+        let sent = self.outbound.lock().send(message);
+        if matches!(sent, Ok(Sent::Whole | Sent::Part)) {
             self.touch();
         }
-        if written < message.len() {
-            if outbound.queue.is_empty() {
-                outbound.written = written;
-            }
-            outbound.octets += message.len();
-            outbound.queue.push_back(Bytes::copy_from_slice(message));
+        if sent != Ok(Sent::Whole) {
             self.wake.notify_one();
         }
-        Ok(())
+        sent.map(|_| ()).map_err(|_| NotTaken)
     }
 
     /// Ends the connection, the first reason counts; queued octets leave first where the reason permits.
@@ -135,20 +120,53 @@ impl Connection {
     /// octet. `None`: it is in use.
     pub fn dispensable(&self) -> Option<(bool, Time)> {
         let heard = self.heard.load(Ordering::Relaxed);
-        let busy = !self.accepted || self.begun.load(Ordering::Relaxed) || !self.outbound.lock().queue.is_empty();
+        let busy = !self.accepted || self.begun.load(Ordering::Relaxed) || !self.outbound.lock().is_empty();
         let active = Time::from_micros(self.active.load(Ordering::Relaxed));
         (self.accepted && (!heard || !busy)).then_some((heard, active))
     }
 
-    /// Serves the stream until it ends.
-    pub async fn run(&self, stream: TcpStream, inlet: &dyn Inlet, stats: &IoStats) -> Closed {
-        let stream = Arc::new(stream);
-        self.outbound.lock().stream = Some(Arc::clone(&stream));
-        let reason = self.exchange(&stream, inlet, stats).await;
-        let reason = *self.outbound.lock().end.get_or_insert(reason);
-        // Counted before the peer can see the end, so that whoever saw it finds it counted.
+    /// Whether its TLS handshake goes on.
+    pub fn is_shaking(&self) -> bool {
+        let outbound = self.outbound.lock();
+        outbound.end.is_none() && !outbound.wire.is_open()
+    }
+
+    /// Whether the other side has proved one of these names.
+    pub fn proves(&self, names: &[Name]) -> bool {
+        self.outbound.lock().wire.proves(names)
+    }
+
+    /// Ends it before it began: there is no TLS to serve it with.
+    pub fn refuse(&self, broken: Broken, stats: &IoStats) -> Ended {
+        let reason = *self.outbound.lock().end.get_or_insert(Closed::Handshake);
         stats.closed(reason);
-        if matches!(reason, Closed::Framing | Closed::Local | Closed::Peer) {
+        stats.handshake(self.accepted, broken.outcome);
+        Ended { reason, broken: Some(broken) }
+    }
+
+    /// Serves the stream until it ends.
+    pub async fn run(&self, stream: TcpStream, wire: Wire, around: &Around<'_>) -> Ended {
+        let stream = Arc::new(stream);
+        {
+            let mut outbound = self.outbound.lock();
+            outbound.stream = Some(Arc::clone(&stream));
+            outbound.wire = wire;
+        }
+        let Ended { reason, broken } = self.exchange(&stream, around).await;
+        let (reason, open) = {
+            let mut outbound = self.outbound.lock();
+            let open = outbound.wire.is_open();
+            if open {
+                outbound.wire.close();
+            }
+            (*outbound.end.get_or_insert(reason), open)
+        };
+        // Counted before the peer can see the end, so that whoever saw it finds it counted.
+        around.stats.closed(reason);
+        if !open {
+            around.stats.handshake(self.accepted, broken.as_ref().map_or(Handshake::Abandoned, |b| b.outcome));
+        }
+        if matches!(reason, Closed::Handshake | Closed::Framing | Closed::Local | Closed::Peer) {
             // Failing here changes nothing: the connection goes either way.
             let _ = time::timeout(FLUSH_DEADLINE, self.flush(&stream)).await;
             let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
@@ -157,78 +175,101 @@ impl Connection {
             let _ = time::timeout(LINGER_DEADLINE, discard(&stream)).await;
         }
         self.outbound.lock().stream = None;
-        reason
+        Ended { reason, broken }
     }
 
     /// Takes every message that never left. The connection must have ended.
     pub fn unsent(&self) -> impl Iterator<Item = Bytes> + use<> {
         let mut outbound = self.outbound.lock();
         outbound.end.get_or_insert(Closed::Local);
-        outbound.octets = 0;
-        std::mem::take(&mut outbound.queue).into_iter()
+        outbound.take().into_iter()
     }
 
-    async fn exchange(&self, stream: &TcpStream, inlet: &dyn Inlet, stats: &IoStats) -> Closed {
+    async fn exchange(&self, stream: &TcpStream, around: &Around<'_>) -> Ended {
         let mut inbound = Inbound::default();
+        let handshake = sys::now() + limits::HANDSHAKE_DEADLINE;
         loop {
-            let (pending, end) = {
+            let (pending, open, end) = {
                 let outbound = self.outbound.lock();
-                (!outbound.queue.is_empty(), outbound.end)
+                (outbound.pending(), outbound.wire.is_open(), outbound.end)
             };
             if let Some(reason) = end {
-                return reason;
+                return reason.into();
             }
             let now = sys::now();
             let deadline = match inbound.begun {
+                _ if !open => handshake,
                 Some(begun) => begun + limits::HEADER_DEADLINE,
                 None => Time::from_micros(self.active.load(Ordering::Relaxed)) + limits::IDLE_DEADLINE,
             };
             if now >= deadline {
-                return if inbound.begun.is_some() { Closed::Slow } else { Closed::Idle };
+                return match inbound.begun {
+                    _ if !open => late(),
+                    Some(_) => Closed::Slow.into(),
+                    None => Closed::Idle.into(),
+                };
             }
             let outcome = tokio::select! {
                 ready = stream.readable() => match ready {
-                    Ok(()) => self.read(stream, &mut inbound, inlet, stats),
-                    Err(_) => Err(Closed::Error),
+                    Ok(()) => self.read(stream, &mut inbound, around),
+                    Err(_) => Err(Closed::Error.into()),
                 },
                 ready = stream.writable(), if pending => match ready {
-                    Ok(()) => self.write(stream).map_err(|_| Closed::Error),
-                    Err(_) => Err(Closed::Error),
+                    Ok(()) => self.write(stream).map_err(|_| Closed::Error.into()),
+                    Err(_) => Err(Closed::Error.into()),
                 },
                 () = self.wake.notified() => Ok(()),
                 () = time::sleep(deadline.since(now)) => Ok(()),
             };
-            if let Err(reason) = outcome {
-                return reason;
+            if let Err(ended) = outcome {
+                return ended;
             }
         }
     }
 
-    fn read(
-        &self,
-        stream: &TcpStream,
-        inbound: &mut Inbound,
-        inlet: &dyn Inlet,
-        stats: &IoStats,
-    ) -> Result<(), Closed> {
+    fn read(&self, stream: &TcpStream, inbound: &mut Inbound, around: &Around<'_>) -> Result<(), Ended> {
         // A begun message holds as much memory as has come of it, not a chunk: there may be ten thousand of them.
         let mut chunk = [0; CHUNK];
-        match stream.try_read(&mut chunk) {
-            Ok(0) => return Err(Closed::Peer),
-            Ok(n) => {
-                self.touch();
-                inbound.buffer.extend_from_slice(&chunk[..n]);
-            }
+        let length = match stream.try_read(&mut chunk) {
+            Ok(0) => return Err(Closed::Peer.into()),
+            Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(_) => return Err(Closed::Error),
-        }
-        let outcome = self.frames(inbound, inlet, stats);
+            Err(_) => return Err(Closed::Error.into()),
+        };
+        self.touch();
+        let closed = self.decrypt(&chunk[..length], inbound, around.stats)?;
+        let outcome = self.frames(inbound, around);
         self.begun.store(inbound.begun.is_some(), Ordering::Relaxed);
-        outcome
+        outcome?;
+        if closed { Err(Closed::Peer.into()) } else { Ok(()) }
+    }
+
+    /// Takes octets off the stream; whether they were the last ones.
+    fn decrypt(&self, octets: &[u8], inbound: &mut Inbound, stats: &IoStats) -> Result<bool, Ended> {
+        let mut outbound = self.outbound.lock();
+        if outbound.wire.is_open() {
+            let taken = outbound.wire.take(octets, &mut inbound.buffer);
+            inbound.inside = outbound.wire.inside_record();
+            let closed = |b| Ended { reason: Closed::Error, broken: Some(b) };
+            return taken.map(|taken| taken.closed).map_err(closed);
+        }
+        // A handshake takes its time, and senders must not wait for it.
+        let mut wire = std::mem::take(&mut outbound.wire);
+        drop(outbound);
+        let taken = wire.take(octets, &mut inbound.buffer);
+        let (open, authenticated) = (wire.is_open(), wire.is_authenticated());
+        inbound.inside = open && wire.inside_record();
+        self.outbound.lock().wire = wire;
+        let taken = taken.map_err(|b| Ended { reason: Closed::Handshake, broken: Some(b) })?;
+        if taken.opened {
+            stats.handshake(self.accepted, Handshake::Done);
+            inbound.offers = if self.accepted && authenticated { OFFERS } else { 0 };
+        }
+        Ok(taken.closed)
     }
 
     /// Handles every frame that is complete.
-    fn frames(&self, inbound: &mut Inbound, inlet: &dyn Inlet, stats: &IoStats) -> Result<(), Closed> {
+    fn frames(&self, inbound: &mut Inbound, around: &Around<'_>) -> Result<(), Closed> {
         let mut start = 0;
         let mut outcome = Ok(());
         while outcome.is_ok() {
@@ -236,19 +277,23 @@ impl Connection {
             let frame = inbound.framer.next(rest);
             let length = match frame {
                 Ok(Frame::Message(n)) => {
-                    stats.stream_messages_in.count();
+                    around.stats.stream_messages_in.count();
                     self.heard.store(true, Ordering::Relaxed);
-                    inlet.input(Input::Message(Received { flow: self.flow, bytes: &rest[..n] }));
+                    if inbound.offers > 0 {
+                        inbound.offers -= 1;
+                        (around.offered)(&rest[..n]);
+                    }
+                    around.inlet.input(Input::Message(Received { flow: self.flow, bytes: &rest[..n] }));
                     n
                 }
                 Ok(Frame::Ping(n)) => {
-                    stats.keepalives.count();
+                    around.stats.keepalives.count();
                     // RFC 5626 §4.4.1: the pong is a single CRLF. A queue that is full ends the connection anyway.
                     let _ = self.send(b"\r\n");
                     n
                 }
                 Ok(Frame::Noise(n)) => {
-                    stats.keepalives.count();
+                    around.stats.keepalives.count();
                     n
                 }
                 Ok(Frame::Incomplete) if rest.len() > limits::UNPARSED => return Err(Closed::Framing),
@@ -256,7 +301,7 @@ impl Connection {
                 Err(lost) => {
                     if lost.head > 0 {
                         let received = Received { flow: self.flow, bytes: &rest[..lost.head.min(rest.len())] };
-                        inlet.input(Input::BadStream(received, lost.reason));
+                        around.inlet.input(Input::BadStream(received, lost.reason));
                     }
                     outcome = Err(Closed::Framing);
                     continue;
@@ -271,26 +316,14 @@ impl Connection {
 
     /// Writes what the stream takes of the queue.
     fn write(&self, stream: &TcpStream) -> io::Result<()> {
-        let mut outbound = self.outbound.lock();
-        let outbound = &mut *outbound;
-        while let Some(first) = outbound.queue.front() {
-            match stream.try_write(&first[outbound.written..]) {
-                Ok(n) => outbound.written += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) => return Err(e),
-            }
+        if self.outbound.lock().write(stream)? {
             self.touch();
-            if outbound.written == first.len() {
-                outbound.octets -= first.len();
-                outbound.written = 0;
-                outbound.queue.pop_front();
-            }
         }
         Ok(())
     }
 
     async fn flush(&self, stream: &TcpStream) -> io::Result<()> {
-        while !self.outbound.lock().queue.is_empty() {
+        while self.outbound.lock().pending() {
             stream.writable().await?;
             self.write(stream)?;
         }
@@ -302,6 +335,18 @@ impl Connection {
     }
 }
 
+impl From<Closed> for Ended {
+    fn from(reason: Closed) -> Self {
+        Self { reason, broken: None }
+    }
+}
+
+fn late() -> Ended {
+    let broken =
+        Broken { outcome: Handshake::Timeout, why: String::from("its TLS handshake was not complete in time") };
+    Ended { reason: Closed::Handshake, broken: Some(broken) }
+}
+
 /// What came in and is no whole message yet.
 #[derive(Default)]
 struct Inbound {
@@ -309,15 +354,21 @@ struct Inbound {
     buffer: BytesMut,
     /// Since when the message at the front is incomplete.
     begun: Option<Time>,
+    /// Whether more of it has come, inside of a TLS record that is incomplete.
+    inside: bool,
+    /// How many more messages are looked at for an offer.
+    offers: u8,
 }
 
 impl Inbound {
     fn drop_front(&mut self, octets: usize) {
         self.buffer.advance(octets);
         if self.buffer.is_empty() {
-            self.begun = None;
             // An idle connection holds no memory.
             self.buffer = BytesMut::new();
+        }
+        if self.buffer.is_empty() && !self.inside {
+            self.begun = None;
         } else if octets > 0 || self.begun.is_none() {
             self.begun = Some(sys::now());
         }

@@ -8,7 +8,7 @@ use crate::node::Input;
 pub trait Inlet: Send + Sync {
     /// Has the node handle one input and sends what comes of it. Never panics, never waits for the network.
     fn input(&self, input: Input<'_>);
-    /// Sends one message, now that its next hop has an address. What cannot be sent comes back as
+    /// Sends one message, now that its next hop, `name`, has an address. What cannot be sent comes back as
     /// [`Input::Undelivered`].
-    fn deliver(&self, flow: Flow, bytes: &[u8]);
+    fn deliver(&self, flow: Flow, name: Option<&[u8]>, bytes: &[u8]);
 }

@@ -2,6 +2,7 @@
 //! into a node that carries calls.
 
 pub mod datagram;
+pub mod tls;
 pub mod sys;
 pub mod waker;
 pub mod vip;
@@ -15,7 +16,12 @@ pub mod inlet;
 pub mod link;
 pub mod beat;
 pub mod sources;
+pub mod wire;
+pub mod secure;
+pub mod outbound;
 pub mod connection;
+pub mod handshakes;
+pub mod reuse;
 pub mod tcp;
 pub mod resolve;
 pub mod driver;

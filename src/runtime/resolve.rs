@@ -11,7 +11,7 @@ use tokio::net;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::base::{Flow, Time};
+use crate::base::{Flow, Time, Transport};
 use crate::node::{Input, Received};
 use crate::runtime::connection::NotTaken;
 use crate::runtime::inlet::Inlet;
@@ -29,6 +29,7 @@ const FRESH: Duration = Duration::from_secs(5);
 
 /// Turns names into addresses.
 pub struct Resolver {
+    /// By host, without a port.
     known: Mutex<HashMap<Box<[u8]>, Found>>,
     waiting: Arc<Semaphore>,
     runtime: Handle,
@@ -37,7 +38,7 @@ pub struct Resolver {
 }
 
 struct Found {
-    addr: SocketAddr,
+    ip: IpAddr,
     until: Time,
 }
 
@@ -47,16 +48,18 @@ impl Resolver {
         Self { known: Mutex::default(), waiting: Arc::new(Semaphore::new(WAITING)), runtime, stats, inlet }
     }
 
-    /// The address of `host:port` or `host`, in the family of `local`, if it was found a moment ago.
-    pub fn known(&self, name: &[u8], local: IpAddr) -> Option<SocketAddr> {
+    /// The address of `host:port` or `host` for a flow, in the family of its local address, if it was found a moment ago.
+    pub fn known(&self, name: &[u8], flow: &Flow) -> Option<SocketAddr> {
+        let (host, port) = split(name, flow.transport)?;
         let known = self.known.lock();
-        let found = known.get(name)?;
-        (found.until > sys::now() && found.addr.is_ipv4() == local.is_ipv4()).then_some(found.addr)
+        let found = known.get(host.as_bytes())?;
+        let fits = found.until > sys::now() && found.ip.is_ipv4() == flow.local.is_ipv4();
+        fits.then(|| SocketAddr::new(found.ip, port))
     }
 
     /// Looks the name up, then has the message delivered, or reported as undelivered.
     pub fn submit(self: &Arc<Self>, flow: Flow, name: &[u8], message: &[u8]) -> Result<(), NotTaken> {
-        let target = split(name).zip(Arc::clone(&self.waiting).try_acquire_owned().ok());
+        let target = split(name, flow.transport).zip(Arc::clone(&self.waiting).try_acquire_owned().ok());
         let Some(((host, port), permit)) = target else {
             self.stats.names_failed.count();
             return Err(NotTaken);
@@ -64,7 +67,7 @@ impl Resolver {
         let (resolver, host) = (Arc::clone(self), host.to_owned());
         let (name, message): (Box<[u8]>, Box<[u8]>) = (name.into(), message.into());
         self.runtime.spawn(async move {
-            let found = net::lookup_host((host, port)).await.ok();
+            let found = net::lookup_host((host.as_str(), port)).await.ok();
             drop(permit);
             let fits = |addr: &SocketAddr| addr.is_ipv4() == flow.local.is_ipv4();
             let addr = found.and_then(|mut addrs| addrs.find(fits));
@@ -72,8 +75,8 @@ impl Resolver {
             match addr {
                 Some(remote) => {
                     resolver.stats.names_resolved.count();
-                    resolver.remember(name, remote);
-                    inlet.deliver(Flow { remote, ..flow }, &message);
+                    resolver.remember(host, remote.ip());
+                    inlet.deliver(Flow { remote, ..flow }, Some(&name), &message);
                 }
                 None => {
                     resolver.stats.names_failed.count();
@@ -84,24 +87,24 @@ impl Resolver {
         Ok(())
     }
 
-    fn remember(&self, name: Box<[u8]>, addr: SocketAddr) {
+    fn remember(&self, host: String, ip: IpAddr) {
         let now = sys::now();
         let mut known = self.known.lock();
         if known.len() >= REMEMBERED {
             known.retain(|_, found| found.until > now);
         }
         if known.len() < REMEMBERED {
-            known.insert(name, Found { addr, until: now + FRESH });
+            known.insert(host.into_bytes().into(), Found { ip, until: now + FRESH });
         }
     }
 }
 
-/// Host and port of `host:port` or `host`; 5060 without one (RFC 3263 §4.2).
-fn split(name: &[u8]) -> Option<(&str, u16)> {
+/// Host and port of `host:port` or `host`; without one that of the transport (RFC 3263 §4.2).
+fn split(name: &[u8], transport: Transport) -> Option<(&str, u16)> {
     let name = std::str::from_utf8(name).ok()?;
     match name.rsplit_once(':') {
         Some((host, port)) => Some((host, port.parse().ok()?)),
-        None => Some((name, 5060)),
+        None => Some((name, transport.default_port())),
     }
     .filter(|(host, _)| !host.is_empty() && host.len() <= 255)
 }
@@ -111,7 +114,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::base::{ListenerId, Transport};
+    use crate::base::ListenerId;
 
     /// What became of a message: sent to an address, or not delivered.
     struct Ear(Mutex<mpsc::Sender<(Option<SocketAddr>, Vec<u8>)>>);
@@ -122,7 +125,7 @@ mod tests {
             self.0.lock().send((None, received.bytes.to_vec())).unwrap();
         }
 
-        fn deliver(&self, flow: Flow, bytes: &[u8]) {
+        fn deliver(&self, flow: Flow, _: Option<&[u8]>, bytes: &[u8]) {
             self.0.lock().send((Some(flow.remote), bytes.to_vec())).unwrap();
         }
     }
@@ -136,12 +139,15 @@ mod tests {
         let resolver = Arc::new(Resolver::new(runtime.handle().clone(), Arc::clone(&stats), Arc::downgrade(&ear)));
         let local: SocketAddr = "127.0.0.1:5060".parse().unwrap();
         let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local, remote: local, conn: None };
-        assert_eq!(resolver.known(b"localhost:5070", local.ip()), None);
+        assert_eq!(resolver.known(b"localhost:5070", &flow), None);
         resolver.submit(flow, b"localhost:5070", b"found").unwrap();
         let addr: SocketAddr = "127.0.0.1:5070".parse().unwrap();
         assert_eq!(told.recv().unwrap(), (Some(addr), b"found".to_vec()));
-        assert_eq!(resolver.known(b"localhost:5070", local.ip()), Some(addr));
-        assert_eq!(resolver.known(b"localhost:5070", "::1".parse().unwrap()), None, "of the other family");
+        assert_eq!(resolver.known(b"localhost:5070", &flow), Some(addr));
+        let secure = Flow { transport: Transport::Tls, ..flow };
+        assert_eq!(resolver.known(b"localhost", &secure).map(|a| a.port()), Some(5061));
+        let six = Flow { local: "[::1]:5060".parse().unwrap(), ..flow };
+        assert_eq!(resolver.known(b"localhost:5070", &six), None, "of the other family");
         resolver.submit(flow, b"no-such-host.invalid", b"lost").unwrap();
         assert_eq!(told.recv().unwrap(), (None, b"lost".to_vec()));
         assert_eq!(resolver.submit(flow, b"host:port", b"never").unwrap_err(), NotTaken);
@@ -149,8 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_port_5060_unless_it_says_otherwise() {
+    fn a_name_has_the_port_of_its_transport_unless_it_says_otherwise() {
+        let split = |name: &'static [u8]| super::split(name, Transport::Udp);
         assert_eq!(split(b"mcp.example.com"), Some(("mcp.example.com", 5060)));
+        assert_eq!(super::split(b"mcp.example.com", Transport::Tls), Some(("mcp.example.com", 5061)));
         assert_eq!(split(b"mcp.example.com:5080"), Some(("mcp.example.com", 5080)));
         assert_eq!(split(b"mcp.example.com:70000"), None);
         assert_eq!(split(b":5060"), None);

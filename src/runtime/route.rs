@@ -38,7 +38,11 @@ impl fmt::Display for RouteError {
             }
             Cause::NoListener(transport, ip) => {
                 let any = if ip.is_ipv4() { "0.0.0.0" } else { "[::]" };
-                write!(f, "sip.transport has no listener to send from; add \"{transport}:{any}:5060\"")
+                write!(
+                    f,
+                    "sip.transport has no listener to send from; add \"{transport}:{any}:{}\"",
+                    transport.default_port()
+                )
             }
             Cause::NoWay(addr, e) => write!(f, "no route to {addr} ({e}); see: ip route get {}", addr.ip()),
         }
@@ -96,7 +100,7 @@ fn route(resource: &Resource, ways: Ways<'_>) -> Result<Route, Cause> {
     let way = |transport| flow(transport, remote, ways.listeners).map(|own| (ways.shared(own).unwrap_or(own), own));
     let (flow, own) = way(resource.transport)?;
     let stream = match resource.transport {
-        Transport::Tcp => Some(flow),
+        Transport::Tcp | Transport::Tls => Some(flow),
         Transport::Udp if resource.also_tcp => Some(way(Transport::Tcp)?.0),
         Transport::Udp => None,
     };

@@ -24,6 +24,7 @@ use crate::runtime::lane::Lane;
 use crate::runtime::pairing::{self, Groundwork, Parts, Peered, prepare};
 use crate::runtime::reach::Reach;
 use crate::runtime::route::{self, RouteError, Ways};
+use crate::runtime::secure::{Prepared, SecureError};
 use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, Bound};
 use crate::runtime::sources::{Door, Sources};
@@ -57,12 +58,15 @@ pub enum ReloadError {
     Restart(Vec<ConfigError>),
     /// A resource cannot be reached.
     Route(RouteError),
+    /// `[tls]`.
+    Secure(SecureError),
 }
 
 impl fmt::Display for ReloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReloadError::Route(e) => e.fmt(f),
+            ReloadError::Secure(e) => e.fmt(f),
             ReloadError::Restart(errors) => {
                 errors.iter().enumerate().try_for_each(|(n, e)| write!(f, "{}{e}", if n > 0 { "\n" } else { "" }))
             }
@@ -145,6 +149,7 @@ pub(super) fn assemble(
     let listeners = socket::addresses(&bound);
     let ways = Ways { listeners: &listeners, virtual_ips: &virtual_ips };
     let farm = route::groups(&settings.groups, ways).map_err(StartError::Route)?;
+    let prepared = Prepared::new(&settings, &farm).map_err(StartError::Secure)?;
     let local = sys::local_addresses().map_err(StartError::System)?;
     let identities = socket::identities(&listeners, &local, &virtual_ips);
     // Last, so that a start that fails does not use an epoch up.
@@ -176,6 +181,7 @@ pub(super) fn assemble(
     let driver = Driver::new(Arc::clone(&node), udp, Arc::clone(&io), runtime.handle(), waker);
     driver.streams.exempt(hosts);
     driver.name(names);
+    driver.streams.speak(prepared).map_err(StartError::Secure)?;
     let traps = Traps::start(&settings, runtime.handle());
     let pair = match ground.vip {
         Some(vip) => {
@@ -246,10 +252,12 @@ impl Running {
     /// Puts new settings in force while calls go on, whole or not at all. Blocks while names are resolved.
     pub fn reload(&self, settings: Settings) -> Result<Plan, ReloadError> {
         let mut current = self.current.lock();
-        let plan = plan(&current.settings, &settings).map_err(ReloadError::Restart)?;
+        let mut plan = plan(&current.settings, &settings).map_err(ReloadError::Restart)?;
         let virtual_ips = pairing::virtual_ips(&settings);
         let ways = Ways { listeners: &self.listeners, virtual_ips: &virtual_ips };
         let farm = route::groups(&settings.groups, ways).map_err(ReloadError::Route)?;
+        let speak = |prepared| self.driver.streams.speak(prepared);
+        let renewed = Prepared::new(&settings, &farm).and_then(speak).map_err(ReloadError::Secure)?;
         // An address that has left the interfaces lingers: dialogs carry it.
         let local = sys::local_addresses().unwrap_or_default();
         let identities = current.identities.succeed(socket::identities(&self.listeners, &local, &virtual_ips));
@@ -275,6 +283,7 @@ impl Running {
         self.driver.reconfigure(config);
         self.traps.follow(&settings);
         *current = Current { settings, identities };
+        plan.changes.extend(renewed);
         Ok(plan)
     }
 
@@ -318,7 +327,8 @@ impl Running {
         let _entered = self.services().enter();
         for (id, socket) in listeners {
             let socket = tokio::net::TcpListener::from_std(socket)?;
-            self.services().spawn(Arc::clone(&self.driver.streams).accept(id, socket));
+            let transport = self.listeners[usize::from(id.0)].transport;
+            self.services().spawn(Arc::clone(&self.driver.streams).accept(id, transport, socket));
         }
         Ok(())
     }

@@ -69,6 +69,8 @@ pub enum Bound {
     Udp(UdpListener),
     /// Accepts streams.
     Tcp {
+        /// TCP, or TLS over it.
+        transport: Transport,
         /// Its address; the port is the bound one.
         addr: SocketAddr,
         /// The socket, non-blocking.
@@ -90,16 +92,16 @@ impl Bound {
     pub fn new(listen: &Listen, early: bool) -> Result<Self, BindError> {
         let bind = || match listen.transport {
             Transport::Udp => udp(listen.addr, early).map(Bound::Udp),
-            Transport::Tcp => tcp(listen.addr, early),
+            Transport::Tcp | Transport::Tls => tcp(listen.transport, listen.addr, early),
         };
         bind().map_err(|source| BindError { listen: *listen, source })
     }
 
-    /// UDP or TCP.
+    /// UDP, TCP or TLS.
     pub fn transport(&self) -> Transport {
         match self {
             Bound::Udp(_) => Transport::Udp,
-            Bound::Tcp { .. } => Transport::Tcp,
+            Bound::Tcp { transport, .. } => *transport,
         }
     }
 
@@ -146,7 +148,7 @@ fn warn_small_buffers(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-fn tcp(addr: SocketAddr, early: bool) -> io::Result<Bound> {
+fn tcp(transport: Transport, addr: SocketAddr, early: bool) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if early {
         bind_early(&socket, addr)?;
@@ -160,7 +162,7 @@ fn tcp(addr: SocketAddr, early: bool) -> io::Result<Bound> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let socket = TcpListener::from(socket);
-    Ok(Bound::Tcp { addr: socket.local_addr()?, socket })
+    Ok(Bound::Tcp { transport, addr: socket.local_addr()?, socket })
 }
 
 /// Lets a socket be bound to an address that this host gets later (IP_FREEBIND).

@@ -6,6 +6,7 @@ use std::io;
 
 use crate::runtime::link;
 use crate::runtime::route::RouteError;
+use crate::runtime::secure::SecureError;
 use crate::runtime::socket::BindError;
 use crate::runtime::state::StateError;
 use crate::runtime::vip::VipError;
@@ -22,6 +23,8 @@ pub enum StartError {
     Bind(BindError),
     /// A resource.
     Route(RouteError),
+    /// `[tls]`.
+    Secure(SecureError),
     /// The keeper of the virtual addresses.
     Vip(VipError),
     /// An address of `cluster.member` of this node.
@@ -36,6 +39,7 @@ impl fmt::Display for StartError {
             StartError::State(e) => e.fmt(f),
             StartError::Bind(e) => e.fmt(f),
             StartError::Route(e) => e.fmt(f),
+            StartError::Secure(e) => e.fmt(f),
             StartError::Vip(e) => e.fmt(f),
             StartError::Member(e) => e.fmt(f),
             StartError::Secrets(KeyError::SameId) => {

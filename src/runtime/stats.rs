@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::runtime::tls::Handshake;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -62,6 +64,14 @@ pub struct IoStats {
     pub accept_errors: Counter,
     /// Stream connections closed, by [`Closed`].
     pub streams_closed: [Counter; Closed::ALL.len()],
+    /// TLS handshakes by outcome ([`Handshake`]) of connections that were accepted.
+    pub handshakes_accepted: [Counter; Handshake::ALL.len()],
+    /// The same of connections that were opened.
+    pub handshakes_opened: [Counter; Handshake::ALL.len()],
+    /// Connections that authenticated peers offered for reuse (RFC 5923).
+    pub aliases: Counter,
+    /// When the certificate of this node ends, seconds of the Unix epoch; 0 while no listener speaks TLS.
+    pub certificate_not_after: AtomicU64,
     /// Messages received over streams.
     pub stream_messages_in: Counter,
     /// Messages sent over streams.
@@ -76,6 +86,12 @@ impl IoStats {
     /// Counts a datagram that could not be sent.
     pub fn send_error(&self, cause: SendError) {
         self.send_errors[cause as usize].count();
+    }
+
+    /// Counts a TLS handshake; `accepted`: of a connection that the other side opened.
+    pub fn handshake(&self, accepted: bool, outcome: Handshake) {
+        let side = if accepted { &self.handshakes_accepted } else { &self.handshakes_opened };
+        side[outcome as usize].count();
     }
 
     /// Counts a closed stream connection.
@@ -174,6 +190,8 @@ pub enum Closed {
     Peer,
     /// A read or write failed (RST and the like).
     Error,
+    /// Its TLS handshake failed or was not complete in time.
+    Handshake,
     /// The octets on it are no SIP messages any more.
     Framing,
     /// A begun message was not complete in time.
@@ -194,9 +212,10 @@ pub enum Closed {
 
 impl Closed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Closed; 10] = [
+    pub const ALL: [Closed; 11] = [
         Closed::Peer,
         Closed::Error,
+        Closed::Handshake,
         Closed::Framing,
         Closed::Slow,
         Closed::Idle,
@@ -212,6 +231,7 @@ impl Closed {
         match self {
             Closed::Peer => "peer",
             Closed::Error => "error",
+            Closed::Handshake => "handshake",
             Closed::Framing => "framing",
             Closed::Slow => "slow",
             Closed::Idle => "idle",

@@ -1,4 +1,5 @@
-//! SIP over TCP (RFC 3261 §18): accepting, opening on demand, finding the connection that a message takes, limits.
+//! SIP over TCP and TLS (RFC 3261 §18, §26): accepting, opening on demand, finding the connection that a message takes,
+//! limits.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -9,18 +10,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time;
 
 use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
+
+use crate::config::Change;
 use crate::node::{Input, Received};
-use crate::runtime::connection::{Connection, NotTaken};
+use crate::runtime::connection::{Around, Connection, NotTaken};
+use crate::runtime::handshakes::{Handshakes, Room};
 use crate::runtime::inlet::Inlet;
+use crate::runtime::reuse::{Aliases, Way, offer};
+use crate::runtime::secure::{Prepared, Secure, SecureError};
 use crate::runtime::sources::Sources;
 use crate::runtime::stats::{Closed, IoStats};
+use crate::runtime::sys;
+use crate::runtime::tls::{Broken, Name};
+use crate::runtime::wire::Wire;
 
 /// A connection must be established within this time.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
@@ -42,9 +51,11 @@ const CANDIDATES: usize = 64;
 ///
 /// A response leaves on the connection that its request came in on, while that lives (RFC 3261 §18.2.2). Anything else
 /// leaves on a connection that this node opened to the same address from the same address. Connections that others
-/// opened are never reused for requests: RFC 5923 §1 permits the alias for authenticated TLS only.
+/// opened are not reused for requests, except over TLS where the other side proved who it is and offered it (RFC 5923 §1).
 pub struct Streams {
     table: Mutex<Table>,
+    /// Set where a listener speaks TLS.
+    secure: RwLock<Option<Arc<Secure>>>,
     next: AtomicU64,
     runtime: Handle,
     stats: Arc<IoStats>,
@@ -64,8 +75,13 @@ pub trait Watch: Send + Sync {
 struct Table {
     /// In the order in which they began.
     all: BTreeMap<ConnId, Arc<Connection>>,
-    /// Those that this node opened, by (local host, remote address).
-    opened: HashMap<(IpAddr, SocketAddr), ConnId>,
+    /// Those that this node opened, by where they lead.
+    opened: HashMap<Way, ConnId>,
+    ways: HashMap<ConnId, Way>,
+    /// Those that their peers opened and offered for requests.
+    aliases: Aliases,
+    /// Those that their peers opened and that are not secure yet.
+    handshakes: Handshakes,
     /// Those that others opened, by their host.
     sources: HashMap<IpAddr, BTreeSet<ConnId>>,
     /// Hosts without a limit per source: resources.
@@ -80,7 +96,15 @@ struct Table {
 impl Streams {
     /// No streams yet. What comes in on them goes to `inlet`.
     pub fn new(runtime: Handle, stats: Arc<IoStats>, inlet: Weak<dyn Inlet>) -> Self {
-        Self { table: Mutex::default(), next: AtomicU64::new(1), runtime, stats, inlet, watch: OnceLock::new() }
+        Self {
+            table: Mutex::default(),
+            secure: RwLock::default(),
+            next: AtomicU64::new(1),
+            runtime,
+            stats,
+            inlet,
+            watch: OnceLock::new(),
+        }
     }
 
     /// Hosts that [`limits::CONNECTIONS_PER_SOURCE`] does not bind.
@@ -97,13 +121,35 @@ impl Streams {
         table.welcome = Some(sources);
     }
 
+    /// From now on TLS is spoken with these files; connections that live go on with what they began with. Says what an
+    /// operator wants to know of it. `None`: no listener speaks TLS.
+    ///
+    /// # Errors
+    ///
+    /// If the cryptography cannot do what is needed; then nothing has changed.
+    pub fn speak(&self, prepared: Option<Prepared>) -> Result<Option<Change>, SecureError> {
+        let Some(prepared) = prepared else { return Ok(None) };
+        let (until, last_day) = (prepared.not_after(), prepared.last_day());
+        match self.secure() {
+            Some(secure) => secure.replace(prepared)?,
+            None => *self.secure.write() = Some(Arc::new(Secure::new(prepared)?)),
+        }
+        let before = self.stats.certificate_not_after.swap(until, Ordering::Relaxed);
+        Ok((before != until).then_some(Change::CertificateRenewed { last_day }))
+    }
+
+    fn secure(&self) -> Option<Arc<Secure>> {
+        self.secure.read().clone()
+    }
+
     /// Sends a message over the connection of its flow, or over one to its remote address, which is opened if need be.
-    pub fn send(self: &Arc<Self>, flow: Flow, message: &[u8]) -> Result<(), NotTaken> {
-        let (connection, fresh) = self.connection(flow)?;
+    /// `authority`: the next hop's name, if its address was resolved from one; over TLS it must be proved.
+    pub fn send(self: &Arc<Self>, flow: Flow, authority: Option<&[u8]>, message: &[u8]) -> Result<(), NotTaken> {
+        let (connection, fresh) = self.connection(flow, authority)?;
         let sent = connection.send(message);
-        if fresh {
+        if let Some(names) = fresh {
             // Only now, so that a connection that is refused finds the message in its queue and reports it.
-            self.runtime.spawn(Arc::clone(self).open(connection));
+            self.runtime.spawn(Arc::clone(self).open(connection, names));
         }
         sent.inspect(|()| self.stats.stream_messages_out.count())
     }
@@ -122,30 +168,51 @@ impl Streams {
         table.all.values().for_each(|c| c.end(Closed::Local));
     }
 
-    /// The connection that a message takes, and whether it is yet to be opened.
-    fn connection(&self, flow: Flow) -> Result<(Arc<Connection>, bool), NotTaken> {
+    /// The connection that a message takes; with it, if it is yet to be opened, the names that it must lead to.
+    fn connection(
+        &self,
+        flow: Flow,
+        authority: Option<&[u8]>,
+    ) -> Result<(Arc<Connection>, Option<Vec<Name>>), NotTaken> {
         let mut table = self.table.lock();
         if let Some(living) = flow.conn.and_then(|id| table.all.get(&id)).filter(|c| c.takes()) {
-            return Ok((Arc::clone(living), false));
+            return Ok((Arc::clone(living), None));
         }
-        let key = (flow.local.ip(), flow.remote);
-        if let Some(opened) = table.opened.get(&key).and_then(|id| table.all.get(id)).filter(|c| c.takes()) {
-            return Ok((Arc::clone(opened), false));
+        let way = Way::of(&flow, authority);
+        if let Some(opened) = table.opened.get(&way).and_then(|id| table.all.get(id)).filter(|c| c.takes()) {
+            return Ok((Arc::clone(opened), None));
+        }
+        let names = match (flow.transport, self.secure()) {
+            (Transport::Tls, Some(secure)) => secure.expected(flow.remote.ip(), authority),
+            (Transport::Tls, None) => return Err(NotTaken),
+            _ => Vec::new(),
+        };
+        if flow.transport == Transport::Tls
+            && let Some(offered) = table.aliases.find(&flow).and_then(|id| table.all.get(&id))
+            && offered.takes()
+            && offered.proves(&names)
+        {
+            return Ok((Arc::clone(offered), None));
         }
         if table.stopped || !table.make_room() {
             return Err(NotTaken);
         }
         let connection = Connection::new(self.next_id(), flow, false);
-        table.opened.insert(key, connection.id);
+        table.opened.insert(way.clone(), connection.id);
+        table.ways.insert(connection.id, way);
         table.all.insert(connection.id, Arc::clone(&connection));
-        Ok((connection, true))
+        Ok((connection, Some(names)))
     }
 
-    async fn open(self: Arc<Self>, connection: Arc<Connection>) {
+    async fn open(self: Arc<Self>, connection: Arc<Connection>, names: Vec<Name>) {
         match time::timeout(CONNECT_DEADLINE, connect(connection.flow)).await {
             Ok(Ok(stream)) => {
                 self.stats.streams_opened.count();
-                self.serve(connection, stream).await;
+                let wire = match (connection.flow.transport, self.secure()) {
+                    (Transport::Tls, Some(secure)) => secure.open(names),
+                    _ => Ok(Wire::Plain),
+                };
+                self.serve(connection, stream, wire).await;
             }
             Ok(Err(_)) | Err(_) => {
                 self.stats.streams_unreachable.count();
@@ -154,10 +221,19 @@ impl Streams {
         }
     }
 
-    async fn serve(&self, connection: Arc<Connection>, stream: TcpStream) {
+    async fn serve(&self, connection: Arc<Connection>, stream: TcpStream, wire: Result<Wire, Broken>) {
         let Some(inlet) = self.inlet.upgrade() else { return };
-        let reason = connection.run(stream, &*inlet, &self.stats).await;
-        tracing::debug!(?reason, remote = %connection.flow.remote, "stream closed");
+        let offered = |message: &[u8]| self.offered(&connection, message);
+        let around = Around { inlet: &*inlet, stats: &self.stats, offered: &offered };
+        let ended = match wire {
+            Ok(wire) => connection.run(stream, wire, &around).await,
+            Err(broken) => connection.refuse(broken, &self.stats),
+        };
+        let why = ended.broken.as_ref().map(|b| b.why.as_str());
+        tracing::debug!(reason = ?ended.reason, why, remote = %connection.flow.remote, "stream closed");
+        if let (false, Some(secure)) = (connection.accepted, self.secure()) {
+            secure.tell(connection.flow.remote, why);
+        }
         self.forget(&connection);
     }
 
@@ -175,6 +251,15 @@ impl Streams {
         self.watch.get().and_then(Weak::upgrade)
     }
 
+    /// A peer that proved who it is has sent a message: does it offer its connection?
+    fn offered(&self, connection: &Connection, message: &[u8]) {
+        let flow = connection.flow;
+        if let Some(target) = offer(message, flow.remote.ip()) {
+            self.table.lock().aliases.offer(connection.id, flow.local.ip(), target);
+            self.stats.aliases.count();
+        }
+    }
+
     /// Takes a connection out of the table and tells the node what never left.
     fn forget(&self, connection: &Connection) {
         self.table.lock().remove(connection);
@@ -188,14 +273,14 @@ impl Streams {
     }
 
     /// Accepts streams on a listener until the runtime ends.
-    pub async fn accept(self: Arc<Self>, listener: ListenerId, socket: TcpListener) {
+    pub async fn accept(self: Arc<Self>, listener: ListenerId, transport: Transport, socket: TcpListener) {
         let mut spare = File::open("/dev/null").ok();
         let mut starved = false;
         loop {
             match socket.accept().await {
                 Ok((stream, remote)) => {
                     starved = false;
-                    self.admit(listener, stream, remote);
+                    self.admit(listener, transport, stream, remote);
                 }
                 Err(e) if of_the_peer(&e) => {}
                 Err(e) => {
@@ -221,12 +306,12 @@ impl Streams {
         }
     }
 
-    fn admit(self: &Arc<Self>, listener: ListenerId, stream: TcpStream, remote: SocketAddr) {
+    fn admit(self: &Arc<Self>, listener: ListenerId, transport: Transport, stream: TcpStream, remote: SocketAddr) {
         self.stats.streams_accepted.count();
         let Ok(local) = stream.local_addr() else { return self.stats.closed(Closed::Error) };
         // Without these the stream still works.
         let _ = tune(&stream);
-        let flow = Flow { transport: Transport::Tcp, listener, local, remote, conn: None };
+        let flow = Flow { transport, listener, local, remote, conn: None };
         let connection = Connection::new(self.next_id(), flow, true);
         let mut table = self.table.lock();
         if !table.welcomes(remote.ip()) {
@@ -237,14 +322,21 @@ impl Streams {
         if table.stopped || !table.make_room_from(remote.ip()) || !table.make_room() {
             return self.stats.closed(Closed::Refused);
         }
+        if transport == Transport::Tls && !table.begin_handshake(&connection) {
+            return self.stats.closed(Closed::Refused);
+        }
         table.sources.entry(remote.ip()).or_default().insert(connection.id);
         table.all.insert(connection.id, Arc::clone(&connection));
         drop(table);
         if let Some(watch) = self.watch() {
             watch.accepted(&flow);
         }
+        let wire = match (transport, self.secure()) {
+            (Transport::Tls, Some(secure)) => secure.accept(),
+            _ => Ok(Wire::Plain),
+        };
         let streams = Arc::clone(self);
-        self.runtime.spawn(async move { streams.serve(connection, stream).await });
+        self.runtime.spawn(async move { streams.serve(connection, stream, wire).await });
     }
 
     fn next_id(&self) -> ConnId {
@@ -280,6 +372,20 @@ impl Table {
         self.evict(chosen)
     }
 
+    /// Counts in one more handshake, if need be after another one has been told to end.
+    fn begin_handshake(&mut self, connection: &Arc<Connection>) -> bool {
+        let now = sys::now();
+        let room = match self.handshakes.room(now) {
+            Room::Free => true,
+            Room::After(late) => self.evict(Some(late)),
+            Room::None => false,
+        };
+        if room {
+            self.handshakes.begin(Arc::clone(connection), now);
+        }
+        room
+    }
+
     fn evict(&mut self, chosen: Option<Arc<Connection>>) -> bool {
         let Some(connection) = chosen else { return false };
         connection.end(Closed::Evicted);
@@ -297,11 +403,11 @@ impl Table {
                     self.sources.remove(&host);
                 }
             }
-        } else {
-            let key = (connection.flow.local.ip(), connection.flow.remote);
-            if self.opened.get(&key) == Some(&connection.id) {
-                self.opened.remove(&key);
-            }
+            self.aliases.remove(connection.id);
+        } else if let Some(way) = self.ways.remove(&connection.id)
+            && self.opened.get(&way) == Some(&connection.id)
+        {
+            self.opened.remove(&way);
         }
     }
 }
@@ -366,7 +472,7 @@ mod tests {
             self.0.lock().send(told).unwrap();
         }
 
-        fn deliver(&self, _: Flow, _: &[u8]) {}
+        fn deliver(&self, _: Flow, _: Option<&[u8]>, _: &[u8]) {}
     }
 
     struct World {
@@ -387,7 +493,7 @@ mod tests {
             let streams = Arc::new(Streams::new(runtime.handle().clone(), stats.clone(), Arc::downgrade(&ear)));
             let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
             let addr = socket.local_addr().unwrap();
-            runtime.spawn(Arc::clone(&streams).accept(ListenerId(3), socket));
+            runtime.spawn(Arc::clone(&streams).accept(ListenerId(3), Transport::Tcp, socket));
             World { streams, addr, told, stats, _ear: ear, _runtime: runtime }
         }
 
@@ -432,7 +538,7 @@ mod tests {
         assert_eq!((flow.listener, bytes.as_slice()), (ListenerId(3), OPTIONS));
         assert_eq!([world.message(), world.message()], [(flow, OPTIONS.to_vec()), (flow, OPTIONS.to_vec())]);
         read_exactly(&mut peer, b"\r\n");
-        world.streams.send(flow, b"answer").unwrap();
+        world.streams.send(flow, None, b"answer").unwrap();
         read_exactly(&mut peer, b"answer");
         assert_eq!((world.stats.streams_accepted.get(), world.stats.streams_opened.get()), (1, 0));
     }
@@ -446,7 +552,7 @@ mod tests {
         known.write_all(OPTIONS).unwrap();
         world.message();
         let server = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
-        world.streams.send(world.flow(server.local_addr().unwrap()), b"request").unwrap();
+        world.streams.send(world.flow(server.local_addr().unwrap()), None, b"request").unwrap();
         let (mut opened, _) = server.accept().unwrap();
         world.streams.welcome(only("192.0.2.1"));
         let mut octet = [0];
@@ -481,8 +587,8 @@ mod tests {
         let world = World::new();
         let server = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
         let flow = world.flow(server.local_addr().unwrap());
-        world.streams.send(flow, b"first,").unwrap();
-        world.streams.send(flow, b"second").unwrap();
+        world.streams.send(flow, None, b"first,").unwrap();
+        world.streams.send(flow, None, b"second").unwrap();
         let (mut stream, source) = server.accept().unwrap();
         assert_eq!(source.ip(), world.addr.ip(), "it leaves from the host that our Via names");
         read_exactly(&mut stream, b"first,second");
@@ -493,7 +599,7 @@ mod tests {
         // The connection it named is gone: a new one is opened to the same place.
         drop(stream);
         world.streams.close(back.conn.unwrap(), Closed::Local);
-        world.streams.send(back, b"third").unwrap();
+        world.streams.send(back, None, b"third").unwrap();
         let (mut stream, _) = server.accept().unwrap();
         read_exactly(&mut stream, b"third");
     }
@@ -502,7 +608,7 @@ mod tests {
     fn what_cannot_be_delivered_comes_back() {
         let world = World::new();
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        world.streams.send(world.flow(gone), b"one").unwrap();
+        world.streams.send(world.flow(gone), None, b"one").unwrap();
         match world.told() {
             Told::Undelivered(flow, bytes) => assert_eq!((flow.remote, bytes.as_slice()), (gone, &b"one"[..])),
             other => panic!("{other:?}"),
@@ -516,7 +622,7 @@ mod tests {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let flow = world.flow(server.local_addr().unwrap());
         let message = vec![b'x'; 60_000];
-        let sent = (0..10_000).take_while(|_| world.streams.send(flow, &message).is_ok()).count();
+        let sent = (0..10_000).take_while(|_| world.streams.send(flow, None, &message).is_ok()).count();
         assert!(sent >= limits::OUTBOUND / message.len() && sent < 10_000, "{sent}");
         assert!(matches!(world.told(), Told::Undelivered(..)));
         let (_stream, _) = server.accept().unwrap();

@@ -15,6 +15,9 @@ use crate::base::{Flow, ListenerId, Transport};
 use crate::config::Settings;
 use crate::node::Capacity;
 
+#[cfg(feature = "tls")]
+mod secure;
+
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A node that serves on `listeners`, with its own state directory.
@@ -61,13 +64,18 @@ fn small() -> Options {
 }
 
 fn settings(listeners: &[&str], resources: &[SocketAddr], dir: &std::path::Path) -> Settings {
-    let listeners: Vec<String> = listeners.iter().map(|l| format!("\"{l}:5060\"")).collect();
+    settings_with(listeners, resources, dir, "")
+}
+
+/// `more` stands behind the resources.
+fn settings_with(listeners: &[&str], resources: &[SocketAddr], dir: &std::path::Path, more: &str) -> Settings {
+    let listeners: Vec<String> = listeners.iter().enumerate().map(|(n, l)| format!("\"{l}:{}\"", 5060 + n)).collect();
     let resource = |addr: &SocketAddr| {
         format!("[[resource-group.resource]]\naor = \"sip:{addr}\"\nport-capacity = \"unlimited\"\n")
     };
     let text = format!(
         "[cluster]\nstate-dir = \"{}\"\n[proxy]\nsip.transport = [{}]\nsip.timer.t1 = 100\n[[resource-group]]\n\
-         name = \"g\"\nservice-types = []\nmonitor-method = \"none\"\n{}",
+         name = \"g\"\nservice-types = []\nmonitor-method = \"none\"\n{}{more}",
         dir.display(),
         listeners.join(", "),
         resources.iter().map(resource).collect::<String>(),
@@ -367,10 +375,10 @@ fn what_cannot_be_sent_is_counted_by_cause() {
         conn: None,
     };
     let driver = &world.running.driver;
-    driver.deliver(flow, &[b'x'; 65_530]);
-    driver.deliver(Flow { listener: ListenerId(1), ..flow }, b"x");
-    driver.deliver(Flow { remote: "[::1]:5060".parse().unwrap(), ..flow }, b"x");
-    driver.deliver(flow, b"sound");
+    driver.deliver(flow, None, &[b'x'; 65_530]);
+    driver.deliver(Flow { listener: ListenerId(1), ..flow }, None, b"x");
+    driver.deliver(Flow { remote: "[::1]:5060".parse().unwrap(), ..flow }, None, b"x");
+    driver.deliver(flow, None, b"sound");
     assert_eq!(receive(&server).0, "sound");
     let count = |cause: SendError| world.running.io.send_errors[cause as usize].get();
     assert_eq!(SendError::ALL.map(count), [0, 0, 0, 1, 1, 1, 0]);

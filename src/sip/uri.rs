@@ -87,9 +87,13 @@ impl<'a> Uri<'a> {
         })
     }
 
-    /// The `transport` parameter, if it names one that Tandem speaks.
+    /// The transport that the URI asks for, if it is one that Tandem speaks: TLS for SIPS, whatever its parameter says
+    /// (RFC 3261 §26.2.2), else that of the `transport` parameter.
     pub fn transport(&self) -> Option<Transport> {
-        Transport::parse(self.param(b"transport")?)
+        match self.scheme {
+            Scheme::Sips => Some(Transport::Tls),
+            _ => Transport::parse(self.param(b"transport")?),
+        }
     }
 
     /// Whether the URI has the `lr` parameter: a loose router (RFC 3261 §19.1.1).
@@ -97,13 +101,9 @@ impl<'a> Uri<'a> {
         self.param(b"lr").is_some()
     }
 
-    /// The port to send to: the one written, else 5061 for SIPS and 5060 for the rest (RFC 3261 §19.1.2).
+    /// The port to send to: the one written, else 5061 for SIPS and for TLS, 5060 for the rest (RFC 3261 §19.1.2).
     pub fn port_or_default(&self) -> u16 {
-        match (self.port, self.scheme) {
-            (Some(port), _) => port,
-            (None, Scheme::Sips) => 5061,
-            (None, _) => 5060,
-        }
+        self.port.unwrap_or_else(|| self.transport().map_or(5060, Transport::default_port))
     }
 }
 

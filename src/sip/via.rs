@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::base::Transport;
+
 use super::list::param;
 use super::scan::{Span, host_end, port, port_end, skip_lws, token_end, value_end};
 use super::uri::{Host, Place, parse_host, parse_ip};
@@ -52,6 +54,16 @@ impl<'a> Via<'a> {
     /// The address in `received`, with or without brackets (RFC 5118 §4.5).
     pub fn received_ip(&self) -> Option<IpAddr> {
         parse_ip(self.received?)
+    }
+
+    /// The transport, if it is one that Tandem speaks.
+    pub fn transport(&self) -> Option<Transport> {
+        Transport::parse(self.transport)
+    }
+
+    /// The port of sent-by: the one written, else that of the transport (RFC 3261 §18.2.2).
+    pub fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or_else(|| self.transport().map_or(5060, Transport::default_port))
     }
 
     /// Whether the branch has the magic cookie: the transaction is matched by it alone (RFC 3261 §17.2.3).

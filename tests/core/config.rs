@@ -309,7 +309,7 @@ fn durations_have_units_and_bounds() {
 
 #[test]
 fn listeners_are_addresses_that_can_be_bound_together() {
-    const FORM: &str = "write \"udp:IP:PORT\" or \"tcp:IP:PORT\", an IPv6 address in brackets";
+    const FORM: &str = "write \"udp:IP:PORT\", \"tcp:IP:PORT\" or \"tls:IP:PORT\", an IPv6 address in brackets";
     for bad in
         ["udp:5060", "sctp:192.0.2.1:5060", "udp:192.0.2.1", "udp:sip.example.com:5060", "udp:2001:db8::1:5060", ""]
     {
@@ -317,10 +317,10 @@ fn listeners_are_addresses_that_can_be_bound_together() {
         one(&with(&format!("[proxy]\nsip.transport = [\"{bad}\"]")), &error);
     }
     one(
-        &with("[proxy]\nsip.transport = [\"tls:0.0.0.0:5061\"]"),
+        &with("[proxy]\nsip.transport = [\"tls:0.0.0.0:5061\", \"udp:0.0.0.0:5060\"]"),
         concat!(
-            "2:18: `sip.transport` in [proxy] has the entry \"tls:0.0.0.0:5061\": this version does not speak TLS; ",
-            "use \"tcp:0.0.0.0:5061\" on a trusted net"
+            "2:18: listener tls:0.0.0.0:5061 needs a certificate, and there is no section [tls]; ",
+            "add [tls] with `certificate` and `key`"
         ),
     );
     one(
@@ -511,16 +511,18 @@ fn zero_missing_and_unlimited_are_three_words() {
 
 #[test]
 fn aors_that_name_no_server_are_refused_with_a_reason() {
-    const FORM: &str = "write sip:HOST:PORT, with ;transport=tcp for a stream";
+    const FORM: &str = "write sip:HOST:PORT, with ;transport=tcp for a stream, ;transport=tls for a secure one";
     let cases = [
-        ("sips:198.51.100.21", "this version does not speak TLS; use \"sip:198.51.100.21\" on a trusted net"),
         (
-            "sip:198.51.100.21;transport=tls",
-            "this version does not speak TLS; use \"sip:198.51.100.21\" on a trusted net",
+            "sips:198.51.100.21",
+            "a server is reached by a transport, not by a scheme; write \"sip:198.51.100.21;transport=tls\"",
         ),
-        ("sip:198.51.100.21;transport=sctp", "\"sctp\" is no transport; transports are udp and tcp"),
+        ("sip:198.51.100.21;transport=sctp", "\"sctp\" is no transport; transports are udp, tcp and tls"),
         ("sip:198.51.100.21;transport=udp;transport=tcp", "it has two transports; keep one"),
-        ("sip:198.51.100.21;lr", "the parameter `lr` means nothing here; only ;transport=udp and ;transport=tcp do"),
+        (
+            "sip:198.51.100.21;lr",
+            "the parameter `lr` means nothing here; only ;transport=udp, ;transport=tcp and ;transport=tls do",
+        ),
         ("sip:mcp@198.51.100.21", &format!("a call keeps the user part that it came with, so this has none; {FORM}")),
         ("sip:198.51.100.21?a=b", &format!("a server's address has no URI headers; {FORM}")),
         ("sip:198.51.100.21:0", "port 0 is no port; write the port that the server listens on"),
@@ -641,8 +643,8 @@ port-capasity = 10
                 "one of \"round-robin\", \"least-used\", \"least-percent\""
             ),
             concat!(
-                "9:7: `aor` in [[resource-group.resource]] is \"sips:198.51.100.21\": this version does not speak TLS; ",
-                "use \"sip:198.51.100.21\" on a trusted net"
+                "9:7: `aor` in [[resource-group.resource]] is \"sips:198.51.100.21\": a server is reached by a ",
+                "transport, not by a scheme; write \"sip:198.51.100.21;transport=tls\""
             ),
             "10:1: unknown key `port-capasity` in [[resource-group.resource]]; did you mean `port-capacity`?",
             "11:1: `aor` is missing in [[resource-group.resource]]; write sip:HOST:PORT",

@@ -6,6 +6,8 @@ mod config;
 mod config_pair;
 #[cfg(feature = "runtime")]
 mod config_snmp;
+#[cfg(all(feature = "runtime", feature = "tls"))]
+mod config_tls;
 mod answers;
 mod calls;
 mod crashers;
@@ -17,5 +19,6 @@ mod link;
 mod parse;
 mod property;
 mod sha256;
+mod tls;
 mod validation;
 mod world;

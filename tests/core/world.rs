@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tandem::balance::{Config as FarmConfig, GroupConfig, ResourceConfig, Route, SchemeName, Terms, resource_id};
-use tandem::base::{Epoch, Flow, ListenerId, NodeId, Time, Transport};
+use tandem::base::{ConnId, Epoch, Flow, ListenerId, NodeId, Time, Transport};
 use tandem::identity::{Identities, Identity};
 use tandem::node::{Capacity, Command, Config, Gauges, Input, Node, ProxyConfig, Received, Scratch, Single, Stats};
 use tandem::out::{Event, Out};
@@ -12,6 +12,8 @@ use tandem::token::Keys;
 
 /// The node's address.
 pub const NODE: &str = "192.0.2.1:5060";
+/// The same over TLS.
+pub const NODE_TLS: &str = "192.0.2.1:5061";
 /// The caller's.
 pub const CALLER: &str = "192.0.2.9:5060";
 /// The media servers'.
@@ -39,11 +41,13 @@ pub struct Bend {
     pub epoch: u32,
     pub members: usize,
     pub stream: bool,
+    /// Whether the node speaks TLS, and how many of its members do, the last ones.
+    pub secure: Option<usize>,
 }
 
 impl Default for Bend {
     fn default() -> Self {
-        Bend { port_capacity: None, epoch: 1, members: 3, stream: false }
+        Bend { port_capacity: None, epoch: 1, members: 3, stream: false, secure: None }
     }
 }
 
@@ -177,19 +181,22 @@ impl Sent {
 /// A node with three members behind 192.0.2.1 (UDP and TCP).
 pub fn config(bend: &Bend) -> Config {
     let addr: SocketAddr = NODE.parse().unwrap();
-    let resources = MCPS.iter().take(bend.members).map(|mcp| {
+    let tls: SocketAddr = NODE_TLS.parse().unwrap();
+    let open = bend.members - bend.secure.unwrap_or_default();
+    let resources = MCPS.iter().take(bend.members).enumerate().map(|(n, mcp)| {
         let flow = |transport, listener| Flow {
             transport,
             listener: ListenerId(listener),
-            local: addr,
+            local: if transport == Transport::Tls { tls } else { addr },
             remote: mcp.parse().unwrap(),
             conn: None,
         };
+        let usual = if n < open { flow(Transport::Udp, 0) } else { flow(Transport::Tls, 2) };
         let stream = bend.stream.then(|| flow(Transport::Tcp, 1));
         ResourceConfig {
             id: resource_id(&format!("sip:{mcp};transport=udp")),
             aor: format!("sip:{mcp}"),
-            route: Route { authority: (*mcp).into(), flow: flow(Transport::Udp, 0), stream, own: None },
+            route: Route { authority: (*mcp).into(), flow: usual, stream, own: None },
             aliases: Vec::new(),
             port_capacity: bend.port_capacity,
         }
@@ -212,10 +219,11 @@ pub fn config(bend: &Bend) -> Config {
         incarnation: u64::from(bend.epoch),
         seed: 7,
         keys: Keys::new("tandem", &[b"a secret for tests"]).unwrap(),
-        identities: Identities::new([
-            Identity::new(Transport::Udp, addr, ListenerId(0)),
-            Identity::new(Transport::Tcp, addr, ListenerId(1)),
-        ]),
+        identities: Identities::new(
+            [Identity::new(Transport::Udp, addr, ListenerId(0)), Identity::new(Transport::Tcp, addr, ListenerId(1))]
+                .into_iter()
+                .chain(bend.secure.map(|_| Identity::new(Transport::Tls, tls, ListenerId(2)))),
+        ),
         farm: FarmConfig { groups: vec![group] },
         proxy: ProxyConfig::default(),
         capacity: Capacity { shards: 4, legs: 1_000, transactions: 1_000 },
@@ -232,6 +240,12 @@ pub fn udp(from: &str) -> Flow {
         remote: from.parse().unwrap(),
         conn: None,
     }
+}
+
+/// A message over TLS from `from` to the node.
+pub fn tls(from: &str) -> Flow {
+    let (transport, listener, local) = (Transport::Tls, ListenerId(2), NODE_TLS.parse().unwrap());
+    Flow { transport, listener, local, remote: from.parse().unwrap(), conn: Some(ConnId(9)) }
 }
 
 /// Line ends as on the wire.

@@ -189,7 +189,7 @@ impl World {
     fn as_node_sees(&self, flow: Flow) -> Flow {
         match flow.transport {
             Transport::Udp => flow,
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls => {
                 let conn = (0..self.callers.len()).find(|n| caller_addr(*n).ip() == flow.remote.ip()).unwrap_or(99);
                 let mut remote = flow.remote;
                 remote.set_port(40_000 + conn as u16);

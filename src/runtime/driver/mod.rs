@@ -347,7 +347,13 @@ impl Inlet for Driver {
         self.with_turn(|now, turn| self.guarded(|| self.node.handle(now, input, &mut turn.scratch, &mut turn.out)));
     }
 
-    fn deliver(&self, flow: Flow, bytes: &[u8]) {
+    fn deliver(&self, flow: Flow, name: Option<&[u8]>, bytes: &[u8]) {
+        if flow.transport == Transport::Tls {
+            if self.streams.send(flow, name, bytes).is_err() {
+                self.input(Input::Undelivered(Received { flow, bytes }));
+            }
+            return;
+        }
         self.with_turn(|_, turn| {
             turn.out.send(flow, |arena| {
                 arena.extend_from_slice(bytes);

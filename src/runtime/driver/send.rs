@@ -33,8 +33,8 @@ impl Driver {
             match (transmit.flow.transport, sent.name(transmit)) {
                 (_, Some(name)) => self.send_by_name(&sent, next, name, turn),
                 (Transport::Udp, None) => self.send_datagrams(&sent, next, length, turn),
-                (Transport::Tcp, None) => {
-                    if self.streams.send(transmit.flow, sent.bytes(transmit)).is_err() {
+                (Transport::Tcp | Transport::Tls, None) => {
+                    if self.streams.send(transmit.flow, None, sent.bytes(transmit)).is_err() {
                         turn.failed.push(next);
                     }
                 }
@@ -49,7 +49,7 @@ impl Driver {
 
     fn send_by_name(&self, sent: &Out, n: usize, name: &[u8], turn: &mut Turn) {
         let transmit = &sent.transmits[n];
-        if let Some(remote) = self.resolver.known(name, transmit.flow.local.ip()) {
+        if let Some(remote) = self.resolver.known(name, &transmit.flow) {
             let flow = Flow { remote, ..transmit.flow };
             match flow.transport {
                 Transport::Udp => {
@@ -57,8 +57,8 @@ impl Driver {
                         turn.failed.push(n);
                     }
                 }
-                Transport::Tcp => {
-                    if self.streams.send(flow, sent.bytes(transmit)).is_err() {
+                Transport::Tcp | Transport::Tls => {
+                    if self.streams.send(flow, Some(name), sent.bytes(transmit)).is_err() {
                         turn.failed.push(n);
                     }
                 }

@@ -1,7 +1,10 @@
 //! Metrics of what surrounds the node: sockets, the admin listener, the log, the process.
 
-use super::family::{Family, counter, gauge};
+use std::sync::atomic::Ordering;
+
+use super::family::{Family, Sample, counter, gauge};
 use crate::runtime::stats::{Closed, SendError};
+use crate::runtime::tls::Handshake;
 
 /// In the order in which people look for them.
 pub(super) static EDGE: &[Family] = &[
@@ -70,6 +73,30 @@ pub(super) static EDGE: &[Family] = &[
             rows.add(&[reason.name()], s.io.streams_closed[reason as usize].get() as f64);
         }
     }),
+    counter("tandem_tls_handshakes_total", "TLS handshakes, by side and outcome.", &["side", "outcome"], |s, rows| {
+        if certificate_end(s) > 0 {
+            for outcome in Handshake::ALL {
+                let [server, client] = [&s.io.handshakes_accepted, &s.io.handshakes_opened];
+                rows.add(&["server", outcome.name()], server[outcome as usize].get() as f64);
+                rows.add(&["client", outcome.name()], client[outcome as usize].get() as f64);
+            }
+        }
+    }),
+    counter("tandem_tls_aliases_total", "Connections that authenticated peers offered for reuse.", &[], |s, rows| {
+        if certificate_end(s) > 0 {
+            rows.edge(&s.io.aliases);
+        }
+    }),
+    gauge(
+        "tandem_tls_certificate_not_after_timestamp_seconds",
+        "End of the validity of this node's certificate, Unix time.",
+        &[],
+        |s, rows| {
+            if certificate_end(s) > 0 {
+                rows.count(certificate_end(s));
+            }
+        },
+    ),
     counter("tandem_stream_messages_received_total", "Messages received over streams.", &[], |s, rows| {
         rows.edge(&s.io.stream_messages_in);
     }),
@@ -90,3 +117,8 @@ pub(super) static EDGE: &[Family] = &[
     gauge("process_open_fds", "Open file descriptors.", &[], |s, rows| rows.count(s.process.open_fds)),
     gauge("process_max_fds", "Limit of open file descriptors.", &[], |s, rows| rows.count(s.process.max_fds)),
 ];
+
+/// 0 while no listener speaks TLS: then its metrics are not shown.
+fn certificate_end(sample: &Sample) -> u64 {
+    sample.io.certificate_not_after.load(Ordering::Relaxed)
+}

@@ -72,12 +72,15 @@ fn desc(family: &Family) -> Desc {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::family::Kind;
     use super::process::Process;
     use super::*;
     use crate::balance::ResourceView;
     use crate::base::{Epoch, NodeId, Time};
     use crate::node::Gauges;
+    use crate::runtime::stats::IoStats;
 
     fn resource(aor: &str, health: &'static str, capacity: Option<u32>) -> ResourceView {
         ResourceView {
@@ -118,6 +121,7 @@ mod tests {
             resources: vec![resource("sip:a", "up", Some(10)), resource("sip:b", "down", None)],
             process: Process::read(),
             pair: Some(pair()),
+            io: Arc::new(IoStats { certificate_not_after: 1_800_000_000.into(), ..IoStats::default() }),
             ..Sample::default()
         }
     }

@@ -24,6 +24,7 @@ use super::machine::Machine;
 use super::metrics::process::Process;
 use super::metrics::{Edge, Sample};
 use super::running::ReloadError;
+use super::secure;
 use super::sys;
 use crate::base::{NodeId, Time};
 use crate::cluster::{self, Role};
@@ -141,13 +142,18 @@ impl<M: Machine> Service<M> {
         let text = fs::read_to_string(&self.file).map_err(|e| vec![format!("{file}: {e}")])?;
         let (new, warnings) = Settings::parse(&text).map_err(|errors| placed(&errors))?;
         let (patience, level) = (new.drain_timeout, new.log_level);
+        let found = secure::examine(&new);
+        if !found.errors.is_empty() {
+            return Err(placed(&found.errors));
+        }
         let plan = self.machine.reload(new).map_err(|e| match e {
             ReloadError::Restart(errors) => placed(&errors),
             ReloadError::Route(e) => vec![e.to_string()],
+            ReloadError::Secure(e) => vec![e.to_string()],
         })?;
         *self.patience.lock() = patience;
         self.log.set_level(level);
-        warnings.iter().for_each(|w| warn!("{file}:{w}"));
+        warnings.iter().chain(&found.warnings).for_each(|w| warn!("{file}:{w}"));
         if plan.changes.is_empty() {
             return Ok(vec!["nothing changed".to_owned()]);
         }

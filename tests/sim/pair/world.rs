@@ -833,14 +833,16 @@ impl World {
 
     /// What holds after each step.
     fn settle(&mut self, quiet: bool) {
-        if self.is_pair() && self.part.is_none() && !self.wire.stream_cut {
-            if let Some(open) = self.faults.last_mut().filter(|f| f.until == Time::NEVER) {
-                open.until = self.now;
-                for machine in &mut self.machines {
-                    machine.unprotected = machine.node.as_ref().map_or(0, |n| n.stats().gate.unprotected);
-                }
-                self.note(|| "the pair is armed".into());
+        if self.is_pair()
+            && self.part.is_none()
+            && !self.wire.stream_cut
+            && let Some(open) = self.faults.last_mut().filter(|f| f.until == Time::NEVER)
+        {
+            open.until = self.now;
+            for machine in &mut self.machines {
+                machine.unprotected = machine.node.as_ref().map_or(0, |n| n.stats().gate.unprotected);
             }
+            self.note(|| "the pair is armed".into());
         }
         if quiet {
             return;
