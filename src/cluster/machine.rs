@@ -143,11 +143,16 @@ impl Cluster {
             }
             Ok(news) => {
                 self.seen = self.seen.max(beat.epoch.counter).max(beat.term.counter);
-                if !matches!(before, Health::Heard | Health::Unjudged) {
+                let again = !matches!(before, Health::Heard | Health::Unjudged);
+                if again {
                     out.push(Effect::Notice(Notice::PeerHeard(beat.node)));
                 }
                 self.compare(n, beat, out);
                 self.learn(now, n, news, Some(beat.state), out);
+                if again && self.role() == Role::Active {
+                    // Hosts beside the peer may not have heard who holds the addresses.
+                    out.push(Effect::Announce);
+                }
                 if beat.state == State::Asking && self.phase != (Phase::Asking { since: now }) {
                     // Its answer need not wait for the next beat, but no flood of questions makes a flood of answers.
                     self.next_beat = self.next_beat.min(now + self.config.timing.beat / 8);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tandem::agent::script::{Outcome, Plan};
 
+use super::scenario::{Act, HOSTS};
 use super::world::World;
 use crate::scenario::{SERVERS, caller_addr, server_addr};
 
@@ -123,4 +124,20 @@ fn a_dead_node_that_starts_again_at_once_gets_all_that_was_adopted() {
     w.crash(0, ms(8));
     w.run_until(ms(1_000), |w| w.machines[0].turns() && w.is_pair());
     assert_eq!((w.active(), w.node(0).gauges().legs), (Some(1), 20), "armed means that it could take over");
+}
+
+#[test]
+fn hosts_that_were_cut_off_learn_who_holds_the_address() {
+    let mut w = world(8);
+    // The first caller is beside node 0, all others beside node 1.
+    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(|host| host != 0))));
+    w.run_until(Duration::from_secs(3), |w| w.machines[1].is_active());
+    w.crash(0, ms(50));
+    w.run_for(ms(500));
+    w.play(Act::Part(None));
+    w.run_until(Duration::from_secs(3), World::is_pair);
+    w.run_for(ms(300));
+    w.call(0, Plan::default());
+    w.run_until(Duration::from_secs(15), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Completed);
 }

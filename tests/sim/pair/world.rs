@@ -522,7 +522,7 @@ impl World {
         self.check.parted |= !single;
     }
 
-    fn play(&mut self, act: Act) {
+    pub fn play(&mut self, act: Act) {
         let now = self.now;
         self.note(|| format!("{act:?}"));
         match act {
