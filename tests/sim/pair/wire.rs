@@ -86,6 +86,8 @@ pub struct Wire {
     /// `[path]`.
     pub cut: [bool; 2],
     pub stream_cut: bool,
+    /// The LAN is in two parts, and all paths with it.
+    pub parted: bool,
     /// Beats lost in a thousand.
     pub loss: u64,
     /// Longest one-way delay of the streams in microseconds.
@@ -105,6 +107,7 @@ impl Wire {
             flying: 0,
             cut: [false; 2],
             stream_cut: false,
+            parted: false,
             loss,
             delay,
         }
@@ -141,11 +144,16 @@ impl Wire {
     }
 
     pub fn beat(&mut self, now: Time, from: usize, path: u8, beat: Beat) {
-        if self.cut[usize::from(path)] || self.chance.per_mille(self.loss) {
+        if self.parted || self.cut[usize::from(path)] || self.chance.per_mille(self.loss) {
             return;
         }
         let delay = Duration::from_micros(self.chance.within(100..2_000));
         self.at(now + delay, Event::Beat { to: 1 - from, path, beat });
+    }
+
+    /// Whether the streams carry nothing.
+    pub fn is_cut(&self) -> bool {
+        self.stream_cut || self.parted
     }
 
     /// The link ends: what is under way is lost, unless `drains`.

@@ -395,9 +395,9 @@ impl World {
         let other = 1 - node;
         if self.wire.link != 0 {
             // What was written before may arrive, and then the end of the stream.
-            let drains = !self.wire.stream_cut && self.wire.chance.per_mille(500);
+            let drains = !self.wire.is_cut() && self.wire.chance.per_mille(500);
             self.wire.sever(drains);
-            if self.wire.stream_cut {
+            if self.wire.is_cut() {
                 self.tell_link(other, ms(1_000), Link::Down(Loss::Silent));
             } else {
                 self.tell_link(other, ms(5), Link::Down(if drains { Loss::Closed } else { Loss::Reset }));
@@ -472,7 +472,7 @@ impl World {
         self.wire.at(self.now + ms(20), Event::Link);
         let both = self.machines.iter().all(Machine::turns);
         if self.wire.link == 0 {
-            if both && !self.wire.stream_cut {
+            if both && !self.wire.is_cut() {
                 self.wire.links += 1;
                 self.wire.link = self.wire.links;
                 self.wire.idle = self.now;
@@ -480,14 +480,14 @@ impl World {
                     let incarnation = self.machines[1 - node].incarnation();
                     self.pair_up(node, incarnation);
                 }
-            } else if !self.wire.stream_cut {
+            } else if !self.wire.is_cut() {
                 for node in 0..2 {
                     if self.machines[node].turns() && !self.machines[1 - node].up() {
                         self.tell_link(node, ms(1), Link::Down(Loss::Refused));
                     }
                 }
             }
-        } else if self.wire.stream_cut || !both {
+        } else if self.wire.is_cut() || !both {
             if self.now.since(self.wire.idle) > ms(1_000) {
                 self.wire.sever(false);
                 self.wire.links += 1;
@@ -561,8 +561,7 @@ impl World {
                     self.check.parted = true;
                 }
                 self.part = part;
-                let cut = part.is_some();
-                (self.wire.cut, self.wire.stream_cut) = ([cut; 2], cut);
+                self.wire.parted = part.is_some();
             }
             Act::Drain(on) => self.drain(on),
             Act::Reload(settings) => self.reload(settings),
@@ -573,7 +572,8 @@ impl World {
     fn calm(&mut self) {
         self.net.weather = Weather::calm();
         self.drain(false);
-        (self.part, self.wire.cut, self.wire.stream_cut, self.wire.loss) = (None, [false; 2], false, 0);
+        (self.part, self.wire.parted, self.wire.cut) = (None, false, [false; 2]);
+        (self.wire.stream_cut, self.wire.loss) = (false, 0);
         for server in &mut self.servers {
             server.revive();
             server.behave(Behaviour::default());
@@ -835,7 +835,7 @@ impl World {
     fn settle(&mut self, quiet: bool) {
         if self.is_pair()
             && self.part.is_none()
-            && !self.wire.stream_cut
+            && !self.wire.is_cut()
             && let Some(open) = self.faults.last_mut().filter(|f| f.until == Time::NEVER)
         {
             open.until = self.now;
