@@ -111,6 +111,17 @@ impl Proxy {
             let name = proxy.unresolved(request, &hop);
             proxy.send_hop(io.out, request, &hop, name);
         });
+        self.hush_superseded(id, owner, n);
+    }
+
+    /// An attempt that was given up before its call was taken over is sent again once, to learn where it stands: a
+    /// resource that never heard of it must not be asked until it answers.
+    fn hush_superseded(&mut self, id: u32, owner: u32, n: usize) {
+        if self.contexts[owner as usize].attempts[n].state == AttemptState::Superseded
+            && let ClientMachine::Invite(machine) = &mut self.transactions.client_mut(id).machine
+        {
+            machine.hush();
+        }
     }
 
     fn context_due(&mut self, io: &mut Io<'_>, id: u32, serial: u32) {

@@ -141,3 +141,18 @@ fn hosts_that_were_cut_off_learn_who_holds_the_address() {
     w.run_until(Duration::from_secs(15), |w| !w.reports.is_empty());
     assert_eq!(w.reports[0].outcome, Outcome::Completed);
 }
+
+#[test]
+fn an_attempt_that_was_given_up_is_asked_after_once() {
+    let mut w = world(9);
+    w.servers[0].crash();
+    let slow = tandem::agent::media_server::Behaviour { answer_after: ms(5_000), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.call(0, Plan::default());
+    w.run_for(ms(2_500));
+    let to_first = |w: &World| w.sent.iter().flatten().filter(|(flow, _)| flow.remote == server_addr(0)).count();
+    let before = to_first(&w);
+    assert!(before > 1 && w.down("INVITE").len() > before, "the next one is asked");
+    assert_eq!(w.survive(), Outcome::Completed);
+    assert_eq!(to_first(&w), before + 1);
+}
