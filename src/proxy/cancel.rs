@@ -5,6 +5,7 @@ use crate::base::{Flow, Time};
 use crate::session::change::Answer;
 use crate::sip::reply::{Reply, reason_phrase};
 use crate::sip::{Message, Method};
+use crate::transaction::invite_client::State;
 use crate::transaction::non_invite_client::NonInviteClient;
 use crate::transaction::non_invite_server::NonInviteServer;
 use crate::transaction::{ClientMachine, NewClient, ServerMachine};
@@ -139,21 +140,25 @@ impl Proxy {
     /// An attempt that somebody else has taken the place of: not repeated, still listened to.
     fn supersede(&mut self, id: u32, n: usize) {
         let attempt = &mut self.contexts[id as usize].attempts[n];
-        attempt.state = AttemptState::Superseded;
+        let before = std::mem::replace(&mut attempt.state, AttemptState::Superseded);
         attempt.due = Time::NEVER;
         let client = attempt.client;
         self.note(id);
         if let Some(client) = client
             && let ClientMachine::Invite(machine) = &mut self.transactions.client_mut(client).machine
         {
-            machine.hush();
+            // Taken over, and not asked yet: without its provisional the CANCEL could not leave. Once is enough.
+            let unasked = before == AttemptState::Proceeding && machine.state == State::Calling;
+            if !unasked {
+                machine.hush();
+            }
         }
     }
 
     fn has_provisional(&self, id: u32, n: usize) -> bool {
         let Some(client) = self.contexts[id as usize].attempts[n].client else { return false };
         match &self.transactions.client(client).machine {
-            ClientMachine::Invite(m) => m.state == crate::transaction::invite_client::State::Proceeding,
+            ClientMachine::Invite(m) => m.state == State::Proceeding,
             ClientMachine::Other(_) => false,
         }
     }
