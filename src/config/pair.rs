@@ -135,7 +135,8 @@ fn on_loopback(reader: &mut Reader<'_>, settings: &Settings) {
             error(reader, format!("proxy.sip.transport[{n}]"), cause, Some("remove it, or write \"udp:...\""));
         }
     }
-    let cause = "`virtual-ip` is a loopback address, which no other machine reaches: for trying out on one machine only";
+    let cause =
+        "`virtual-ip` is a loopback address, which no other machine reaches: for trying out on one machine only";
     warn(reader, "cluster.virtual-ip".into(), cause.into(), None);
 }
 

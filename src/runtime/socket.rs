@@ -260,7 +260,9 @@ mod tests {
 
     #[test]
     fn two_listeners_take_turns_at_one_port() {
-        let Ok(Bound::Udp(first)) = Bound::new(&listen(Transport::Udp, "127.0.0.1:0"), false) else { panic!("no port") };
+        let Ok(Bound::Udp(first)) = Bound::new(&listen(Transport::Udp, "127.0.0.1:0"), false) else {
+            panic!("no port")
+        };
         let Ok(Bound::Udp(second)) = Bound::aside(&Listen { transport: Transport::Udp, addr: first.addr }) else {
             panic!("no port aside")
         };

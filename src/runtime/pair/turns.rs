@@ -54,6 +54,7 @@ fn take(listener: &UdpListener) -> io::Result<()> {
             taken => return taken,
         }
     }
-    let told = |e: io::Error| io::Error::new(e.kind(), format!("udp:{} is held by another process: {e}", listener.addr));
+    let told =
+        |e: io::Error| io::Error::new(e.kind(), format!("udp:{} is held by another process: {e}", listener.addr));
     listener.take().map_err(told)
 }
