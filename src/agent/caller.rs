@@ -146,6 +146,11 @@ impl Caller {
         self.calls.values().filter(|call| call.phase != Phase::Done).count()
     }
 
+    /// When one of the calls that began at `since` or later first got a response to its INVITE.
+    pub fn first_heard(&self, since: Time) -> Option<Time> {
+        self.calls.values().filter(|call| call.invited >= since).filter_map(|call| call.heard).min()
+    }
+
     fn on_response(&mut self, now: Time, number: u64, message: &Message<'_>, out: &mut Out) {
         if let Some(wrong) = self.calls.get(&number).and_then(|call| call.wrong(message)) {
             self.violations.push(format!("call {number}: a response with {wrong}"));
@@ -172,6 +177,7 @@ impl Caller {
 
     fn on_invite_response(&mut self, now: Time, number: u64, status: u16, message: &Message<'_>, out: &mut Out) {
         let Some(call) = self.calls.get_mut(&number) else { return };
+        call.heard.get_or_insert(now);
         match status {
             100..200 => {
                 call.provisional = true;
@@ -236,6 +242,7 @@ impl Caller {
         if call.phase == Phase::Leaving && call.leg_of(message) == Some(0) {
             // A 481 after their own BYE only says that both hung up at once.
             if status >= 300 && !call.hung_up {
+                call.at_bye = call.dropped.is_none();
                 call.dropped.get_or_insert(status);
             }
             self.over(now, number);
@@ -283,6 +290,7 @@ impl Caller {
                 self.leave(now, number, 0, out);
             }
             Phase::Leaving if !id.cancel => {
+                call.at_bye |= call.dropped.is_none();
                 call.dropped.get_or_insert(408);
                 self.over(now, number);
             }

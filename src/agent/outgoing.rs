@@ -31,6 +31,10 @@ pub struct Outgoing {
     pub answered: Option<Time>,
     pub hung_up: bool,
     pub dropped: Option<u16>,
+    /// It was the BYE that failed.
+    pub at_bye: bool,
+    /// When the first response to the INVITE came.
+    pub heard: Option<Time>,
     pub refused: Vec<u16>,
 }
 
@@ -90,6 +94,8 @@ impl Outgoing {
             answered: None,
             hung_up: false,
             dropped: None,
+            at_bye: false,
+            heard: None,
             refused: Vec::new(),
         }
     }
@@ -143,6 +149,7 @@ impl Outgoing {
             answered: self.answered,
             ended: now,
             hung_up: self.hung_up,
+            at_bye: self.at_bye,
             refused: self.refused.clone(),
         }
     }

@@ -97,6 +97,8 @@ pub struct Report {
     pub ended: Time,
     /// Whether the media server's BYE ended it.
     pub hung_up: bool,
+    /// Whether it was whole until its BYE failed.
+    pub at_bye: bool,
     /// Finals of requests inside the dialog other than 2xx that did not end it.
     pub refused: Vec<u16>,
 }

@@ -30,9 +30,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the main job: a node, three media servers and a caller; one server dies and comes back.
+    /// Show the main job: a pair of nodes, three media servers and a caller; servers and nodes die and come back.
     Demo {
-        /// About how long, at least 6.
+        /// About how long, at least 15.
         #[arg(long, value_name = "N", default_value_t = 30)]
         seconds: u64,
     },

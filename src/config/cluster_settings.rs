@@ -60,6 +60,12 @@ impl Cluster {
         self.ha_mode != HaMode::None
     }
 
+    /// Whether both nodes run on one machine, where the virtual addresses are always: the port is what moves.
+    pub fn is_on_loopback(&self) -> bool {
+        let loopback = !self.virtual_ips.is_empty() && self.virtual_ips.iter().all(|vip| vip.ip.is_loopback());
+        self.is_pair() && self.vip_manager == VipManager::None && loopback
+    }
+
     /// This node among the members; `None` without a pair.
     pub fn own(&self) -> Option<&Member> {
         self.members.iter().find(|m| self.is_pair() && m.id == self.node)

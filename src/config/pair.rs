@@ -7,6 +7,7 @@ use super::cluster_settings::{Commit, Member, VipManager};
 use super::reader::{Reader, shorten};
 use super::settings::Settings;
 use super::sound::{error, overlap, warn};
+use crate::base::Transport;
 use crate::cluster::{HaMode, Partition, Timing, TimingError};
 
 /// Notes what contradicts itself in the pair that `settings` describe; nothing without one.
@@ -16,6 +17,7 @@ pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings) {
     }
     members(reader, settings);
     virtual_ips(reader, settings);
+    on_loopback(reader, settings);
     listeners(reader, settings);
     resources(reader, settings);
     reference_points(reader, settings);
@@ -119,6 +121,23 @@ fn virtual_ips(reader: &mut Reader<'_>, settings: &Settings) {
             error(reader, key, cause, Some(&cure));
         }
     }
+}
+
+/// Two nodes on one machine take turns at a port of UDP. A stream would die with its node in any case.
+fn on_loopback(reader: &mut Reader<'_>, settings: &Settings) {
+    if !settings.cluster.is_on_loopback() {
+        return;
+    }
+    let vips = &settings.cluster.virtual_ips;
+    for (n, listen) in settings.listeners.iter().enumerate() {
+        if listen.transport == Transport::Tcp && vips.iter().any(|vip| vip.ip == listen.addr.ip()) {
+            let cause = format!("listener {listen} cannot move: a virtual IP on loopback is for UDP only");
+            error(reader, format!("proxy.sip.transport[{n}]"), cause, Some("remove it, or write \"udp:...\""));
+        }
+    }
+    let cause =
+        "`virtual-ip` is a loopback address, which no other machine reaches: for trying out on one machine only";
+    warn(reader, "cluster.virtual-ip".into(), cause.into(), None);
 }
 
 fn listeners(reader: &mut Reader<'_>, settings: &Settings) {
@@ -246,7 +265,7 @@ fn costs(reader: &mut Reader<'_>, settings: &Settings) {
             "`preempt` is true: each return of the node with the higher priority moves the virtual IP once more";
         costs.push(("cluster.preempt", cause.into(), None));
     }
-    if cluster.vip_manager == VipManager::None {
+    if cluster.vip_manager == VipManager::None && !cluster.is_on_loopback() {
         let cause =
             "`vip-manager` is \"none\": Tandem moves no address; whatever does must follow `/readyz` of both nodes";
         costs.push(("cluster.vip-manager", cause.into(), None));

@@ -13,7 +13,7 @@ use crate::replica::handshake::{self, Local};
 use crate::runtime::beat::{self, BeatStats, Beats, Pacemaker};
 use crate::runtime::driver::Driver;
 use crate::runtime::link::{self, BindError, LinkStats, Links, Member, Peers, Reader};
-use crate::runtime::pair::{Pair, RESERVE};
+use crate::runtime::pair::{Pair, RESERVE, Turns};
 use crate::runtime::snmp::Traps;
 use crate::runtime::start_error::StartError;
 use crate::runtime::state;
@@ -135,7 +135,11 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
     let upto = counter.saturating_add(RESERVE);
     state::reserve_epochs(&cluster.state_dir, upto).map_err(StartError::State)?;
     let state_dir = cluster.state_dir.clone();
-    let pair = Pair::new(Arc::clone(driver), Arc::clone(&links), vip, traps.clone(), state_dir, upto);
+    let ports = match cluster.is_on_loopback() {
+        true => Turns::new(driver, &virtual_ips(settings)),
+        false => Turns::default(),
+    };
+    let pair = Pair::new(Arc::clone(driver), Arc::clone(&links), vip, ports, traps.clone(), state_dir, upto);
     driver.connect(Arc::clone(&pair) as _);
     let watch: std::sync::Weak<Pair> = Arc::downgrade(&pair);
     driver.streams.watched_by(watch as _);

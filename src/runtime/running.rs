@@ -144,7 +144,10 @@ pub(super) fn assemble(
     let (incarnation, seed) = (random()?, random()?);
 
     let virtual_ips = pairing::virtual_ips(&settings);
-    let bind = |l: &Listen| Bound::new(l, virtual_ips.contains(&l.addr.ip()));
+    let bind = |l: &Listen| match virtual_ips.contains(&l.addr.ip()) {
+        true if settings.cluster.is_on_loopback() => Bound::aside(l),
+        shared => Bound::new(l, shared),
+    };
     let bound: Vec<Bound> = settings.listeners.iter().map(bind).collect::<Result<_, _>>().map_err(StartError::Bind)?;
     let listeners = socket::addresses(&bound);
     let ways = Ways { listeners: &listeners, virtual_ips: &virtual_ips };

@@ -97,6 +97,11 @@ impl Bound {
         bind().map_err(|source| BindError { listen: *listen, source })
     }
 
+    /// A UDP listener whose port is taken later ([`UdpListener::take`]), because another process may have it now.
+    pub fn aside(listen: &Listen) -> Result<Self, BindError> {
+        UdpListener::aside(listen.addr).map(Bound::Udp).map_err(|source| BindError { listen: *listen, source })
+    }
+
     /// UDP, TCP or TLS.
     pub fn transport(&self) -> Transport {
         match self {
@@ -115,6 +120,14 @@ impl Bound {
 }
 
 fn udp(addr: SocketAddr, early: bool) -> io::Result<UdpListener> {
+    let socket = open_udp(addr, early)?;
+    let addr = socket.local_addr()?;
+    warn_small_buffers(&socket2::SockRef::from(&socket), addr)?;
+    Ok(UdpListener { socket, addr })
+}
+
+/// A socket as listeners need it, bound to `addr`.
+fn open_udp(addr: SocketAddr, early: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     if early {
         bind_early(&socket, addr)?;
@@ -128,10 +141,24 @@ fn udp(addr: SocketAddr, early: bool) -> io::Result<UdpListener> {
     socket.set_send_buffer_size(BUFFER)?;
     socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
     socket.bind(&addr.into())?;
-    let socket = UdpSocket::from(socket);
-    let addr = socket.local_addr()?;
-    warn_small_buffers(&socket2::SockRef::from(&socket), addr)?;
-    Ok(UdpListener { socket, addr })
+    Ok(UdpSocket::from(socket))
+}
+
+impl UdpListener {
+    /// A listener of an address that is always here, whoever holds it: its port is not taken yet.
+    fn aside(addr: SocketAddr) -> io::Result<Self> {
+        Ok(Self { socket: open_udp(SocketAddr::new(addr.ip(), 0), false)?, addr })
+    }
+
+    /// Takes the port. Errors: `AddrInUse` while another process has it.
+    pub fn take(&self) -> io::Result<()> {
+        sys::put_over(self.socket.as_fd(), open_udp(self.addr, false)?.into())
+    }
+
+    /// Gives the port up, with what waits in it. What is sent meanwhile leaves from another port of the address.
+    pub fn give_up(&self) -> io::Result<()> {
+        sys::put_over(self.socket.as_fd(), Self::aside(self.addr)?.socket.into())
+    }
 }
 
 /// The kernel cuts a request down to its limit in silence, and reports twice what it granted.
@@ -231,6 +258,25 @@ mod tests {
         for transport in [Transport::Udp, Transport::Tcp] {
             assert!(Bound::new(&listen(transport, "192.0.2.77:0"), true).is_ok(), "{transport}");
         }
+    }
+
+    #[test]
+    fn two_listeners_take_turns_at_one_port() {
+        let Ok(Bound::Udp(first)) = Bound::new(&listen(Transport::Udp, "127.0.0.1:0"), false) else {
+            panic!("no port")
+        };
+        let Ok(Bound::Udp(second)) = Bound::aside(&Listen { transport: Transport::Udp, addr: first.addr }) else {
+            panic!("no port aside")
+        };
+        assert_eq!(second.addr, first.addr);
+        assert_eq!(second.take().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        first.give_up().unwrap();
+        second.take().unwrap();
+        first.socket.send_to(b"to the port", second.addr).unwrap();
+        let mut octets = [0; 32];
+        let (length, from) = second.socket.recv_from(&mut octets).unwrap();
+        assert_eq!((&octets[..length], from), (b"to the port".as_slice(), first.socket.local_addr().unwrap()));
+        assert_ne!(from.port(), second.addr.port());
     }
 
     #[test]

@@ -1,35 +1,36 @@
-//! `tandem demo`: the main job on one screen. A node on loopback, three media servers and a caller, all in this
-//! process; one server dies and comes back, and no call that can be saved is lost.
+//! `tandem demo`: the main job on one screen. Two nodes on loopback that are one proxy, three media servers and a
+//! caller. One media server dies and comes back, the active node is killed, comes back, and the other one is killed;
+//! no call that can be saved is lost.
 
+mod nodes;
 mod stage;
 mod tally;
+mod takeover;
 mod screen;
 
 use std::fmt::Display;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use self::nodes::{NODES, Nodes, Seen};
 use self::screen::Screen;
 use self::stage::Stage;
+use self::takeover::Takeovers;
 use self::tally::{Death, Tally};
 use crate::agent::chance::Chance;
 use crate::agent::media_server::{Behaviour, Mood};
-use crate::agent::script::Plan;
+use crate::agent::script::{Plan, Step};
 use crate::base::Time;
 use crate::cli::table::{Align, table};
 use crate::cli::terminal::{FAILURE, SUCCESS, complain, say};
-use crate::config::Settings;
-use crate::node::Capacity;
-use crate::runtime::{self, Options, Running, sys};
+use crate::runtime::sys;
 
 /// Length without `--seconds`.
 const LENGTH: u64 = 30;
-/// Shorter leaves no room for a death, a return and calls around them.
-const SHORTEST: u64 = 6;
+/// Shorter leaves no room for a start, a death, a return and calls around them.
+const SHORTEST: u64 = 15;
 const SERVERS: usize = 3;
 /// The one that dies.
 const MORTAL: usize = 1;
@@ -39,29 +40,31 @@ const PACE: Duration = Duration::from_micros(12_500);
 const LONGEST_CALL: Duration = Duration::from_millis(4_000);
 /// Calls on the server that dies may have to wait for their BYE to time out (64·T1, RFC 3261 §17.1.2.2).
 const PATIENCE: Duration = Duration::from_secs(35);
+/// How long the nodes may take to become a pair.
+const START: Duration = Duration::from_secs(20);
+/// No node is killed so shortly before the last call: some calls are to come after it.
+const AFTERMATH: Duration = Duration::from_millis(1_500);
 
-/// The embedded configuration. The state directory and the media servers are put in; the kernel chooses the listener's
-/// port, so that the demo runs beside anything else.
-const CONFIGURATION: &str = r#"
-[cluster]
-name = "demo"
-state-dir = "{state}"
+/// What happens, and after which share of the time in which calls come, in percent.
+const PLOT: [(u32, Turn); 6] = [
+    (10, Turn::ServerDies),
+    (30, Turn::ServerReturns),
+    (40, Turn::NodeDies),
+    (50, Turn::NodeReturns),
+    (75, Turn::NodeDies),
+    (90, Turn::NodeReturns),
+];
 
-[proxy]
-sip.transport = ["udp:127.0.0.1:5060"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    ServerDies,
+    ServerReturns,
+    /// The active one; waits until the pair is armed.
+    NodeDies,
+    NodeReturns,
+}
 
-[[resource-group]]
-name = "MCP_LRG"
-service-types = ["voicexml", "announcement", "conference", "msml"]
-load-balance-scheme = "round-robin"
-monitor-method = "option"
-monitor-interval = "500ms"
-monitor-timeout = "400ms"
-monitor-down-after = 2
-monitor-up-after = 2
-"#;
-
-/// Runs the demo for about `seconds` (default 30, at least 6). Exit code 1 if a call was lost: a set-up that failed, or
+/// Runs the demo for about `seconds` (default 30, at least 15). Exit code 1 if a call was lost: a set-up that failed, or
 /// a dialog that broke on a live media server.
 pub fn run(seconds: Option<u64>) -> ExitCode {
     let length = Duration::from_secs(seconds.unwrap_or(LENGTH).max(SHORTEST));
@@ -76,105 +79,167 @@ pub fn run(seconds: Option<u64>) -> ExitCode {
 }
 
 struct Demo {
-    running: Running,
+    nodes: Nodes,
     stage: Stage,
     tally: Tally,
+    takeovers: Takeovers,
     screen: Screen,
     chance: Chance,
+    opened: Time,
+    /// When calls began.
     began: Time,
     length: Duration,
     death: Death,
+    /// The node that was killed last, while it is dead.
+    dead: Option<usize>,
+    /// Index of what happens next in [`PLOT`].
+    next: usize,
     stopped: Arc<AtomicBool>,
     rate: Rate,
-    _state: StateDir,
 }
 
 impl Demo {
     fn open(length: Duration) -> Result<Self, String> {
+        let opened = sys::now();
         let sockets = (0..SERVERS).map(|_| stage::bind()).collect::<Result<Vec<_>, _>>().map_err(text)?;
         let addrs = sockets.iter().map(|socket| socket.local_addr()).collect::<Result<Vec<_>, _>>().map_err(text)?;
-        let state = StateDir::new();
-        let running = node(&state, &addrs)?;
-        let node = running.listeners.first().ok_or("the node has no listener")?.addr;
+        let stopped = stop_on_signal()?;
+        let nodes = Nodes::start(&addrs)?;
         let behaviour = Behaviour {
             ring_after: Some(Duration::from_millis(30)),
             answer_after: Duration::from_millis(250),
             mood: Mood::Sound,
         };
-        let stage = Stage::new(node, sockets, behaviour).map_err(text)?;
-        let stopped = stop_on_interrupt(&running);
-        say(&format!("tandem demo: node {node}, {SERVERS} media servers, 1 caller, {} s\n", length.as_secs()));
+        let stage = Stage::new(nodes.sip, sockets, behaviour).map_err(text)?;
+        say(&format!(
+            "tandem demo: {NODES} nodes behind {}, {SERVERS} media servers, 1 caller, {} s\n",
+            nodes.sip,
+            length.as_secs()
+        ));
         Ok(Self {
-            running,
+            nodes,
             stage,
             tally: Tally::new(addrs.iter().copied()),
+            takeovers: Takeovers::default(),
             screen: Screen::new(),
             chance: Chance::new(1),
-            began: sys::now(),
+            opened,
+            began: opened,
             length,
             death: Death { server: addrs[MORTAL], at: Time::NEVER },
+            dead: None,
+            next: 0,
             stopped,
             rate: Rate::default(),
-            _state: state,
         })
     }
 
     /// Plays it; returns how many calls were lost.
     fn play(mut self) -> Result<u64, String> {
-        let end = self.began + self.length;
+        self.pair_up()?;
+        let end = (self.opened + self.length).max(self.began + LONGEST_CALL * 2);
         let last_call = end - LONGEST_CALL;
-        let (death, birth) = (self.began + self.length / 3, self.began + self.length * 2 / 3);
-        let (mut next_call, mut dead, mut back) = (self.began, false, false);
+        let mut next_call = self.began;
         loop {
             let now = sys::now();
-            let stopped = self.stopped.load(Ordering::Relaxed);
-            if !dead && now >= death {
-                dead = true;
-                self.kill(now);
-            }
-            if dead && !back && now >= birth {
-                back = self.restart(now);
-            }
+            let stopped = self.is_stopped();
             let calling = now < last_call && !stopped;
+            if calling {
+                self.act(now, last_call)?;
+            }
             while calling && next_call <= now {
                 next_call = next_call + PACE;
                 self.call(now);
             }
             let wake = if calling { next_call } else { now + Duration::from_millis(100) };
-            self.stage.turn(wake).map_err(text)?;
-            for report in self.stage.take_reports() {
-                self.tally.add(&report, self.death);
-            }
+            self.turn(wake)?;
+            self.takeovers.look(&self.stage.caller, &self.nodes.seen());
             self.show(now);
             if !calling && (self.stage.caller.open() == 0 || now >= end + PATIENCE || stopped) {
-                return Ok(self.close());
+                return self.close();
             }
         }
+    }
+
+    /// Waits until either node could die without a loss. The media servers answer probes meanwhile.
+    fn pair_up(&mut self) -> Result<(), String> {
+        while !self.nodes.seen().is_armed() && !self.is_stopped() {
+            let now = sys::now();
+            if let Some(why) = self.nodes.fallen() {
+                return Err(why);
+            }
+            if now >= self.opened + START {
+                let logs = self.nodes.keep_logs();
+                return Err(format!("the nodes did not become a pair within {START:?}; their logs are in {logs}"));
+            }
+            self.turn(now + Duration::from_millis(20))?;
+        }
+        self.began = sys::now();
+        self.note(self.began, "the pair is armed: either node can die");
+        Ok(())
+    }
+
+    fn turn(&mut self, until: Time) -> Result<(), String> {
+        self.stage.turn(until).map_err(text)?;
+        for report in self.stage.take_reports() {
+            self.tally.add(&report, self.death);
+        }
+        Ok(())
     }
 
     fn call(&mut self, now: Time) {
         self.tally.offered += 1;
-        let hold = self.chance.millis(1_500..2_500);
-        self.stage.call(now, Plan { hold, ..Plan::default() });
+        let (quiet, hold) = (self.chance.millis(600..1_000), self.chance.millis(900..1_500));
+        self.stage.call(now, Plan { hold, steps: vec![(quiet, Step::Info)], ..Plan::default() });
     }
 
-    fn kill(&mut self, now: Time) {
-        self.death.at = now;
-        self.stage.kill(MORTAL);
-        self.note(now, "dies with its calls");
-    }
-
-    fn restart(&mut self, now: Time) -> bool {
-        let back = self.stage.restart(MORTAL).is_ok();
-        if back {
-            self.note(now, "is back");
+    /// What the plot has for this moment.
+    fn act(&mut self, now: Time, last_call: Time) -> Result<(), String> {
+        let Some((share, turn)) = PLOT.get(self.next).copied() else { return Ok(()) };
+        if now < self.began + last_call.since(self.began) * share / 100 {
+            return Ok(());
         }
-        back
+        match turn {
+            Turn::ServerDies => {
+                self.death.at = now;
+                self.stage.kill(MORTAL);
+                self.note(now, &format!("media server {} dies with its calls", self.death.server));
+            }
+            Turn::ServerReturns => {
+                if self.stage.restart(MORTAL).is_err() {
+                    return Ok(());
+                }
+                self.note(now, &format!("media server {} is back", self.death.server));
+            }
+            Turn::NodeDies => {
+                let seen = self.nodes.seen();
+                let Some(active) = seen.active().filter(|_| seen.is_armed()) else { return Ok(()) };
+                if now + AFTERMATH > last_call {
+                    return Ok(());
+                }
+                self.nodes.kill(active);
+                self.takeovers.killed(active, now);
+                self.dead = Some(active);
+                self.note(now, &format!("SIGKILL to the active node {}", active + 1));
+            }
+            Turn::NodeReturns => {
+                if let Some(node) = self.dead.take() {
+                    self.nodes.revive(node)?;
+                    self.note(now, &format!("node {} is started again", node + 1));
+                }
+            }
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     fn note(&mut self, now: Time, what: &str) {
-        let elapsed = now.since(self.began).as_secs_f64();
-        self.screen.note(&format!("{elapsed:5.1} s  media server {} {what}", self.death.server));
+        let elapsed = now.since(self.opened).as_secs_f64();
+        self.screen.note(&format!("{elapsed:5.1} s  {what}"));
     }
 
     fn show(&mut self, now: Time) {
@@ -183,38 +248,33 @@ impl Demo {
         if !self.screen.due(now) {
             return;
         }
-        let (all, open) = (self.tally.all, self.stage.caller.open());
-        let resources = self.running.node.resources();
-        let ports: Vec<String> = resources.iter().map(|r| format!("{} {}", r.in_use, r.health)).collect();
+        let (all, open, seen) = (self.tally.all, self.stage.caller.open(), self.nodes.seen());
         let line = format!(
             "{:5.1} s  {:5.1} calls/s  offered {}  open {open}  completed {}  died with server {}  lost {}",
-            now.since(self.began).as_secs_f64(),
+            now.since(self.opened).as_secs_f64(),
             self.rate.per_second,
             self.tally.offered,
             all.completed,
             all.died,
             all.lost,
         );
-        let columns =
-            [("MEDIA SERVER", Align::Left), ("HEALTH", Align::Left), ("PORTS", Align::Right), ("PLACED", Align::Right)];
-        let rows: Vec<[String; 4]> = resources
-            .iter()
-            .map(|r| {
-                let capacity = r.capacity.map_or_else(|| String::from("unlimited"), |ports| ports.to_string());
-                [r.aor.clone(), r.health.to_owned(), format!("{}/{capacity}", r.in_use), r.placed.to_string()]
-            })
-            .collect();
-        self.screen
-            .show(&format!("{line}  ports {}", ports.join(", ")), &format!("{line}\n\n{}", table(&columns, &rows)));
+        let ports: Vec<String> = seen.resources.iter().map(|r| format!("{} {}", r.in_use, r.health)).collect();
+        let roles: Vec<&str> = (0..NODES).map(|n| seen.role(n)).collect();
+        let armed = if seen.is_armed() { "armed" } else { "not armed" };
+        let short = format!("{line}  nodes {}, {armed}  ports {}", roles.join("/"), ports.join(", "));
+        let picture = format!("{line}\n\n{}\n{}\n{}", pair_table(&seen), self.takeovers.screen(), farm_table(&seen));
+        self.screen.show(&short, &picture);
     }
 
-    fn close(mut self) -> u64 {
-        if !self.stopped.load(Ordering::Relaxed) {
+    fn close(mut self) -> Result<u64, String> {
+        let stopped = self.is_stopped();
+        if !stopped {
             self.tally.close(self.stage.caller.open() as u64);
         }
-        let held: u32 = self.running.node.resources().iter().map(|r| r.in_use).sum();
+        let held: u32 = self.nodes.seen().resources.iter().map(|r| r.in_use).sum();
         self.screen.note("");
         say(&self.tally.summary());
+        say(&format!("\n{}", self.takeovers.screen()));
         match held {
             0 => say("ports held at the end: 0\n"),
             // The server might have answered: its ports are given back 64·T1 after the CANCEL (RFC 3261 §9.1).
@@ -227,8 +287,42 @@ impl Demo {
         {
             complain(&format!("tandem demo: against RFC 3261: {violation}"));
         }
-        self.tally.all.lost
+        if self.tally.all.lost > 0 {
+            complain(&format!("tandem demo: the logs of both nodes are in {}", self.nodes.keep_logs()));
+        }
+        match self.takeovers.is_complete() || stopped {
+            true => Ok(self.tally.all.lost),
+            false => Err(format!(
+                "no takeover was seen; the logs of both nodes are in {}, and a longer --seconds may help",
+                self.nodes.keep_logs()
+            )),
+        }
     }
+}
+
+fn pair_table(seen: &Seen) -> String {
+    let columns = [("NODE", Align::Left), ("ROLE", Align::Left), ("ARMED", Align::Left), ("CALLS", Align::Right)];
+    let row = |n: usize| {
+        let status = seen.nodes[n].as_ref();
+        let armed = status.and_then(|s| s.pair.as_ref()).is_some_and(|pair| pair.armed);
+        let calls = status.map_or_else(String::new, |s| s.calls.to_string());
+        [format!("node {}", n + 1), seen.role(n).to_owned(), String::from(if armed { "yes" } else { "no" }), calls]
+    };
+    table(&columns, &[row(0), row(1)])
+}
+
+fn farm_table(seen: &Seen) -> String {
+    let columns =
+        [("MEDIA SERVER", Align::Left), ("HEALTH", Align::Left), ("PORTS", Align::Right), ("PLACED", Align::Right)];
+    let rows: Vec<[String; 4]> = seen
+        .resources
+        .iter()
+        .map(|r| {
+            let capacity = r.capacity.map_or_else(|| String::from("unlimited"), |ports| ports.to_string());
+            [r.aor.clone(), r.health.clone(), format!("{}/{capacity}", r.in_use), r.placed.to_string()]
+        })
+        .collect();
+    table(&columns, &rows)
 }
 
 /// Answered calls per second, over the last whole second.
@@ -250,44 +344,18 @@ impl Rate {
     }
 }
 
-/// A directory for this process alone, gone with it.
-struct StateDir(PathBuf);
-
-impl StateDir {
-    fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("tandem-demo-{}", std::process::id())))
-    }
-}
-
-impl Drop for StateDir {
-    fn drop(&mut self) {
-        let _it_was_never_made = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn node(state: &StateDir, servers: &[SocketAddr]) -> Result<Running, String> {
-    let mut configuration = CONFIGURATION.replace("{state}", &state.0.display().to_string());
-    for server in servers {
-        configuration
-            .push_str(&format!("\n[[resource-group.resource]]\naor = \"sip:{server}\"\nport-capacity = 200\n"));
-    }
-    let lines = |errors: Vec<_>| errors.iter().map(text).collect::<Vec<_>>().join("\n");
-    let (mut settings, _warnings) = Settings::parse(&configuration).map_err(lines)?;
-    settings.listeners.iter_mut().for_each(|listener| listener.addr.set_port(0));
-    let capacity = Capacity { shards: 16, legs: 10_000, transactions: 50_000 };
-    runtime::start_here(settings, Options { service_threads: 1, capacity }).map_err(text)
-}
-
 /// Ctrl-C ends the demo early, with its summary.
-fn stop_on_interrupt(running: &Running) -> Arc<AtomicBool> {
+fn stop_on_signal() -> Result<Arc<AtomicBool>, String> {
     let stopped = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stopped);
-    running.services().spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text)?;
+    let wait = move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
             seen.store(true, Ordering::Relaxed);
         }
-    });
-    stopped
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(text)?;
+    Ok(stopped)
 }
 
 fn text(why: impl Display) -> String {

@@ -16,6 +16,8 @@ pub struct Tally {
     pub offered: u64,
     /// Sums over all servers, and calls that no server answered.
     pub all: Counts,
+    /// The lost ones of `all`.
+    pub lost: Lost,
     servers: Vec<(SocketAddr, Counts)>,
     reasons: Vec<String>,
 }
@@ -31,6 +33,17 @@ pub struct Counts {
     pub died: u64,
     /// Failed set-up, or a dialog that broke on a live server.
     pub lost: u64,
+}
+
+/// Lost calls, by what they were at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Their INVITE.
+    pub set_up: u64,
+    /// A request inside the dialog.
+    pub answered: u64,
+    /// Their BYE, or no end at all.
+    pub tear_down: u64,
 }
 
 /// A media server that dies, and when.
@@ -61,6 +74,12 @@ impl Tally {
             counts.died += u64::from(died);
             counts.lost += u64::from(lost);
         }
+        match report.answered {
+            _ if !lost => {}
+            None => self.lost.set_up += 1,
+            Some(_) if report.at_bye => self.lost.tear_down += 1,
+            Some(_) => self.lost.answered += 1,
+        }
         if lost && self.reasons.len() < REASONS {
             let server = report.server.map_or_else(|| String::from("no server"), |addr| addr.to_string());
             self.reasons.push(format!("{} on {server}: {:?}", report.call_id, report.outcome));
@@ -70,6 +89,7 @@ impl Tally {
     /// Calls that have not ended are lost.
     pub fn close(&mut self, open: u64) {
         self.all.lost += open;
+        self.lost.tear_down += open;
         if open > 0 {
             self.reasons.push(format!("{open} calls did not end"));
         }
@@ -94,6 +114,8 @@ impl Tally {
             self.servers.iter().map(|(addr, counts)| row(addr.to_string(), String::new(), counts)).collect();
         rows.push(row(String::from("all"), self.offered.to_string(), &self.all));
         let mut text = table(&columns, &rows);
+        let Lost { set_up, answered, tear_down } = self.lost;
+        text.push_str(&format!("lost in set-up: {set_up}, answered: {answered}, in tear-down: {tear_down}\n"));
         self.reasons.iter().for_each(|reason| text.push_str(&format!("lost: {reason}\n")));
         text
     }
@@ -113,6 +135,7 @@ mod tests {
             answered: server.parse::<SocketAddr>().ok().map(|_| Time::from_micros(from + 1)),
             ended: Time::from_micros(to),
             hung_up: false,
+            at_bye: to == 151,
             refused: Vec::new(),
         }
     }
@@ -127,9 +150,11 @@ mod tests {
         tally.add(&report(Outcome::Dropped(408), b, 50, 150), death);
         tally.add(&report(Outcome::Dropped(408), a, 110, 150), death);
         tally.add(&report(Outcome::Failed(480), "", 50, 150), death);
+        tally.add(&report(Outcome::Dropped(481), b, 120, 151), death);
         tally.close(2);
-        assert_eq!(tally.all, Counts { answered: 4, completed: 1, died: 1, lost: 5 });
+        assert_eq!(tally.all, Counts { answered: 5, completed: 1, died: 1, lost: 6 });
+        assert_eq!(tally.lost, Lost { set_up: 1, answered: 2, tear_down: 3 });
         assert_eq!(tally.servers[0].1, Counts { answered: 3, completed: 1, died: 1, lost: 1 });
-        assert_eq!(tally.servers[1].1, Counts { answered: 1, completed: 0, died: 0, lost: 1 });
+        assert_eq!(tally.servers[1].1, Counts { answered: 2, completed: 0, died: 0, lost: 2 });
     }
 }

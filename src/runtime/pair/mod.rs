@@ -4,6 +4,7 @@
 
 mod facts;
 mod alike;
+mod turns;
 mod watch;
 mod callers;
 
@@ -44,6 +45,7 @@ const PROBE: Duration = Duration::from_millis(20);
 pub const RESERVE: u32 = 64;
 
 pub use facts::PairView;
+pub use turns::Turns;
 
 use alike::Alike;
 use facts::Facts;
@@ -53,6 +55,8 @@ pub struct Pair {
     driver: Arc<Driver>,
     links: Arc<Links>,
     vip: Vip,
+    /// The ports that move, if both nodes are on one machine.
+    ports: Turns,
     traps: Traps,
     state_dir: PathBuf,
     /// Epochs up to here are durable.
@@ -80,6 +84,7 @@ impl Pair {
         driver: Arc<Driver>,
         links: Arc<Links>,
         vip: Vip,
+        ports: Turns,
         traps: Traps,
         state_dir: PathBuf,
         reserved: u32,
@@ -89,6 +94,7 @@ impl Pair {
             driver,
             links,
             vip,
+            ports,
             traps,
             state_dir,
             reserved: AtomicU32::new(reserved),
@@ -150,7 +156,7 @@ impl Pair {
         if let Some(heart) = self.heart.get() {
             heart.stop();
         }
-        let _ = self.vip.wish(Wish::Drop);
+        self.wish(Wish::Drop);
         self.links.goodbye();
     }
 
@@ -244,7 +250,11 @@ impl Pair {
     }
 
     fn wish(&self, wish: Wish) {
-        if let Err(e) = self.vip.wish(wish) {
+        let told = match self.ports.follow(wish, &self.driver) {
+            Ok(()) => self.vip.wish(wish),
+            Err(e) => self.vip.fail(e.to_string()),
+        };
+        if let Err(e) = told {
             tracing::warn!("the keeper of the virtual addresses does not listen: {e}");
         }
     }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::mem::{self, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -49,6 +49,13 @@ pub fn event() -> io::Result<File> {
     // SAFETY: eventfd takes no pointers; its descriptor is new and owned by nobody else.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
     Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Puts another socket, with all that it is bound to, in the place of an open one: whoever uses `place` uses `socket`
+/// from now on. A call that is waiting in the old one goes on with it until it returns.
+pub fn put_over(place: BorrowedFd<'_>, socket: OwnedFd) -> io::Result<()> {
+    // SAFETY: dup3 takes numbers, and both descriptors are open for the call.
+    check(unsafe { libc::dup3(socket.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }
 
 /// One descriptor to wait for.

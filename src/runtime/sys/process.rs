@@ -1,6 +1,8 @@
 //! What a process may do, how urgently, and which signals reach it.
 
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use libc::{c_int, c_ulong};
 
@@ -106,6 +108,17 @@ pub fn outlive_group_signals() {
     }
 }
 
+/// The child gets SIGKILL when the thread that starts it ends, however that ends.
+pub fn die_together(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec the child calls prctl alone, which is a bare system call that takes numbers here.
+    unsafe {
+        command.pre_exec(|| {
+            let (signal, none): (c_ulong, c_ulong) = (libc::SIGKILL as c_ulong, 0);
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, signal, none, none, none)).map(drop)
+        })
+    }
+}
+
 /// Kills a child that leads a process group of its own, and the whole group.
 pub fn kill_group(leader: u32) -> io::Result<()> {
     // Never 0 or 1: those would be our own group, or everybody.
@@ -117,8 +130,8 @@ pub fn kill_group(leader: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Read};
-    use std::os::unix::process::{CommandExt, ExitStatusExt};
-    use std::process::{Command, Stdio};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Stdio;
 
     use super::*;
 

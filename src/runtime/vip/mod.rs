@@ -215,7 +215,13 @@ impl Vip {
             Wish::Drop => Event::Dropped { cause: Cause::Wished },
             Wish::Probe { .. } => Event::ProbeUnanswered,
         };
-        other.send_with_flags(&Report::Event(event).write(), libc::MSG_DONTWAIT).map(drop)
+        tell(other, event)
+    }
+
+    /// Says that what nobody else keeps could not be taken: the event of [`Manager::None`] that its user brings about.
+    pub fn fail(&self, reason: String) -> io::Result<()> {
+        let KeptBy::Nobody(other) = &self.keeper else { return Ok(()) };
+        tell(other, Event::Failed { reason })
     }
 
     /// A sign of work, due every [`Manager::KICK`] while the process works and only then.
@@ -296,6 +302,10 @@ impl AsFd for Vip {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
     }
+}
+
+fn tell(other: &Socket, event: Event) -> io::Result<()> {
+    other.send_with_flags(&Report::Event(event).write(), libc::MSG_DONTWAIT).map(drop)
 }
 
 /// Starts a guard and waits until it is ready.
