@@ -15,34 +15,26 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Handshakes(VecDeque<(Arc<Connection>, Time)>);
 
-/// Whether there is room for one more.
-pub enum Room {
-    /// There is.
-    Free,
-    /// There is if this one ends, which takes too long.
-    After(Arc<Connection>),
-    /// There is not.
-    None,
-}
+/// There is no room, and nobody has had his time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
 
 impl Handshakes {
-    /// Looks for room. What is over is forgotten only now and then.
-    pub fn room(&mut self, now: Time) -> Room {
+    /// One more begins; with it, the one that must end for it. What is over is forgotten only now and then.
+    ///
+    /// # Errors
+    ///
+    /// As many as may be go on, and none of them is late.
+    pub fn begin(&mut self, connection: &Arc<Connection>, now: Time) -> Result<Option<Arc<Connection>>, Full> {
         if self.0.len() >= limits::HANDSHAKES {
             self.0.retain(|(connection, _)| connection.is_shaking());
         }
-        if self.0.len() < limits::HANDSHAKES {
-            return Room::Free;
+        let mut late = None;
+        if self.0.len() >= limits::HANDSHAKES {
+            late = Some(self.0.pop_front_if(|(_, began)| now.since(*began) >= PATIENCE).ok_or(Full)?.0);
         }
-        match self.0.pop_front_if(|(_, began)| now.since(*began) >= PATIENCE) {
-            Some((oldest, _)) => Room::After(oldest),
-            None => Room::None,
-        }
-    }
-
-    /// One more has begun.
-    pub fn begin(&mut self, connection: Arc<Connection>, now: Time) {
-        self.0.push_back((connection, now));
+        self.0.push_back((Arc::clone(connection), now));
+        Ok(late)
     }
 }
 
@@ -61,17 +53,14 @@ mod tests {
     #[test]
     fn the_oldest_gives_way_when_it_has_had_its_time() {
         let (mut handshakes, start) = (Handshakes::default(), Time::from_micros(1));
-        let all: Vec<_> = (0..limits::HANDSHAKES).map(connection).collect();
-        for connection in &all {
-            assert!(matches!(handshakes.room(start), Room::Free));
-            handshakes.begin(Arc::clone(connection), start);
-        }
-        assert!(matches!(handshakes.room(start + PATIENCE - Duration::from_micros(1)), Room::None));
-        let Room::After(oldest) = handshakes.room(start + PATIENCE) else { panic!("the oldest is late") };
-        assert_eq!(oldest.id, all[0].id);
-        handshakes.begin(connection(limits::HANDSHAKES), start + PATIENCE);
+        let all: Vec<_> = (0..=limits::HANDSHAKES + 1).map(connection).collect();
+        let mut begin = |n: usize, at| handshakes.begin(&all[n], at).map(|late| late.map(|c| c.id));
+        assert!((0..limits::HANDSHAKES).all(|n| begin(n, start) == Ok(None)));
+        let next = limits::HANDSHAKES;
+        assert_eq!(begin(next, start + PATIENCE - Duration::from_micros(1)), Err(Full));
+        assert_eq!(begin(next, start + PATIENCE), Ok(Some(all[0].id)));
         all[7].end(Closed::Peer);
-        assert!(matches!(handshakes.room(start), Room::Free), "one is over");
-        assert_eq!(handshakes.0.len(), limits::HANDSHAKES - 1);
+        assert_eq!(begin(next + 1, start), Ok(None), "one is over");
+        assert_eq!(handshakes.0.len(), limits::HANDSHAKES);
     }
 }
