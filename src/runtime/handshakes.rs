@@ -1,7 +1,8 @@
 //! TLS handshakes of those who have connected, bounded: whoever only begins them takes nothing from who completes his.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +32,31 @@ impl Handshakes {
         }
         let mut late = None;
         if self.0.len() >= limits::HANDSHAKES {
-            late = Some(self.0.pop_front_if(|(_, began)| now.since(*began) >= PATIENCE).ok_or(Full)?.0);
+            let at = self.gives_way(host(connection), now).ok_or(Full)?;
+            late = self.0.remove(at).map(|(connection, _)| connection);
         }
         self.0.push_back((Arc::clone(connection), now));
         Ok(late)
     }
+
+    /// Which one ends for a newcomer: the oldest of the host that has most of them, if it has more than the newcomer's, so
+    /// that no flood keeps out who comes from elsewhere; else the oldest of all once it has had its time.
+    fn gives_way(&self, newcomer: IpAddr, now: Time) -> Option<usize> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for (connection, _) in &self.0 {
+            *counts.entry(host(connection)).or_default() += 1;
+        }
+        let own = counts.get(&newcomer).copied().unwrap_or_default();
+        let most = counts.values().copied().max().filter(|most| *most > own);
+        match most {
+            Some(most) => self.0.iter().position(|(connection, _)| counts.get(&host(connection)) == Some(&most)),
+            None => self.0.front().filter(|(_, began)| now.since(*began) >= PATIENCE).map(|_| 0),
+        }
+    }
+}
+
+fn host(connection: &Connection) -> IpAddr {
+    connection.flow.remote.ip()
 }
 
 #[cfg(test)]
@@ -45,9 +66,30 @@ mod tests {
     use crate::runtime::stats::Closed;
 
     fn connection(n: usize) -> Arc<Connection> {
-        let local = "127.0.0.1:5061".parse().unwrap();
-        let flow = Flow { transport: Transport::Tls, listener: ListenerId(0), local, remote: local, conn: None };
+        connection_from(1, n)
+    }
+
+    fn connection_from(host: u8, n: usize) -> Arc<Connection> {
+        let (local, remote) = ("127.0.0.1:5061".parse().unwrap(), ([192, 0, 2, host], 5061).into());
+        let flow = Flow { transport: Transport::Tls, listener: ListenerId(0), local, remote, conn: None };
         Connection::new(ConnId(n as u64), flow, true)
+    }
+
+    #[test]
+    fn a_flood_gives_way_to_who_comes_from_elsewhere() {
+        let (mut handshakes, now) = (Handshakes::default(), Time::from_micros(1));
+        let flood: Vec<_> = (0..limits::HANDSHAKES).map(|n| connection_from(1 + n as u8 % 2, n)).collect();
+        flood.iter().for_each(|c| assert_eq!(handshakes.begin(c, now).map(|late| late.is_none()), Ok(true)));
+        for (n, given_way) in [(2_000, 0), (2_001, 1), (2_002, 2)] {
+            let late = handshakes.begin(&connection_from(9, n), now).unwrap().map(|c| c.id);
+            assert_eq!(late, Some(flood[given_way].id), "the oldest of the host that has most");
+        }
+        let half = limits::HANDSHAKES / 2;
+        for n in 0..half {
+            let _ = handshakes.begin(&connection_from(1, 3_000 + n), now);
+        }
+        let of = |wanted: u8| handshakes.0.iter().filter(|(c, _)| host(c) == IpAddr::from([192, 0, 2, wanted])).count();
+        assert_eq!((of(1) + of(2), of(9)), (limits::HANDSHAKES - 3, 3), "who is few keeps what he has");
     }
 
     #[test]
