@@ -1,7 +1,8 @@
 //! TLS handshakes of those who have connected, bounded: whoever only begins them takes nothing from who completes his.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,35 +16,47 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Handshakes(VecDeque<(Arc<Connection>, Time)>);
 
-/// Whether there is room for one more.
-pub enum Room {
-    /// There is.
-    Free,
-    /// There is if this one ends, which takes too long.
-    After(Arc<Connection>),
-    /// There is not.
-    None,
-}
+/// There is no room, and nobody has had his time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
 
 impl Handshakes {
-    /// Looks for room. What is over is forgotten only now and then.
-    pub fn room(&mut self, now: Time) -> Room {
+    /// One more begins; with it, the one that must end for it. What is over is forgotten only now and then.
+    ///
+    /// # Errors
+    ///
+    /// As many as may be go on, and none of them is late.
+    pub fn begin(&mut self, connection: &Arc<Connection>, now: Time) -> Result<Option<Arc<Connection>>, Full> {
         if self.0.len() >= limits::HANDSHAKES {
             self.0.retain(|(connection, _)| connection.is_shaking());
         }
-        if self.0.len() < limits::HANDSHAKES {
-            return Room::Free;
+        let mut late = None;
+        if self.0.len() >= limits::HANDSHAKES {
+            let at = self.gives_way(host(connection), now).ok_or(Full)?;
+            late = self.0.remove(at).map(|(connection, _)| connection);
         }
-        match self.0.pop_front_if(|(_, began)| now.since(*began) >= PATIENCE) {
-            Some((oldest, _)) => Room::After(oldest),
-            None => Room::None,
-        }
+        self.0.push_back((Arc::clone(connection), now));
+        Ok(late)
     }
 
-    /// One more has begun.
-    pub fn begin(&mut self, connection: Arc<Connection>, now: Time) {
-        self.0.push_back((connection, now));
+    /// Which one ends for a newcomer: the oldest of the host that has most of them, if it has more than the newcomer's, so
+    /// that no flood keeps out who comes from elsewhere; else the oldest of all once it has had its time.
+    fn gives_way(&self, newcomer: IpAddr, now: Time) -> Option<usize> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for (connection, _) in &self.0 {
+            *counts.entry(host(connection)).or_default() += 1;
+        }
+        let own = counts.get(&newcomer).copied().unwrap_or_default();
+        let most = counts.values().copied().max().filter(|most| *most > own);
+        match most {
+            Some(most) => self.0.iter().position(|(connection, _)| counts.get(&host(connection)) == Some(&most)),
+            None => self.0.front().filter(|(_, began)| now.since(*began) >= PATIENCE).map(|_| 0),
+        }
     }
+}
+
+fn host(connection: &Connection) -> IpAddr {
+    connection.flow.remote.ip()
 }
 
 #[cfg(test)]
@@ -53,25 +66,43 @@ mod tests {
     use crate::runtime::stats::Closed;
 
     fn connection(n: usize) -> Arc<Connection> {
-        let local = "127.0.0.1:5061".parse().unwrap();
-        let flow = Flow { transport: Transport::Tls, listener: ListenerId(0), local, remote: local, conn: None };
+        connection_from(1, n)
+    }
+
+    fn connection_from(host: u8, n: usize) -> Arc<Connection> {
+        let (local, remote) = ("127.0.0.1:5061".parse().unwrap(), ([192, 0, 2, host], 5061).into());
+        let flow = Flow { transport: Transport::Tls, listener: ListenerId(0), local, remote, conn: None };
         Connection::new(ConnId(n as u64), flow, true)
+    }
+
+    #[test]
+    fn a_flood_gives_way_to_who_comes_from_elsewhere() {
+        let (mut handshakes, now) = (Handshakes::default(), Time::from_micros(1));
+        let flood: Vec<_> = (0..limits::HANDSHAKES).map(|n| connection_from(1 + n as u8 % 2, n)).collect();
+        flood.iter().for_each(|c| assert_eq!(handshakes.begin(c, now).map(|late| late.is_none()), Ok(true)));
+        for (n, given_way) in [(2_000, 0), (2_001, 1), (2_002, 2)] {
+            let late = handshakes.begin(&connection_from(9, n), now).unwrap().map(|c| c.id);
+            assert_eq!(late, Some(flood[given_way].id), "the oldest of the host that has most");
+        }
+        let half = limits::HANDSHAKES / 2;
+        for n in 0..half {
+            let _ = handshakes.begin(&connection_from(1, 3_000 + n), now);
+        }
+        let of = |wanted: u8| handshakes.0.iter().filter(|(c, _)| host(c) == IpAddr::from([192, 0, 2, wanted])).count();
+        assert_eq!((of(1) + of(2), of(9)), (limits::HANDSHAKES - 3, 3), "who is few keeps what he has");
     }
 
     #[test]
     fn the_oldest_gives_way_when_it_has_had_its_time() {
         let (mut handshakes, start) = (Handshakes::default(), Time::from_micros(1));
-        let all: Vec<_> = (0..limits::HANDSHAKES).map(connection).collect();
-        for connection in &all {
-            assert!(matches!(handshakes.room(start), Room::Free));
-            handshakes.begin(Arc::clone(connection), start);
-        }
-        assert!(matches!(handshakes.room(start + PATIENCE - Duration::from_micros(1)), Room::None));
-        let Room::After(oldest) = handshakes.room(start + PATIENCE) else { panic!("the oldest is late") };
-        assert_eq!(oldest.id, all[0].id);
-        handshakes.begin(connection(limits::HANDSHAKES), start + PATIENCE);
+        let all: Vec<_> = (0..=limits::HANDSHAKES + 1).map(connection).collect();
+        let mut begin = |n: usize, at| handshakes.begin(&all[n], at).map(|late| late.map(|c| c.id));
+        assert!((0..limits::HANDSHAKES).all(|n| begin(n, start) == Ok(None)));
+        let next = limits::HANDSHAKES;
+        assert_eq!(begin(next, start + PATIENCE - Duration::from_micros(1)), Err(Full));
+        assert_eq!(begin(next, start + PATIENCE), Ok(Some(all[0].id)));
         all[7].end(Closed::Peer);
-        assert!(matches!(handshakes.room(start), Room::Free), "one is over");
-        assert_eq!(handshakes.0.len(), limits::HANDSHAKES - 1);
+        assert_eq!(begin(next + 1, start), Ok(None), "one is over");
+        assert_eq!(handshakes.0.len(), limits::HANDSHAKES);
     }
 }

@@ -21,7 +21,7 @@ use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
 use crate::config::Change;
 use crate::node::{Input, Received};
 use crate::runtime::connection::{Around, Connection, NotTaken};
-use crate::runtime::handshakes::{Handshakes, Room};
+use crate::runtime::handshakes::Handshakes;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::reuse::{Aliases, Way, offer};
 use crate::runtime::secure::{Prepared, Secure, SecureError};
@@ -374,16 +374,8 @@ impl Table {
 
     /// Counts in one more handshake, if need be after another one has been told to end.
     fn begin_handshake(&mut self, connection: &Arc<Connection>) -> bool {
-        let now = sys::now();
-        let room = match self.handshakes.room(now) {
-            Room::Free => true,
-            Room::After(late) => self.evict(Some(late)),
-            Room::None => false,
-        };
-        if room {
-            self.handshakes.begin(Arc::clone(connection), now);
-        }
-        room
+        let begun = self.handshakes.begin(connection, sys::now());
+        begun.is_ok_and(|late| late.is_none() || self.evict(late))
     }
 
     fn evict(&mut self, chosen: Option<Arc<Connection>>) -> bool {

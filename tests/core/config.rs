@@ -186,6 +186,7 @@ fn commented_keys_of_the_example_are_sound_too() {
     let text = include_str!("../../deploy/tandem.toml");
     let mut put_in = 0;
     let lines = text.lines().map(|line| match line.strip_prefix("# ").filter(|l| l.split(' ').nth(1) == Some("=")) {
+        None if line == "# [tls]" => String::from("[tls]"),
         Some(key) => {
             put_in += 1;
             key.to_string()
@@ -194,9 +195,11 @@ fn commented_keys_of_the_example_are_sound_too() {
     });
     let text: Vec<String> = lines.collect();
     let settings = read(&text.join("\n"));
-    assert_eq!(put_in, 7, "secret-file, sip.allow-from, sip.threadpoolsize and [snmp]");
+    assert_eq!(put_in, 12, "secret-file, sip.allow-from, sip.threadpoolsize, [tls] and [snmp]");
     assert_eq!(settings.workers, 4);
     assert_eq!(settings.allow_from.map(|list| list.len()), Some(2));
+    let tls = settings.tls.unwrap();
+    assert_eq!((tls.peer_names, tls.trusted_ca), (vec!["sip.example.com".into()], Some("/etc/tandem/ca.crt".into())));
 }
 
 #[test]

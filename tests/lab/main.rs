@@ -19,6 +19,8 @@ mod reload;
 mod network;
 mod flood;
 mod slow_tcp;
+#[cfg(feature = "tls")]
+mod tls;
 mod sinks;
 mod exhaustion;
 mod metrics;

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::files::{FileCause, FileError, Files, Which};
 use super::name::Name;
-use super::{Broken, Clients, Handshake, Taken};
+use super::outcome::{Broken, Clients, Handshake, Taken};
 
 /// Nothing.
 #[derive(Clone, Debug)]

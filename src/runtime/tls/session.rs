@@ -7,9 +7,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError, Connection, Error};
 
 use super::name::Name;
+use super::outcome::{Broken, Handshake, Taken};
 use super::records::Records;
 use super::verify::proves;
-use super::{Broken, Handshake, Taken};
 
 /// Octets of application data moved at once.
 const CHUNK: usize = 4 * 1024;

@@ -10,9 +10,9 @@ use rustls::{ClientConfig, ClientConnection, Error, ServerConfig, ServerConnecti
 
 use super::material::Material;
 use super::name::Name;
+use super::outcome::{Broken, Clients, Handshake};
 use super::session::Session;
 use super::verify::Verifier;
-use super::{Broken, Clients, Handshake};
 
 /// Accepts sessions.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 
-use super::{Files, Material};
+use super::files::Files;
+use super::material::Material;
 
 /// A CA.
 pub struct Authority {

@@ -18,6 +18,8 @@ pub mod process;
 pub mod relay;
 pub mod sipp;
 pub mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod traffic;
 pub mod udp;
 pub mod view;

@@ -68,7 +68,7 @@ impl Tcp {
     pub fn message(&mut self, limit: Duration) -> Option<Message> {
         let end = Instant::now() + limit;
         loop {
-            if let Some(message) = self.take() {
+            if let Some(message) = cut(&mut self.unread) {
                 return Some(message);
             }
             let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
@@ -114,17 +114,17 @@ impl Tcp {
         }
         self.closed
     }
+}
 
-    /// Cuts one message off by its Content-Length.
-    fn take(&mut self) -> Option<Message> {
-        while self.unread.starts_with(b"\r\n") {
-            self.unread.drain(..2);
-        }
-        let head = self.unread.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
-        let message = Message::read(&self.unread)?;
-        let body: usize = message.all("content-length").first().and_then(|l| l.parse().ok()).unwrap_or(0);
-        let raw = self.unread.get(..head + body)?.to_vec();
-        self.unread.drain(..head + body);
-        Message::read(&raw)
+/// Cuts one message off by its Content-Length.
+pub fn cut(unread: &mut Vec<u8>) -> Option<Message> {
+    while unread.starts_with(b"\r\n") {
+        unread.drain(..2);
     }
+    let head = unread.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+    let message = Message::read(unread)?;
+    let body: usize = message.all("content-length").first().and_then(|l| l.parse().ok()).unwrap_or(0);
+    let raw = unread.get(..head + body)?.to_vec();
+    unread.drain(..head + body);
+    Message::read(&raw)
 }
