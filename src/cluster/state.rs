@@ -14,7 +14,7 @@ use super::notice::{Cause, Reason};
 use super::partition::{Outlook, budget};
 
 /// This node's view of who is active, and its part in it. A value without side effects: observations go in by
-/// [`Cluster::handle`], time by [`Cluster::handle_timeout`], and what is to be done comes out as [`Effect`]s, to be
+/// [`Cluster::handle`], time by [`Cluster::handle_timeout`], and what is to be done comes out as [`Effect`](super::Effect)s, to be
 /// carried out in their order.
 #[derive(Clone, Debug)]
 pub struct Cluster {

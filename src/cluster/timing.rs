@@ -43,7 +43,7 @@ pub struct Timing {
     pub flush_urgent: Duration,
     /// First wait after both nodes had been active; doubles with each such meeting up to `hold_max`.
     pub hold: Duration,
-    /// Longest such wait, also the time for which [`SILENCE_CLAIMS`] counts.
+    /// Longest such wait, also the time for which `SILENCE_CLAIMS` counts.
     pub hold_max: Duration,
     /// So long armed and undisturbed before the preferred node gets its role back (`preempt`).
     pub stable: Duration,

@@ -9,7 +9,7 @@ use crate::base::{Epoch, Time};
 use crate::cluster::{Budget, Health, PathStatus, PeerStatus, Role, State, Status};
 use crate::node::Exposure;
 
-use super::Loss;
+use super::loss::Loss;
 
 /// This node as one of a pair.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use smallvec::SmallVec;
 
-use super::{Driver, Turn, UdpSocket};
+use super::machine::{Driver, Turn, UdpSocket};
 use crate::base::{Flow, Transport};
 use crate::out::{Out, Transmit};
 use crate::runtime::datagram::Packet;

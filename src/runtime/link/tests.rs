@@ -199,7 +199,9 @@ fn two_nodes_find_each_other_and_frames_of_every_size_arrive_in_order() {
             assert_eq!((from.stats().octets_out[n].get(), to.stats().octets_in[n].get()), (sent, sent));
         }
     }
-    assert!(!one.send(NodeId(7), Stream::Urgent, b"nobody") && !one.send(TWO, Stream::Urgent, &vec![0; 300_000]));
+    assert!(
+        !one.send(NodeId(7), Stream::Urgent, b"nobody") && !one.send(TWO, Stream::Urgent, &vec![0; limits::FRAME + 1])
+    );
 }
 
 #[test]

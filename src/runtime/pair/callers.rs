@@ -7,7 +7,7 @@ use crate::replica::{Kind, Stream};
 use crate::runtime::tcp::Watch;
 use crate::runtime::vip::{Connection, Tickle};
 
-use super::Pair;
+use super::machine::Pair;
 
 /// News of one frame at most.
 const AT_ONCE: usize = 4_096;

@@ -1,7 +1,7 @@
 //! What is watched beside the peer: the guard of the addresses, this process itself, what it reaches.
 #![forbid(unsafe_code)]
 
-use super::{Pair, REACH, STUCK, WORK};
+use super::machine::{Pair, REACH, STUCK, WORK};
 use crate::base::Time;
 use crate::cluster::{self, Input, Level, Notice, Role};
 use crate::runtime::snmp::{self, Trap};

@@ -1,6 +1,7 @@
 //! The signals of a process, its graceful end, and what the service manager is told meanwhile.
 
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,11 +11,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use super::{Service, tell};
+use super::orders::{Service, tell};
 use crate::node::Command;
 use crate::report::Phase;
-use crate::runtime::admin::Observed;
+use crate::runtime::admin::{self, Observed, Patience};
 use crate::runtime::machine::Machine;
+
+/// How long the threads of the node may take to end.
+const END: Duration = Duration::from_secs(2);
 
 /// How often a stopping process looks whether its calls have ended.
 const LOOK: Duration = Duration::from_millis(100);
@@ -37,6 +41,39 @@ pub(super) struct Life<M> {
     news: Interval,
     /// What the service manager was told last.
     told: String,
+}
+
+impl<M: Machine> Service<M> {
+    /// Runs until a signal ends it; `admin` is the listener of operators.
+    ///
+    /// # Errors
+    ///
+    /// If signals or the listener cannot be set up.
+    pub fn run(self, admin: TcpListener) -> io::Result<()> {
+        let service = Arc::new(self);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let ended = runtime.block_on(async {
+            let mut life = Life::new(Arc::clone(&service))?;
+            admin.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(admin)?;
+            let observed: Arc<dyn Observed> = Arc::clone(&service) as _;
+            tokio::spawn(admin::serve(listener, observed, Patience::default()));
+            tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+            life.live().await;
+            Ok(())
+        });
+        // Neither a question to a node that hangs nor its threads may keep the process.
+        runtime.shutdown_background();
+        let log = service.log.clone();
+        let (ends, end) = std::sync::mpsc::channel();
+        std::thread::Builder::new().name("end".into()).spawn(move || {
+            drop(service);
+            let _nobody_waits = ends.send(());
+        })?;
+        let _hangs = end.recv_timeout(END);
+        log.flush();
+        ended
+    }
 }
 
 impl<M: Machine> Life<M> {

@@ -1,5 +1,6 @@
 //! What the admin listener says and the command line reads: plain rows, in JSON between the two.
 
+mod loss;
 pub mod pair;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use crate::balance::ResourceView;
 use crate::base::{ResourceId, Time};
 use crate::node::LegView;
 
+pub use loss::Loss;
 pub use pair::{PairFacts, PairRow, PathRow, PeerRow};
 
 /// `tandem status`: one screen about one node.
@@ -72,16 +74,6 @@ impl Phase {
             Phase::Standby => "standby",
         }
     }
-}
-
-/// What nobody could carry on if a node failed at this moment. Without a peer that is everything it holds; with a peer
-/// that holds everything it is next to nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loss {
-    /// Calls being set up: lost for good.
-    pub ringing: u64,
-    /// Answered calls: their media go on, their signalling is routed from its tokens by whoever has the address.
-    pub answered: u64,
 }
 
 /// The ports of one resource group.
