@@ -55,6 +55,13 @@ impl End {
         self.session.write(&mut self.socket).unwrap();
     }
 
+    /// Ends the connection; when it returns, the node knows.
+    fn close(mut self) {
+        self.session.close();
+        self.session.write(&mut self.socket).unwrap();
+        while self.turn().is_ok() {}
+    }
+
     /// The next message; none of them has a body.
     fn receive(&mut self) -> String {
         loop {
@@ -154,7 +161,7 @@ fn a_resource_on_tls_must_prove_its_name() {
     end.send(&response(&text, "486 Busy Here", addr));
     await_message(&caller, "SIP/2.0 486");
     assert!(end.await_message("ACK").contains("CSeq: 1 ACK"), "on the same connection");
-    drop(end);
+    end.close();
     // Another one has taken its place.
     invite(&caller, world.addr(0), "forged");
     let error = match accept("127.0.0.2") {
