@@ -112,14 +112,14 @@ impl Nodes {
         let members = [free_port(own)?, free_port(other)?];
         let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let admins = [free_port(local)?, free_port(local)?];
-        for n in 0..NODES {
+        for (n, admin) in admins.iter().enumerate() {
             let mut configuration = CONFIGURATION
                 .replace("{node}", &(n + 1).to_string())
                 .replace("{member1}", &members[0].to_string())
                 .replace("{member2}", &members[1].to_string())
                 .replace("{ip}", &sip.ip().to_string())
                 .replace("{sip}", &sip.to_string())
-                .replace("{admin}", &admins[n].to_string())
+                .replace("{admin}", &admin.to_string())
                 .replace("{state}", &dir.0.join(format!("node-{}", n + 1)).display().to_string());
             for server in servers {
                 configuration
