@@ -242,8 +242,7 @@ impl Caller {
         if call.phase == Phase::Leaving && call.leg_of(message) == Some(0) {
             // A 481 after their own BYE only says that both hung up at once.
             if status >= 300 && !call.hung_up {
-                call.at_bye = call.dropped.is_none();
-                call.dropped.get_or_insert(status);
+                call.bye_failed(status);
             }
             self.over(now, number);
         }
@@ -290,8 +289,7 @@ impl Caller {
                 self.leave(now, number, 0, out);
             }
             Phase::Leaving if !id.cancel => {
-                call.at_bye |= call.dropped.is_none();
-                call.dropped.get_or_insert(408);
+                call.bye_failed(408);
                 self.over(now, number);
             }
             _ => {}
@@ -380,9 +378,8 @@ impl Caller {
     }
 
     fn over(&mut self, now: Time, number: u64) {
-        if let Some(call) = self.calls.get(&number) {
-            self.finish(now, number, call.outcome());
-        }
+        let Some(call) = self.calls.get(&number) else { return };
+        self.finish(now, number, call.outcome());
     }
 
     /// Reports a call, once. It is remembered for as long as a 2xx may still come.
@@ -396,10 +393,8 @@ impl Caller {
     }
 
     fn contact(&self) -> String {
-        let (name, addr) = (&self.config.name, self.config.addr);
-        match self.config.transport {
-            Transport::Udp => format!("Contact: <sip:{name}@{addr}>\r\n"),
-            stream => format!("Contact: <sip:{name}@{addr};transport={stream}>\r\n"),
-        }
+        let Config { name, addr, transport, .. } = &self.config;
+        let stream = if *transport == Transport::Udp { String::new() } else { format!(";transport={transport}") };
+        format!("Contact: <sip:{name}@{addr}{stream}>\r\n")
     }
 }

@@ -128,6 +128,12 @@ impl Outgoing {
         now + self.plan.steps.get(self.next_step).map_or(self.plan.hold, |(after, _)| *after)
     }
 
+    /// Its BYE got this final, or none (408).
+    pub fn bye_failed(&mut self, status: u16) {
+        self.at_bye |= self.dropped.is_none();
+        self.dropped.get_or_insert(status);
+    }
+
     /// How an answered call ended, now that its BYE is done.
     pub fn outcome(&self) -> Outcome {
         match (self.dropped, self.cancel) {

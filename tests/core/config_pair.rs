@@ -728,6 +728,19 @@ fn nodes_whose_files_differ_say_in_what() {
 }
 
 #[test]
+fn a_virtual_ip_on_loopback_is_for_trying_out_over_udp() {
+    let text = with("vip-manager = \"none\"").replace("\"192.0.2.10\"", "\"127.9.9.9\"");
+    let listen = |list: &str| format!("{text}[proxy]\nsip.transport = [{list}]\n");
+    let (settings, warnings) = parse(&listen("\"udp:127.9.9.9:5060\""));
+    assert!(settings.cluster.is_on_loopback());
+    assert!(warnings.iter().any(|w| w.contains("for trying out on one machine only")), "{warnings:?}");
+    assert!(!warnings.iter().any(|w| w.contains("Tandem moves no address")), "{warnings:?}");
+    let told = errors(&listen("\"udp:127.9.9.9:5060\", \"tcp:127.9.9.9:5060\""));
+    assert!(told.len() == 1 && told[0].contains("tcp:127.9.9.9:5060 cannot move"), "{told:?}");
+    assert!(!parse(&with("vip-manager = \"none\"")).0.cluster.is_on_loopback());
+}
+
+#[test]
 fn what_is_shared_has_one_line_for_each_key() {
     let lines = parse(include_str!("../../deploy/tandem-pair.toml")).0.shared_lines();
     let mut keys: Vec<&str> = lines.iter().map(|line| line.key.as_str()).collect();
