@@ -67,6 +67,13 @@ impl Cluster {
         self.turn(now, out);
     }
 
+    /// Other policies from the next turn on: `cluster.partition`, `cluster.priority`, `cluster.preempt`.
+    pub fn govern(&mut self, partition: super::Partition, priority: u8, preempt: bool) {
+        self.config.partition = partition;
+        self.config.priority = priority;
+        self.config.preempt = preempt;
+    }
+
     /// When [`Cluster::handle_timeout`] is due; [`Time::NEVER`] for a node that waits for nothing.
     pub fn next_timeout(&self) -> Time {
         self.clock.due

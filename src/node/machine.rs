@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::balance::Farm;
 use crate::base::{NodeId, Time};
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::out::{Event, Out};
 use crate::proxy::reject::{RETRY_AFTER, malformed_status};
 use crate::proxy::{Io, View};
@@ -175,7 +175,13 @@ impl<K: Cells> Node<K> {
             farm.reconfigure(now, config.farm);
             farm.monitored().map(|(id, route, monitor)| (id, route.clone(), monitor)).collect()
         });
-        self.hub.with(|hub| hub.prober.configure(now, targets.into_iter()));
+        self.hub.with(|hub| {
+            hub.prober.configure(now, targets.into_iter());
+            if let (Some(cluster), Some(pair)) = (&mut hub.cluster, &config.pair) {
+                let cluster::Config { partition, priority, preempt, .. } = pair.cluster;
+                cluster.govern(partition, priority, preempt);
+            }
+        });
         self.publish_probes();
         self.look(now, out, |view| {
             view.identities = view.identities.succeed(config.identities);
