@@ -56,6 +56,10 @@ fn shuffled(count: usize) -> Vec<Kind> {
     println!("TANDEM_LAB_SEED={seed}");
     let mut chance = tandem::agent::chance::Chance::new(seed);
     let mut kinds: Vec<Kind> = KINDS.into_iter().cycle().take(count).collect();
+    // Who claims on mere silence again and again is made to wait, so that a bad network does not make the address flap;
+    // that is not what is looked at here.
+    let silent = kinds.iter_mut().filter(|kind| **kind == Kind::Stop);
+    silent.skip(2).for_each(|kind| *kind = Kind::Kill);
     for last in (1..kinds.len()).rev() {
         let other = usize::try_from(chance.within(0..last as u64 + 1)).expect("a small number");
         kinds.swap(last, other);
