@@ -22,6 +22,7 @@ pub mod outbound;
 pub mod connection;
 pub mod handshakes;
 pub mod reuse;
+pub mod stream_table;
 pub mod tcp;
 pub mod resolve;
 pub mod driver;

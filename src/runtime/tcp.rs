@@ -2,7 +2,6 @@
 //! limits.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,18 +15,17 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time;
 
-use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
+use crate::base::{ConnId, Flow, ListenerId, Transport};
 
 use crate::config::Change;
 use crate::node::{Input, Received};
 use crate::runtime::connection::{Around, Connection, NotTaken};
-use crate::runtime::handshakes::Handshakes;
 use crate::runtime::inlet::Inlet;
-use crate::runtime::reuse::{Aliases, Way, offer};
+use crate::runtime::reuse::{Way, offer};
 use crate::runtime::secure::{Prepared, Secure, SecureError};
 use crate::runtime::sources::Sources;
 use crate::runtime::stats::{Closed, IoStats};
-use crate::runtime::sys;
+use crate::runtime::stream_table::Table;
 use crate::runtime::tls::{Broken, Name};
 use crate::runtime::wire::Wire;
 
@@ -43,9 +41,6 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a listener rests when there are no descriptors for what it would accept.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-
-/// Connections that are looked at to find one that makes room: keeps accepting cheap in a flood.
-const CANDIDATES: usize = 64;
 
 /// Every SIP stream of the node.
 ///
@@ -69,28 +64,6 @@ pub trait Watch: Send + Sync {
     fn accepted(&self, flow: &Flow);
     /// It has ended.
     fn ended(&self, flow: &Flow);
-}
-
-#[derive(Default)]
-struct Table {
-    /// In the order in which they began.
-    all: BTreeMap<ConnId, Arc<Connection>>,
-    /// Those that this node opened, by where they lead.
-    opened: HashMap<Way, ConnId>,
-    ways: HashMap<ConnId, Way>,
-    /// Those that their peers opened and offered for requests.
-    aliases: Aliases,
-    /// Those that their peers opened and that are not secure yet.
-    handshakes: Handshakes,
-    /// Those that others opened, by their host.
-    sources: HashMap<IpAddr, BTreeSet<ConnId>>,
-    /// Hosts without a limit per source: resources.
-    exempt: HashSet<IpAddr>,
-    /// Who may open one; `None`: everybody.
-    welcome: Option<Arc<Sources>>,
-    /// Where the search for one that makes room goes on.
-    cursor: u64,
-    stopped: bool,
 }
 
 impl Streams {
@@ -344,70 +317,6 @@ impl Streams {
     }
 }
 
-impl Table {
-    fn welcomes(&self, host: IpAddr) -> bool {
-        self.welcome.as_ref().is_none_or(|sources| sources.permit(host))
-    }
-
-    /// Whether there is room for one more connection, if need be after one has been told to end.
-    fn make_room(&mut self) -> bool {
-        if self.all.len() < limits::CONNECTIONS {
-            return true;
-        }
-        let cursor = ConnId(self.cursor);
-        let sample = || self.all.range(cursor..).chain(self.all.range(..cursor)).map(|(_, c)| c).take(CANDIDATES);
-        let next = sample().last().map_or(0, |c| c.id.0 + 1);
-        let chosen = least_wanted(sample()).map(Arc::clone);
-        self.cursor = next;
-        self.evict(chosen)
-    }
-
-    /// Likewise for one more from this host.
-    fn make_room_from(&mut self, host: IpAddr) -> bool {
-        let Some(ids) = self.sources.get(&host) else { return true };
-        if ids.len() < limits::CONNECTIONS_PER_SOURCE || self.exempt.contains(&host) {
-            return true;
-        }
-        let chosen = least_wanted(ids.iter().filter_map(|id| self.all.get(id)).take(CANDIDATES)).map(Arc::clone);
-        self.evict(chosen)
-    }
-
-    /// Counts in one more handshake, if need be after another one has been told to end.
-    fn begin_handshake(&mut self, connection: &Arc<Connection>) -> bool {
-        let begun = self.handshakes.begin(connection, sys::now());
-        begun.is_ok_and(|late| late.is_none() || self.evict(late))
-    }
-
-    fn evict(&mut self, chosen: Option<Arc<Connection>>) -> bool {
-        let Some(connection) = chosen else { return false };
-        connection.end(Closed::Evicted);
-        self.remove(&connection);
-        true
-    }
-
-    fn remove(&mut self, connection: &Connection) {
-        self.all.remove(&connection.id);
-        if connection.accepted {
-            let host = connection.flow.remote.ip();
-            if let Some(ids) = self.sources.get_mut(&host) {
-                ids.remove(&connection.id);
-                if ids.is_empty() {
-                    self.sources.remove(&host);
-                }
-            }
-            self.aliases.remove(connection.id);
-        } else if let Some(way) = self.ways.remove(&connection.id)
-            && self.opened.get(&way) == Some(&connection.id)
-        {
-            self.opened.remove(&way);
-        }
-    }
-}
-
-fn least_wanted<'a>(candidates: impl Iterator<Item = &'a Arc<Connection>>) -> Option<&'a Arc<Connection>> {
-    candidates.filter_map(|c| Some((c.dispensable()?, c))).min_by_key(|(rank, _)| *rank).map(|(_, c)| c)
-}
-
 async fn connect(flow: Flow) -> io::Result<TcpStream> {
     let socket = if flow.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // From the host that our Via names; the port is the kernel's choice.
@@ -439,6 +348,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::base::limits;
 
     const LIMIT: Duration = Duration::from_secs(5);
     const OPTIONS: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n";

@@ -115,12 +115,12 @@ fn a_sips_target_makes_every_hop_of_a_dialog_secure() {
     let contact = "Contact: <sips:mcp@198.51.100.1:5060>\r\n";
     let ok = world.receive_over(tls(MCPS[0]), &sent[0].answer("200 OK", "m", contact))[0].clone();
     let bye = from_caller(1, "BYE", 2, &ok).replace("SIP/2.0/UDP", "SIP/2.0/TLS");
-    // A proxy behind us whose Route says nothing of TLS is reached over TLS all the same (§16.6 item 7).
-    let route = "Route: <sip:198.51.100.1:5060;lr>\r\nFrom:";
+    // A proxy behind us whose Route asks for less is reached over TLS all the same (§16.6 item 7).
+    let route = "Route: <sip:198.51.100.1:5060;transport=udp;lr>\r\nFrom:";
     let routed = world.receive_over(tls(FROM), &bye.replacen("From:", route, 1))[0].clone();
     assert_eq!((routed.to(), routed.flow.transport), (MCPS[0].into(), Transport::Tls));
     assert!(routed.start_line().starts_with("BYE sips:mcp@198.51.100.1:5060"), "{}", routed.text);
-    assert_eq!(routed.all("Route"), ["<sip:198.51.100.1:5060;lr>"]);
+    assert_eq!(routed.all("Route"), ["<sip:198.51.100.1:5060;transport=udp;lr>"]);
     let info = from_mcp(MCPS[0], "INFO", 1, &sent[0], "m").replace("SIP/2.0/UDP", "SIP/2.0/TLS");
     let info = world.receive_over(tls(MCPS[0]), &info)[0].clone();
     assert_eq!((info.to(), info.flow.transport), ("192.0.2.9:5061".into(), Transport::Tls));
