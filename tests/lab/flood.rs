@@ -135,7 +135,8 @@ fn a_flood_of_invites_takes_the_ports_but_no_call_and_answers_with_less_than_it_
     assert!(heard <= sent, "{heard} octets for {sent}");
     let (lines, grown) = (node.log().lines().count() - before.0, node.process.rss().saturating_sub(before.1));
     assert!(lines < 10 && grown < 64 << 10, "{lines} lines in the log, {grown} KiB more memory");
-    assert!(remembered <= (FLOOD + PORTS) as f64, "{remembered}");
+    // Those of the known caller's own requests come on top.
+    assert!(remembered <= (FLOOD + PORTS + 500) as f64, "{remembered}");
     for call in &mut calls {
         caller.send(node.sip, call.next("BYE"));
         caller.expect("200 to BYE", |m| m.call_id() == call.id && m.answers(200, "BYE"));
