@@ -40,10 +40,11 @@ pub fn narrow(host: IpAddr, rate: &str, limit: usize) {
     output_rule(&format!("ip daddr {host} meta l4proto udp meta priority set 0x10030"));
 }
 
-/// Makes the kernel refuse every `share`-th datagram to `host` (EPERM).
+/// Makes the kernel refuse datagrams to `host` (EPERM), all, or those beyond ten and so many in a second.
 #[track_caller]
-pub fn forbid(host: IpAddr, share: u32) {
-    output_rule(&format!("ip daddr {host} meta l4proto udp numgen inc mod {share} 0 drop"));
+pub fn forbid(host: IpAddr, beyond: u32) {
+    let some = if beyond == 0 { String::new() } else { format!("limit rate over {beyond}/second burst 10 packets ") };
+    output_rule(&format!("ip daddr {host} meta l4proto udp {some}drop"));
 }
 
 #[track_caller]
