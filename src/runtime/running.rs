@@ -159,7 +159,7 @@ pub(super) fn assemble(
     let counter = state::next_epoch(dir).map_err(StartError::State)?;
     let epoch = Epoch { counter, node: settings.cluster.node };
 
-    let sources = sources(&settings, &farm, &identities);
+    let sources = Sources::of(&settings, resource_hosts(&farm), &identities);
     let hosts = resource_hosts(&farm);
     let reach = reach(&settings, &farm);
     let names = resource_names(&farm);
@@ -264,7 +264,7 @@ impl Running {
         // An address that has left the interfaces lingers: dialogs carry it.
         let local = sys::local_addresses().unwrap_or_default();
         let identities = current.identities.succeed(socket::identities(&self.listeners, &local, &virtual_ips));
-        self.hear(sources(&settings, &farm, &identities));
+        self.hear(Sources::of(&settings, resource_hosts(&farm), &identities));
         if let Some(peered) = &self.pair {
             peered.pair.refer_to(reach(&settings, &farm));
             peered.pair.configured(settings.shared_lines());
@@ -412,12 +412,6 @@ fn resources(farm: &balance::Config) -> impl Iterator<Item = &balance::ResourceC
 
 fn resource_hosts(farm: &balance::Config) -> Vec<IpAddr> {
     resources(farm).flat_map(|r| r.aliases.iter().chain([&r.route.flow.remote])).map(|a| a.ip()).collect()
-}
-
-/// Whose SIP is heard: what the operator lists, every resource, and this machine, since a call may pass it twice.
-fn sources(settings: &Settings, farm: &balance::Config, identities: &Identities) -> Sources {
-    let hosts = || resource_hosts(farm).into_iter().chain(identities.iter().map(|identity| identity.addr.ip()));
-    settings.allow_from.as_ref().map_or(Sources::EVERYBODY, |networks| Sources::only(networks, hosts()))
 }
 
 /// What this node refers to, to tell its own isolation from the death of its peer.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::config::Prefix;
+use crate::config::{Prefix, Settings};
+use crate::identity::Identities;
 
 /// The addresses from which SIP is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,16 @@ struct Ranges {
 impl Sources {
     /// All addresses.
     pub const EVERYBODY: Sources = Sources(None);
+
+    /// Everybody, unless the operator lists networks: then those, the resources' `hosts`, the members of the cluster, and
+    /// this machine, since a call may pass it twice.
+    pub fn of(settings: &Settings, hosts: Vec<IpAddr>, identities: &Identities) -> Self {
+        let Some(networks) = &settings.allow_from else { return Self::EVERYBODY };
+        let members = settings.cluster.members.iter().flat_map(|member| &member.paths).map(|path| path.ip());
+        let virtual_ips = settings.cluster.virtual_ips.iter().map(|virtual_ip| virtual_ip.ip);
+        let own = identities.iter().map(|identity| identity.addr.ip());
+        Self::only(networks, hosts.into_iter().chain(members).chain(virtual_ips).chain(own))
+    }
 
     /// These networks and these hosts, no others.
     pub fn only(networks: &[Prefix], hosts: impl IntoIterator<Item = IpAddr>) -> Self {
@@ -132,7 +143,8 @@ impl Porter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::base::{ListenerId, Transport};
+    use crate::identity::Identity;
 
     fn networks(list: &str) -> Vec<Prefix> {
         let group = "[[resource-group]]\nname = \"A\"\n";
@@ -180,6 +192,28 @@ mod tests {
         let six = Sources::only(&networks(r#""::/0""#), []);
         assert!(six.permit(ip("2001:db8::1")) && !six.permit(ip("192.0.2.1")) && !six.permit(ip("::ffff:192.0.2.1")));
         assert!(!Sources::only(&[], []).permit(ip("192.0.2.1")));
+    }
+
+    #[test]
+    fn resources_members_and_this_machine_are_heard_in_any_case() {
+        let text = |sources: &str| {
+            format!(
+                "[cluster]\nha-mode = \"active-standby\"\nvirtual-ip = \"192.0.2.10\"\nsecret-file = \"/s\"\n\
+                 mymemberid = 1\nmember.1 = [\"192.0.2.11:9801\", \"198.51.100.11:9801\"]\nmember.2 = [\"192.0.2.12:9801\", \"198.51.100.12:9801\"]\n\
+                 [proxy]\n{sources}\n[[resource-group]]\nname = \"A\"\n"
+            )
+        };
+        let own = Identity::new(Transport::Udp, "192.0.2.99:5060".parse().unwrap(), ListenerId(0));
+        let of = |sources: &str| {
+            let (settings, _) = Settings::parse(&text(sources)).unwrap();
+            Sources::of(&settings, vec![ip("203.0.113.1")], &Identities::new([own.clone()]))
+        };
+        let sources = of("sip.allow-from = [\"203.0.113.128/25\"]");
+        let heard =
+            ["192.0.2.10", "192.0.2.11", "192.0.2.12", "198.51.100.12", "192.0.2.99", "203.0.113.1", "203.0.113.200"];
+        assert_eq!(heard.map(|host| sources.permit(ip(host))), [true; 7]);
+        assert!(!sources.permit(ip("192.0.2.13")) && !sources.permit(ip("203.0.113.2")));
+        assert_eq!(of(""), Sources::EVERYBODY);
     }
 
     #[test]
