@@ -9,7 +9,7 @@ const FILE: usize = 400;
 const FUNCTION: usize = 70;
 
 /// Files above the limit and their present size.
-const LARGE_FILES: &[(&str, usize)] = &[("src/runtime/running.rs", 430)];
+const LARGE_FILES: &[(&str, usize)] = &[("src/runtime/running.rs", 424)];
 /// Functions above the limit (`path::name`) and their present size.
 const LARGE_FUNCTIONS: &[(&str, usize)] = &[("src/runtime/running.rs::assemble", 89)];
 
