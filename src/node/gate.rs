@@ -289,3 +289,58 @@ impl crate::proxy::Gate for Gate {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{CallKey, LegId};
+    use crate::proxy::Gate as _;
+    use crate::token::Keys;
+
+    const PEER: NodeId = NodeId(2);
+
+    fn gate() -> Gate {
+        let keys = Keys::new("c", &[b"a secret"]).unwrap();
+        Gate::new(0, &View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys, Time::ZERO))
+    }
+
+    fn ended() -> Change<'static> {
+        Change::Ended { call: CallKey(7), leg: LegId(9) }
+    }
+
+    fn at(micros: u64) -> Time {
+        Time::from_micros(micros)
+    }
+
+    #[test]
+    fn the_oldest_record_that_is_not_acknowledged_has_an_age() {
+        let (mut gate, mut out) = (gate(), Out::new());
+        gate.record(&ended());
+        assert_eq!(gate.unacknowledged(), (0, None), "nobody is told");
+        let start = gate.open(PEER);
+        let mut flush = |gate: &mut Gate, now| {
+            gate.record(&ended());
+            gate.flush(now, &mut out);
+        };
+        flush(&mut gate, at(10));
+        flush(&mut gate, at(20));
+        assert_eq!(gate.unacknowledged(), (2, Some(at(10))));
+        gate.acked(at(30), Seq(start.0 + 1), &mut Out::new());
+        assert_eq!(gate.unacknowledged(), (1, Some(at(20))));
+        gate.acked(at(40), Seq(start.0 + 2), &mut Out::new());
+        assert_eq!(gate.unacknowledged(), (0, None));
+        (0..2 * MARKS as u64).for_each(|n| flush(&mut gate, at(50 + n)));
+        assert_eq!((gate.unacknowledged(), gate.marks.len()), ((2 * MARKS as u64, Some(at(50))), MARKS));
+    }
+
+    #[test]
+    fn a_lane_that_nobody_empties_overflows_and_says_so_once() {
+        let mut gate = gate();
+        gate.open(PEER);
+        for _ in 0..limits::LANE / 8 {
+            gate.record(&ended());
+        }
+        assert!(gate.take_overflow() && !gate.take_overflow());
+        assert_eq!(gate.stats.overflows, 1);
+    }
+}

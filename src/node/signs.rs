@@ -79,3 +79,18 @@ impl Signs {
         self.stale.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_for_a_virtual_address_while_the_peer_acts_is_stale_and_counted() {
+        let [vip, own] = ["192.0.2.10", "192.0.2.11"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let signs = Signs::new(false, vec![vip]);
+        assert!(signs.is_stale(vip) && signs.is_stale("::ffff:192.0.2.10".parse().unwrap()) && !signs.is_stale(own));
+        signs.set_active(true);
+        assert!(!signs.is_stale(vip));
+        assert_eq!(signs.stale(), 2);
+    }
+}
