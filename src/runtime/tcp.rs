@@ -80,7 +80,7 @@ impl Streams {
         }
     }
 
-    /// Hosts that [`limits::CONNECTIONS_PER_SOURCE`] does not bind.
+    /// Hosts that [`CONNECTIONS_PER_SOURCE`](crate::base::limits::CONNECTIONS_PER_SOURCE) does not bind.
     pub fn exempt(&self, hosts: impl IntoIterator<Item = IpAddr>) {
         self.table.lock().exempt = hosts.into_iter().collect();
     }
