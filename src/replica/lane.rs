@@ -85,9 +85,10 @@ impl Lane {
         version
     }
 
-    /// Hands over what was written since the last call, as the payload of a Records frame; whether there was any.
+    /// Hands over what was written since the last call, as the payload of a Records frame; whether there was any. A
+    /// position that has grown without a change is handed over, too: the peer would wait for what stands in between.
     pub fn take_pending(&mut self, payload: &mut Vec<u8>) -> bool {
-        if self.pending.is_empty() {
+        if !self.open || self.handed == self.last {
             return false;
         }
         super::record::write_preamble(payload, self.number, self.handed, self.last);
@@ -132,6 +133,21 @@ mod tests {
         lane.begin_epoch(Epoch { counter: 5, node: NodeId(2) }, Seq(40));
         let version = lane.write(head(1), |_| {});
         assert_eq!(version, Version { epoch: Epoch { counter: 5, node: NodeId(2) }, seq: Seq(41) });
+    }
+
+    #[test]
+    fn a_position_that_grows_without_a_change_is_handed_over() {
+        let mut lane = Lane::new(0);
+        lane.open();
+        lane.begin_epoch(Epoch { counter: 5, node: NodeId(2) }, Seq(40));
+        let mut payload = Vec::new();
+        assert!(lane.take_pending(&mut payload), "the peer acknowledges it, and digests at it can be compared");
+        let records = Records::read(&payload).unwrap();
+        assert_eq!((records.from, records.to, records.count()), (Seq(0), Seq(40), 0));
+        assert!(!lane.take_pending(&mut payload));
+        lane.close();
+        lane.begin_epoch(Epoch { counter: 6, node: NodeId(2) }, Seq(50));
+        assert!(!lane.take_pending(&mut payload), "nobody takes it");
     }
 
     #[test]
