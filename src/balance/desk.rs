@@ -20,8 +20,9 @@ pub trait Desk {
     /// Reserves a port for a leg that already lives on `resource` (rebuilt from its token). `None`: resource unknown.
     /// Never refused for capacity: the call exists; above the limit it is debt.
     fn adopt(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant>;
-    /// Counts a port that a call of the peer's holds. As [`Desk::adopt`], but nothing of this node's budget is spent.
-    fn shadow(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant>;
+    /// Counts a port that a call of the peer's holds. As [`Desk::adopt`], but nothing of this node's budget is spent, and
+    /// a resource that this node does not know is remembered until its last call ends: the peer may know more.
+    fn shadow(&self, now: Time, resource: ResourceId, leg: LegId) -> Grant;
     /// The call is this node's own from now on, and its port spends of this node's budget.
     fn take_over(&self, now: Time, grant: &mut Grant);
     /// The call is the peer's from now on.

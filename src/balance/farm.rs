@@ -124,12 +124,15 @@ impl Farm {
 
     /// See [`adopt`](super::Desk::adopt).
     pub fn adopt(&mut self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
-        self.enter(now, resource, leg, true)
+        self.see(now);
+        Some(self.enter(self.key(resource)?, leg, true))
     }
 
     /// See [`shadow`](super::Desk::shadow).
-    pub fn shadow(&mut self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
-        self.enter(now, resource, leg, false)
+    pub fn shadow(&mut self, now: Time, resource: ResourceId, leg: LegId) -> Grant {
+        self.see(now);
+        let key = self.key(resource).unwrap_or_else(|| self.open(Member::foreign(resource), 0));
+        self.enter(key, leg, false)
     }
 
     /// See [`take_over`](super::Desk::take_over).
@@ -246,11 +249,19 @@ impl Farm {
         Ok(self.grant(key, ask.leg, terms, true))
     }
 
-    fn enter(&mut self, now: Time, resource: ResourceId, leg: LegId, own: bool) -> Option<Grant> {
-        self.see(now);
-        let key = self.key(resource)?;
+    fn enter(&mut self, key: u32, leg: LegId, own: bool) -> Grant {
         let terms = Arc::clone(&self.members[key as usize].terms);
-        Some(self.grant(key, leg, terms, own))
+        self.grant(key, leg, terms, own)
+    }
+
+    /// Puts a member that is not there into the index and the ledger.
+    fn open(&mut self, member: Member, ports: usize) -> u32 {
+        let id = member.id;
+        let key = self.members.insert(member) as u32;
+        let members = &self.members;
+        self.index.insert_unique(id.0, key, |k| members[*k as usize].id.0);
+        self.ledger.open(key, ports);
+        key
     }
 
     fn grant(&mut self, key: u32, leg: LegId, terms: Arc<Terms>, own: bool) -> Grant {
@@ -265,22 +276,15 @@ impl Farm {
 
     /// The member of a configured resource, new or as it was.
     fn settle(&mut self, config: &ResourceConfig, group: &Group, monitor: Option<Monitor>) -> u32 {
-        let key = match self.key(config.id) {
-            Some(key) => {
-                let member = &mut self.members[key as usize];
-                if member.draining {
-                    member.configure(config, group, monitor);
-                }
-                key
-            }
-            None => {
-                let key = self.members.insert(Member::new(config, group, monitor)) as u32;
-                let members = &self.members;
-                self.index.insert_unique(config.id.0, key, |k| members[*k as usize].id.0);
-                key
-            }
+        let ports = config.port_capacity.unwrap_or(RESERVED_PORTS).min(RESERVED_PORTS) as usize;
+        let Some(key) = self.key(config.id) else {
+            return self.open(Member::new(config, group, monitor), ports);
         };
-        self.ledger.open(key, config.port_capacity.unwrap_or(RESERVED_PORTS).min(RESERVED_PORTS) as usize);
+        let member = &mut self.members[key as usize];
+        if member.draining {
+            member.configure(config, group, monitor);
+        }
+        self.ledger.open(key, ports);
         key
     }
 
@@ -465,7 +469,7 @@ mod tests {
             match dice.below(8) {
                 0..3 => {
                     let resource = ResourceId(1 + dice.below(self.capacities.len() as u64));
-                    self.shadows.push(self.farm.shadow(T0, resource, LegId(leg)).unwrap());
+                    self.shadows.push(self.farm.shadow(T0, resource, LegId(leg)));
                 }
                 3..5 if !self.shadows.is_empty() => {
                     let grant = self.shadows.swap_remove(dice.below(self.shadows.len() as u64) as usize);
@@ -759,6 +763,26 @@ mod tests {
     }
 
     #[test]
+    fn a_call_of_the_peer_on_a_member_that_is_not_configured_here_is_counted_all_the_same() {
+        let mut farm = farm(SchemeName::RoundRobin, &[Some(4)]);
+        let grants = [8, 9].map(|leg| farm.shadow(T0, ResourceId(2), LegId(leg)));
+        farm.check().unwrap();
+        let row = farm.view().pop().unwrap();
+        assert_eq!((row.id, row.health, row.in_use, row.own), (ResourceId(2), "draining", 2, 0));
+        assert_eq!(deal(&mut farm, 2), [1, 1], "no new call goes there");
+        let [first, second] = grants;
+        farm.release(T0, first, Outcome::Completed);
+        let both = (1..3).map(|n| resource(n, Some(4))).collect();
+        farm.reconfigure(T0, Config { groups: vec![group("g", SchemeName::RoundRobin, both)] });
+        farm.check().unwrap();
+        let row = farm.view().pop().unwrap();
+        assert_eq!((row.aor.as_str(), row.health, row.in_use), ("sip:192.0.2.2:5070", "up", 1));
+        farm.release(T0, second, Outcome::Completed);
+        let _third = farm.shadow(T0, ResourceId(3), LegId(9));
+        assert_eq!(farm.view().len(), 3);
+    }
+
+    #[test]
     fn what_remains_keeps_grants_health_and_its_turn() {
         let config = |capacity| {
             let resources = (1..4).map(|n| resource(n, capacity)).collect();
@@ -791,7 +815,7 @@ mod tests {
     fn calls_of_the_peer_take_room_and_spend_no_budget() {
         let mut farm = farm(SchemeName::LeastUsed, &[Some(10)]);
         farm.set_budget(T0, Budget::Floor(A, shares(300)));
-        let mut theirs: Vec<Grant> = (0..6).map(|n| farm.shadow(T0, ResourceId(1), LegId(n)).unwrap()).collect();
+        let mut theirs: Vec<Grant> = (0..6).map(|n| farm.shadow(T0, ResourceId(1), LegId(n))).collect();
         let mine: Vec<Grant> = (10..13).map(|n| farm.admit(T0, &ask(n, &[])).unwrap()).collect();
         assert_eq!(farm.admit(T0, &ask(20, &[])).unwrap_err(), Refusal::Full { code: 480 }, "3 of 10 are A's");
         let row = &farm.view()[0];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::escrow::Ration;
 use super::health::{Health, Monitor};
 use super::hosts::Hosts;
-use crate::base::{Flow, ResourceId, Time};
+use crate::base::{Flow, ListenerId, ResourceId, Time, Transport};
 
 /// How a resource is reached, fixed when the target is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +208,36 @@ impl Member {
         };
         member.configure(config, group, monitor);
         member
+    }
+
+    /// A member that the configuration of this node does not know, and that calls of the peer are on. It lives until the
+    /// last of them ends.
+    pub fn foreign(id: ResourceId) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let flow = Flow {
+            transport: Transport::Udp,
+            listener: ListenerId::default(),
+            local: nowhere,
+            remote: nowhere,
+            conn: None,
+        };
+        let route = Route { authority: Box::default(), flow, stream: None, own: None };
+        Self {
+            id,
+            aor: format!("unknown resource {:016x}", id.0),
+            group: "".into(),
+            // Nothing new is ever asked of it.
+            terms: Arc::new(Terms { first_response_timeout: Duration::ZERO, retry_codes: Vec::new() }),
+            route: Arc::new(route),
+            port_capacity: None,
+            ration: Ration::default(),
+            health: Health::new(None),
+            draining: true,
+            hosts: Hosts::default(),
+            placed: 0,
+            failed: 0,
+            last_probe: None,
+        }
     }
 
     /// Takes over a new configuration; what was observed and learnt stays.

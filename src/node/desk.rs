@@ -46,7 +46,7 @@ impl<C: Cell<Farm>> Desk for FarmDesk<'_, C> {
         self.farm.with(|farm| farm.adopt(now, resource, leg))
     }
 
-    fn shadow(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
+    fn shadow(&self, now: Time, resource: ResourceId, leg: LegId) -> Grant {
         self.farm.with(|farm| farm.shadow(now, resource, leg))
     }
 

@@ -103,7 +103,7 @@ impl Shard {
 
     /// Everything of this node is `to`'s.
     pub(super) fn give_up(&mut self, now: Time, to: NodeId, epoch: Epoch, desk: &dyn Desk, out: &mut Out) {
-        self.gate.let_go(now, out);
+        self.gate.discard();
         self.run(now, desk, out, |proxy, io| proxy.give_up(io, to, epoch));
     }
 
@@ -139,7 +139,7 @@ impl Shard {
         self.panics += 1;
         let again = self.panicked.is_some_and(|last| now.since(last) < POISON_WINDOW);
         self.panicked = Some(now);
-        let sound = catch_unwind(AssertUnwindSafe(|| self.proxy.check())).unwrap_or(false);
+        let sound = catch_unwind(AssertUnwindSafe(|| self.proxy.check().is_ok())).unwrap_or(false);
         self.silent = again || !sound;
         if self.silent {
             self.gate.forget();
@@ -168,8 +168,8 @@ mod tests {
         fn adopt(&self, _: Time, _: ResourceId, _: LegId) -> Option<Grant> {
             None
         }
-        fn shadow(&self, _: Time, _: ResourceId, _: LegId) -> Option<Grant> {
-            None
+        fn shadow(&self, _: Time, _: ResourceId, _: LegId) -> Grant {
+            unreachable!("there is no peer")
         }
         fn take_over(&self, _: Time, _: &mut Grant) {}
         fn hand_over(&self, _: Time, _: &mut Grant) {}

@@ -240,7 +240,10 @@ impl Proxy {
         };
         match vouch {
             Vouch::Known => Ok(()),
-            Vouch::Stranger if self.legs.find(token.leg).is_some() => Err(Reject::Stranger),
+            // What the resource of a call that was taken over has named, only its last owner may know.
+            Vouch::Stranger if self.legs.find_mut(token.leg).is_some_and(|leg| !leg.taken_over) => {
+                Err(Reject::Stranger)
+            }
             Vouch::Stranger | Vouch::NoResource => {
                 self.stats.next_hop_unverified += 1;
                 Ok(())

@@ -15,6 +15,10 @@ use super::journal::{state_of, with_setup};
 use super::shadow::{Shadow, Stage};
 use super::{Io, Proxy};
 
+/// Of an INVITE in a record: its caller has given it up.
+pub(super) const CANCELLED: u32 = 1;
+/// Of an INVITE in a record: it rang.
+pub(super) const RANG: u32 = 2;
 /// Of an attempt in a record: it holds a port.
 pub(super) const HOLDS_PORT: u32 = 1;
 /// Of an attempt in a record: a final is still to come.
@@ -99,7 +103,7 @@ impl Proxy {
                 0 => None,
                 _ => held
                     .and_then(Option::take)
-                    .or_else(|| io.desk.shadow(io.now, ResourceId(attempt.resource), LegId(attempt.leg))),
+                    .or_else(|| Some(io.desk.shadow(io.now, ResourceId(attempt.resource), LegId(attempt.leg)))),
             };
             shadow.grants.push(grant);
         }
@@ -141,9 +145,6 @@ impl Proxy {
             self.record_end(io, CallKey(body.call), id);
             return;
         }
-        for host in body.hosts() {
-            io.desk.learn(ResourceId(body.resource), &host);
-        }
         let expires = match body.expires {
             0 => Time::NEVER,
             millis => now + std::time::Duration::from_millis(millis - 1),
@@ -163,13 +164,14 @@ impl Proxy {
             let call = leg.call;
             self.digest_leg(before.0, call, id, before.1);
             self.digest_leg(owner, call, id, head.version);
-            return;
+            return learn_hosts(io, body);
         }
-        let grant = self.legs.has_room().then(|| io.desk.shadow(now, ResourceId(body.resource), id)).flatten();
-        let Some(grant) = grant else {
+        if !self.legs.has_room() {
             self.stats.records_without_room += 1;
             return;
-        };
+        }
+        let grant = io.desk.shadow(now, ResourceId(body.resource), id);
+        learn_hosts(io, body);
         let ago = |millis: u64| now - std::time::Duration::from_millis(millis);
         self.insert_leg(Leg {
             id,
@@ -295,5 +297,11 @@ impl Proxy {
     pub fn seen(&self, owner: NodeId) -> Seq {
         let legs = self.legs.iter().filter(|l| l.owner == owner).map(|l| l.version.seq);
         legs.chain(self.shadows.iter().filter(|s| s.owner == owner).map(|s| s.version.seq)).max().unwrap_or_default()
+    }
+}
+
+fn learn_hosts(io: &Io<'_>, body: &LegBody) {
+    for host in body.hosts() {
+        io.desk.learn(ResourceId(body.resource), &host);
     }
 }

@@ -206,11 +206,17 @@ fn servers(chance: &mut Chance, acts: &mut Vec<(Time, Act)>) {
             let until = at + chance.millis(500..10_000);
             let (begin, end) = match chance.per_mille(300) {
                 true => (Act::CrashServer(server), Act::ReviveServer(server)),
-                false => (Act::Behave(server, behaviour(chance)), Act::Behave(server, Behaviour::default())),
+                false => (Act::Behave(server, behave(chance)), Act::Behave(server, Behaviour::default())),
             };
             acts.extend([(at, begin), (until, end)]);
         }
     }
+}
+
+/// Nobody answers after Timer B, when nobody waits for it and its port has returned.
+fn behave(chance: &mut Chance) -> Behaviour {
+    let drawn = behaviour(chance);
+    Behaviour { answer_after: drawn.answer_after.min(TIMING.t1 * 60), ..drawn }
 }
 
 fn fault(chance: &mut Chance, at: Time, acts: &mut Vec<(Time, Act)>) {
