@@ -278,6 +278,8 @@ pub mod limits {
     pub const HELD: usize = 4_096;
     /// Frames of one lane that wait for an earlier one.
     pub const EARLY_FRAMES: usize = 256;
+    /// Messages that a peer passes on before this node acts for the pair: as many as a hand-over may leave waiting.
+    pub const EARLY_RELAYS: usize = 1_024;
     /// Octets of the opening message of a stream between nodes.
     pub const HELLO: usize = 512;
     /// Octets of the payload of one beat: it must fit a datagram on every path.

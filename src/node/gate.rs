@@ -51,6 +51,8 @@ pub struct Gate {
     peer: Option<NodeId>,
     /// Whether the peer holds all that was recorded before.
     armed: bool,
+    /// Whether this node acts for the pair; what waits while it does not leaves when it does again.
+    active: bool,
     commit: Commit,
     cap: Duration,
     acked: Seq,
@@ -79,6 +81,7 @@ impl Gate {
             lane: Lane::new(number as u16),
             peer: None,
             armed: false,
+            active: view.active,
             commit: view.commit,
             cap: view.commit_timeout,
             acked: Seq(0),
@@ -96,9 +99,11 @@ impl Gate {
         (self.commit, self.cap) = (view.commit, view.commit_timeout);
         self.lane.begin_epoch(view.epoch, Seq(0));
         self.armed = view.armed && self.lane.is_open();
+        self.active = view.active;
         if !self.armed || self.commit == Commit::Async {
-            self.release(now, Seq(u64::MAX), out);
+            self.release(now, out);
         }
+        self.send_acknowledged(now, out);
     }
 
     /// Later records of `epoch` stand behind `seen`.
@@ -126,12 +131,12 @@ impl Gate {
         self.armed = false;
         self.lane.close();
         self.marks.clear();
-        self.release(now, Seq(u64::MAX), out);
+        self.release(now, out);
     }
 
-    /// What waits leaves at once: the peer goes on with what it has.
-    pub fn let_go(&mut self, now: Time, out: &mut Out) {
-        self.release(now, Seq(u64::MAX), out);
+    /// What waits never leaves: it was for another node to send.
+    pub fn discard(&mut self) {
+        self.held.clear();
     }
 
     /// Whether the lane was full since it was opened; says so once.
@@ -148,7 +153,11 @@ impl Gate {
         while self.marks.front().is_some_and(|(seq, _)| *seq <= acked) {
             self.marks.pop_front();
         }
-        while self.held.front().is_some_and(|h| h.seq <= acked) {
+        self.send_acknowledged(now, out);
+    }
+
+    fn send_acknowledged(&mut self, now: Time, out: &mut Out) {
+        while self.active && self.held.front().is_some_and(|h| h.seq <= self.acked) {
             self.send_first(now, out);
         }
     }
@@ -173,12 +182,12 @@ impl Gate {
 
     /// When the cap of the oldest message passes.
     pub fn next_timeout(&self) -> Time {
-        self.held.front().map_or(Time::NEVER, |held| held.since + self.cap)
+        self.held.front().filter(|_| self.active).map_or(Time::NEVER, |held| held.since + self.cap)
     }
 
     /// Lets go what has waited too long.
     pub fn handle_timeout(&mut self, now: Time, out: &mut Out) {
-        while self.held.front().is_some_and(|held| held.since + self.cap <= now) {
+        while self.next_timeout() <= now {
             self.stats.unprotected += 1;
             self.send_first(now, out);
         }
@@ -204,14 +213,14 @@ impl Gate {
 
     /// Nothing that waits will ever leave: the shard cannot be trusted any more.
     pub fn forget(&mut self) {
-        self.held.clear();
+        self.discard();
         self.marks.clear();
         self.lane.close();
         self.peer = None;
     }
 
-    fn release(&mut self, now: Time, up_to: Seq, out: &mut Out) {
-        while self.held.front().is_some_and(|held| held.seq <= up_to) {
+    fn release(&mut self, now: Time, out: &mut Out) {
+        while self.active && !self.held.is_empty() {
             self.stats.unprotected += 1;
             self.send_first(now, out);
         }
@@ -331,6 +340,42 @@ mod tests {
         assert_eq!(gate.unacknowledged(), (0, None));
         (0..2 * MARKS as u64).for_each(|n| flush(&mut gate, at(50 + n)));
         assert_eq!((gate.unacknowledged(), gate.marks.len()), ((2 * MARKS as u64, Some(at(50))), MARKS));
+    }
+
+    #[test]
+    fn what_waits_while_another_node_acts_leaves_when_this_one_does_again_or_never() {
+        use crate::base::{Flow, ListenerId, Transport};
+        let keys = Keys::new("c", &[b"a secret"]).unwrap();
+        let view = View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys, Time::ZERO);
+        let armed = View { armed: true, ..view.clone() };
+        let addr = "192.0.2.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local: addr, remote: addr, conn: None };
+        let (mut gate, mut out) = (gate(), Out::new());
+        let start = gate.open(PEER);
+        gate.set_view(at(0), &armed, &mut out);
+        let hold = |gate: &mut Gate, out: &mut Out| {
+            let seq = gate.record(&ended()).seq;
+            out.send(flow, |bytes| {
+                bytes.push(b'x');
+                true
+            });
+            let sends = out.transmits.len() - 1..out.transmits.len();
+            gate.hold(at(1), out, sends, seq);
+        };
+        hold(&mut gate, &mut out);
+        gate.set_view(at(2), &View { active: false, ..armed.clone() }, &mut out);
+        gate.acked(at(3), Seq(start.0 + 1), &mut out);
+        gate.close(at(4), &mut out);
+        gate.handle_timeout(at(1_000_000), &mut out);
+        assert_eq!((gate.waiting(), out.transmits.len(), gate.next_timeout()), (1, 0, Time::NEVER));
+        gate.set_view(at(5), &view, &mut out);
+        assert_eq!((gate.waiting(), out.transmits.len()), (0, 1));
+        gate.open(PEER);
+        gate.set_view(at(6), &armed, &mut out);
+        hold(&mut gate, &mut out);
+        gate.discard();
+        gate.set_view(at(7), &view, &mut out);
+        assert_eq!((gate.waiting(), out.transmits.len()), (0, 1));
     }
 
     #[test]

@@ -109,20 +109,13 @@ impl<K: Cells> Node<K> {
     }
 
     /// A batch of received messages: parsed before any lock, grouped by shard, each shard taken once. While a hand-over
-    /// is under way they go to the peer instead.
+    /// is under way those for a virtual address go to the peer instead.
     pub fn handle_batch(&self, now: Time, batch: &[Received<'_>], scratch: &mut Scratch, out: &mut Out) {
-        match self.relay.load(Ordering::SeqCst) {
-            0 => self.handle_here(now, batch, scratch, out),
-            peer => self.relay_batch(NodeId((peer - 1) as u16), batch, out),
-        }
-    }
-
-    pub(super) fn handle_here(&self, now: Time, batch: &[Received<'_>], scratch: &mut Scratch, out: &mut Out) {
         scratch.reserve();
         for chunk in batch.chunks(CHUNK) {
             scratch.order.clear();
             for (n, received) in chunk.iter().enumerate() {
-                if self.signs.is_stale(received.flow.local.ip()) {
+                if self.passes_on(received, out) {
                     continue;
                 }
                 if let Some(shard) = self.sort(now, received, &mut scratch.indexes[n], out) {
@@ -134,6 +127,10 @@ impl<K: Cells> Node<K> {
                 self.with_shard(now, group[0].0 as usize, out, |shard, desk, out| {
                     for &(_, n) in group {
                         let received = &chunk[n as usize];
+                        // A hand-over may have begun since it was sorted.
+                        if !shard.proxy().acts() && self.passes_on(received, out) {
+                            continue;
+                        }
                         let message = scratch.indexes[n as usize].message(received.bytes);
                         shard.run(now, desk, out, |proxy, io| proxy.handle(io, &message, received.flow));
                     }
@@ -227,6 +224,21 @@ impl<K: Cells> Node<K> {
     /// [`Cluster::authority`]. Takes no part.
     pub fn authority(&self) -> Time {
         self.signs.authority()
+    }
+
+    /// Whether a message is not to be handled here, because another node acts for its address or is about to. It is
+    /// passed on to that node, or dropped where its sender has repeated it there.
+    fn passes_on(&self, received: &Received<'_>, out: &mut Out) -> bool {
+        if !self.signs.is_virtual(received.flow.local.ip()) {
+            return false;
+        }
+        match self.relay.load(Ordering::SeqCst) {
+            0 => self.signs.is_stale(),
+            peer => {
+                self.pass_on(NodeId((peer - 1) as u16), received, out);
+                true
+            }
+        }
     }
 
     /// Indexes one message; the shard that it is for, if it is for one.

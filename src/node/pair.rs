@@ -64,6 +64,9 @@ impl<K: Cells> Node<K> {
         for effect in effects.drain(..) {
             self.carry_out(now, effect, out);
         }
+        if self.signs.is_active() {
+            self.handle_relays(now, out);
+        }
         self.hub.with(|hub| hub.effects = effects);
     }
 
@@ -83,7 +86,10 @@ impl<K: Cells> Node<K> {
                 };
                 self.farm.with(|farm| farm.set_budget(now, ports));
             }
-            Effect::Relay(to) => self.relay.store(to.map_or(0, |peer| u32::from(peer.0) + 1), Ordering::SeqCst),
+            Effect::Relay(to) => {
+                self.relay.store(to.map_or(0, |peer| u32::from(peer.0) + 1), Ordering::SeqCst);
+                self.look(now, out, |view| view.frozen = to.is_some());
+            }
             Effect::Armed(armed) => {
                 self.hub.with(|hub| hub.agree(armed));
                 self.look(now, out, |view| view.armed = armed);
@@ -100,6 +106,7 @@ impl<K: Cells> Node<K> {
         let active = role == Role::Active;
         if !active {
             self.signs.set_active(false);
+            self.hub.with(|hub| hub.peer.relays.clear());
         }
         self.look(now, out, |view| {
             view.active = active;
@@ -157,16 +164,12 @@ impl<K: Cells> Node<K> {
 
     /// Says `number` once all that was recorded before is acknowledged.
     fn flush(&self, now: Time, number: u32, out: &mut Out) {
-        let mut waits = Vec::new();
+        // Acknowledgements may come in while the last shards are still being flushed.
+        self.hub.with(|hub| hub.peer.flush = Some(Flush { number, waits: (0..self.shards.len()).collect() }));
         for n in 0..self.shards.len() {
-            if !self.with_shard(now, n, out, |shard, _, out| shard.flush_all(now, out)) {
-                waits.push(n);
+            if self.with_shard(now, n, out, |shard, _, out| shard.flush_all(now, out)) {
+                self.flushed(now, n, out);
             }
-        }
-        let done = waits.is_empty();
-        self.hub.with(|hub| hub.peer.flush = (!done).then_some(Flush { number, waits }));
-        if done {
-            self.pair(now, Input::Flushed(number), out);
         }
     }
 

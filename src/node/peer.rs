@@ -53,6 +53,7 @@ impl<K: Cells> Node<K> {
             hub.peer.outgoing.begin(0);
             hub.peer.apart.clear();
             hub.peer.flush = None;
+            hub.peer.relays.clear();
         });
         for n in 0..self.shards.len() {
             self.with_shard(now, n, out, |shard, _, out| shard.close(now, out));
@@ -222,20 +223,20 @@ impl<K: Cells> Node<K> {
     }
 
     /// What came in here goes to the peer, which handles it.
-    pub(super) fn relay_batch(&self, peer: NodeId, batch: &[Received<'_>], out: &mut Out) {
-        for received in batch {
-            out.frame(peer, Stream::Urgent, Kind::Relay, |payload| {
-                relay::write(received.flow, received.bytes, payload);
-            });
-        }
-        self.hub.with(|hub| hub.peer.stats.relayed_out += batch.len() as u64);
+    pub(super) fn pass_on(&self, peer: NodeId, received: &Received<'_>, out: &mut Out) {
+        out.frame(peer, Stream::Urgent, Kind::Relay, |payload| relay::write(received.flow, received.bytes, payload));
+        self.signs.relay();
     }
 
-    /// A message that came in at the peer, handled as if it had come in here.
+    /// A message that came in at the peer, handled as if it had come in here. One that comes before this node was told
+    /// to take over waits until it has.
     fn relayed(&self, now: Time, payload: &[u8], scratch: &mut Scratch, out: &mut Out) -> bool {
         let Some((mut flow, message)) = relay::read(payload).filter(|(_, m)| m.len() <= limits::MESSAGE) else {
             return false;
         };
+        if !self.signs.is_active() && self.hub.with(|hub| hub.peer.keep_relay(payload)) {
+            return true;
+        }
         let listener = self.hub.with(|hub| {
             hub.peer.stats.relayed_in += 1;
             let identities = &hub.view.identities;
@@ -243,9 +244,18 @@ impl<K: Cells> Node<K> {
         });
         if let Some(listener) = listener {
             flow.listener = listener;
-            self.handle_here(now, &[Received { flow, bytes: message }], scratch, out);
+            self.handle_batch(now, &[Received { flow, bytes: message }], scratch, out);
         }
         true
+    }
+
+    /// What was passed on to this node before it acted.
+    pub(super) fn handle_relays(&self, now: Time, out: &mut Out) {
+        let relays = self.hub.with(|hub| std::mem::take(&mut hub.peer.relays));
+        let mut scratch = Scratch::default();
+        for payload in relays {
+            self.relayed(now, &payload, &mut scratch, out);
+        }
     }
 
     /// The next lane's digest, if it is time.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{Bucket, NodeId, Time};
+use crate::base::{Bucket, NodeId, Time, limits};
 use crate::replica::sync::{Incoming, Outgoing};
 
 /// What is kept about the link to the peer.
@@ -24,6 +24,8 @@ pub(super) struct PeerLink {
     pub apart: BTreeMap<(Side, u16), Vec<Bucket>>,
     /// What the cluster was last told of `incoming` and `outgoing`.
     pub told: (bool, bool),
+    /// Relay frames that came before this node acts for the pair.
+    pub relays: Vec<Vec<u8>>,
     /// Counters since the start.
     pub stats: PeerStats,
 }
@@ -38,6 +40,15 @@ pub(super) enum Side {
 }
 
 impl PeerLink {
+    /// Keeps a relay frame; whether there was room.
+    pub(super) fn keep_relay(&mut self, payload: &[u8]) -> bool {
+        let room = self.relays.len() < limits::EARLY_RELAYS;
+        if room {
+            self.relays.push(payload.to_vec());
+        }
+        room
+    }
+
     /// These buckets of a lane differ.
     pub(super) fn differ(&mut self, side: Side, lane: u16, buckets: Vec<Bucket>) {
         match buckets.is_empty() {

@@ -14,6 +14,8 @@ pub(super) struct Signs {
     virtual_ips: Vec<IpAddr>,
     /// Messages for a virtual address that came while another node acts for it.
     stale: AtomicU64,
+    /// Messages that were passed on to the peer.
+    relayed: AtomicU64,
 }
 
 impl Signs {
@@ -26,6 +28,7 @@ impl Signs {
             authority: AtomicU64::new(authority.as_micros()),
             virtual_ips,
             stale: AtomicU64::new(0),
+            relayed: AtomicU64::new(0),
         }
     }
 
@@ -59,10 +62,10 @@ impl Signs {
         self.active.store(yes, Ordering::SeqCst);
     }
 
-    /// Whether a message to `local` is one for a virtual address that another node acts for: it was waiting here while
-    /// that node took over, and its sender has repeated it there since.
-    pub(super) fn is_stale(&self, local: IpAddr) -> bool {
-        let stale = !self.active.load(Ordering::SeqCst) && self.is_virtual(local);
+    /// Whether a message for a virtual address that is here is one that another node acts for: it was waiting while that
+    /// node took over, and its sender has repeated it there since.
+    pub(super) fn is_stale(&self) -> bool {
+        let stale = !self.is_active();
         if stale {
             self.stale.fetch_add(1, Ordering::Relaxed);
         }
@@ -78,6 +81,16 @@ impl Signs {
     pub(super) fn stale(&self) -> u64 {
         self.stale.load(Ordering::Relaxed)
     }
+
+    /// A message is passed on.
+    pub(super) fn relay(&self) {
+        self.relayed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages passed on.
+    pub(super) fn relayed(&self) -> u64 {
+        self.relayed.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
@@ -88,9 +101,11 @@ mod tests {
     fn what_comes_for_a_virtual_address_while_the_peer_acts_is_stale_and_counted() {
         let [vip, own] = ["192.0.2.10", "192.0.2.11"].map(|ip| ip.parse::<IpAddr>().unwrap());
         let signs = Signs::new(false, vec![vip]);
-        assert!(signs.is_stale(vip) && signs.is_stale("::ffff:192.0.2.10".parse().unwrap()) && !signs.is_stale(own));
+        let mapped = "::ffff:192.0.2.10".parse().unwrap();
+        assert!(signs.is_virtual(vip) && signs.is_virtual(mapped) && !signs.is_virtual(own));
+        assert!(signs.is_stale());
         signs.set_active(true);
-        assert!(!signs.is_stale(vip));
-        assert_eq!(signs.stale(), 2);
+        assert!(!signs.is_stale());
+        assert_eq!(signs.stale(), 1);
     }
 }

@@ -5,7 +5,7 @@ use crate::base::{Bucket, NodeId};
 use crate::proxy::stats::Stats as CallStats;
 
 use super::gate::GateStats;
-use super::{Cell, Cells, Exposure, Gauges, LegView, Node, Stats};
+use super::{Cell, Cells, Exposure, Gauges, LegView, Node, PeerStats, Stats};
 
 impl<K: Cells> Node<K> {
     /// Counters since start.
@@ -29,7 +29,7 @@ impl<K: Cells> Node<K> {
             panics,
             silent_shards,
             gate,
-            peer: hub.peer.stats,
+            peer: PeerStats { relayed_out: self.signs.relayed(), ..hub.peer.stats },
             stale: self.signs.stale(),
         })
     }
@@ -123,14 +123,18 @@ impl<K: Cells> Node<K> {
     }
 
     /// Whether every part agrees with itself and the ledger with the union of the grants of all shards.
-    pub fn check(&self) -> bool {
+    pub fn check(&self) -> Result<(), String> {
         let mut held = 0;
-        let sound = self.shards.iter().all(|shard| {
+        for (n, shard) in self.shards.iter().enumerate() {
             shard.with(|s| {
                 held += s.proxy().grants();
-                s.proxy().check()
-            })
-        });
-        sound && self.farm.with(|farm| farm.check().is_ok() && farm.grants() == held)
+                s.proxy().check().map_err(|part| format!("shard {n}: {part}"))
+            })?;
+        }
+        self.farm.with(|farm| {
+            farm.check()?;
+            let granted = farm.grants();
+            if granted == held { Ok(()) } else { Err(format!("{granted} ports are granted and {held} held")) }
+        })
     }
 }

@@ -20,7 +20,7 @@ use super::context::{Attempt, AttemptState, Cancel, Context, Role};
 use super::forward::{Hop, HopKind};
 use super::initial::{NOBODY, is_secure};
 use super::journal::with_setup;
-use super::replicate::{HOLDS_PORT, PENDING, PROCEEDING, SUPERSEDED};
+use super::replicate::{CANCELLED, HOLDS_PORT, PENDING, PROCEEDING, RANG, SUPERSEDED};
 use super::shadow::{Shadow, Stage};
 use super::target_set::known_service;
 use super::{Io, Proxy};
@@ -77,6 +77,13 @@ impl Proxy {
             self.stats.records_without_room += 1;
             return self.drop_shadow(io, shadow);
         };
+        let rival = self.transactions.find_server(shadow.key).is_some();
+        if rival {
+            // Both nodes took this INVITE while they did not hear each other. Its caller is served by this one; what the
+            // other asked of its resources is cancelled.
+            shadow.body.flags |= CANCELLED;
+            shadow.stage = Stage::Accepted;
+        }
         let (answered, reliable) = (shadow.stage != Stage::Live, upstream.transport.reliable());
         let mut machine = InviteServer::start(reliable);
         if answered {
@@ -89,13 +96,14 @@ impl Proxy {
             (false, true) => self.restore(io, &mut shadow, source, upstream, at),
             _ => NOBODY,
         };
-        let server = self.transactions.open_server(shadow.key, ServerMachine::Invite(machine), upstream, owner);
-        if !response.is_empty() {
+        let server = (!rival)
+            .then(|| self.transactions.open_server(shadow.key, ServerMachine::Invite(machine), upstream, owner));
+        if let Some(server) = server.filter(|_| !response.is_empty()) {
             self.transactions.server_mut(server).last = Some(self.pool.keep(&response));
         }
         if owner != NOBODY {
             let version = Version { epoch: self.view.epoch, seq: shadow.version.seq };
-            self.contexts[owner as usize].server = Some(server);
+            self.contexts[owner as usize].server = server;
             self.digest_setup(owner, version, !answered);
             self.stats.setups_taken_over += u64::from(!answered);
             if shadow.stage == Stage::Refused {
@@ -132,8 +140,8 @@ impl Proxy {
             role,
             attempts: SmallVec::new(),
             answered: shadow.stage != Stage::Live,
-            cancelled: body.flags & 1 != 0,
-            rang: body.flags & 2 != 0,
+            cancelled: body.flags & CANCELLED != 0,
+            rang: body.flags & RANG != 0,
             held: None,
             received: io.now - Duration::from_millis(body.age) - io.now.since(shadow.heard),
             queued: Time::NEVER,
@@ -292,6 +300,7 @@ impl Proxy {
         for id in ids {
             self.hand_over_context(io, id, to, epoch);
         }
+        self.coarse.clear();
         for server in self.transactions.clear() {
             server.last.into_iter().for_each(|kept| self.pool.give_back(kept));
         }

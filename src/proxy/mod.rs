@@ -65,12 +65,18 @@ impl Proxy {
 
     /// One sound message.
     pub fn handle(&mut self, io: &mut Io<'_>, message: &Message<'_>, flow: Flow) {
-        if message.is_request() {
-            self.stats.requests += 1;
-            self.request(io, message, flow);
-        } else {
-            self.stats.responses += 1;
-            self.response(io, message, flow);
+        let (request, acts) = (message.is_request(), self.view.acts());
+        let count = if request { &mut self.stats.requests } else { &mut self.stats.responses };
+        *count += 1;
+        match (request, acts) {
+            (true, true) => self.request(io, message, flow),
+            (false, true) => self.response(io, message, flow),
+            // Another node knows the call, and it alone may change it.
+            (true, false) => {
+                self.stats.reject(Reject::Draining.reason());
+                self.answer_statelessly(io, message, flow, Reject::Draining);
+            }
+            (false, false) => {}
         }
         self.record_noted(io);
     }
@@ -78,7 +84,9 @@ impl Proxy {
     /// A request of ours could not be delivered: a transport error of the transaction with this branch (§16.9). Whether
     /// it is one of this shard.
     pub fn undelivered(&mut self, io: &mut Io<'_>, branch: &[u8], cancel: bool) -> bool {
-        let Some(id) = self.transactions.find_client(branch, cancel) else { return false };
+        let Some(id) = self.transactions.find_client(branch, cancel).filter(|_| self.view.acts()) else {
+            return false;
+        };
         self.stats.transport_errors += 1;
         self.client_failed(io, id, Outcome::Unreachable);
         self.record_noted(io);
@@ -87,6 +95,9 @@ impl Proxy {
 
     /// Nothing is asked of `resource` any more: its unanswered attempts are cancelled and tried elsewhere.
     pub fn resource_down(&mut self, io: &mut Io<'_>, resource: ResourceId) {
+        if !self.view.acts() {
+            return;
+        }
         let asks = |context: &Context| context.is_ringing() && context.attempts.iter().any(|a| a.resource == resource);
         let asking: Vec<u32> = self.contexts.iter().filter(|(_, c)| asks(c)).map(|(id, _)| id as u32).collect();
         for id in asking {
@@ -160,17 +171,27 @@ impl Proxy {
         }
     }
 
-    /// Whether indexes, slabs and counts agree. Run after a failed assertion, and by the simulator after every step.
-    pub fn check(&self) -> bool {
-        self.transactions.check()
-            && self.legs.check()
-            && self.shadows.check()
-            && self.contexts.iter().all(|(_, c)| c.check())
+    /// Whether indexes, slabs and counts agree; if not, which do not. Run after a failed assertion, and by the simulator
+    /// after every step.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let contexts = self.contexts.iter().all(|(_, c)| c.check());
+        let parts = [
+            (self.transactions.check(), "transactions"),
+            (self.legs.check(), "legs"),
+            (self.shadows.check(), "shadows"),
+            (contexts, "an attempt that holds a port and waits for nothing"),
+        ];
+        parts.into_iter().find(|(sound, _)| !sound).map_or(Ok(()), |(_, part)| Err(part))
     }
 
     /// The sessions and legs of this shard.
     pub fn legs(&self) -> &Legs {
         &self.legs
+    }
+
+    /// Whether this shard may change calls and send for them.
+    pub fn acts(&self) -> bool {
+        self.view.acts()
     }
 
     /// INVITEs without a final answer.

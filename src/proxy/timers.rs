@@ -17,8 +17,18 @@ use super::{Io, Proxy};
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 
 impl Proxy {
-    /// Everything that is due.
+    /// Everything that is due. A node that does not act for the pair only forgets: what its timers would send or end is
+    /// another node's by now, or comes due again once this one acts.
     pub fn handle_timeout(&mut self, io: &mut Io<'_>) {
+        if self.view.acts() {
+            self.act_on_time(io);
+        }
+        self.legs.forget(io.now);
+        self.forget_shadows(io);
+        self.record_noted(io);
+    }
+
+    fn act_on_time(&mut self, io: &mut Io<'_>) {
         while let Some(due) = self.transactions.pop_due(io.now) {
             match due {
                 Due::Server(id, fired) => self.server_due(io, id, fired),
@@ -31,15 +41,15 @@ impl Proxy {
                 Coarse::Leg(id) => self.leg_due(io, id),
             }
         }
-        self.legs.forget(io.now);
-        self.forget_shadows(io);
-        self.record_noted(io);
     }
 
     /// The earliest transaction deadline, and the earliest coarse one.
     pub fn next_timeout(&self) -> (Time, Time) {
         let first = |due: Option<Time>| due.unwrap_or(Time::NEVER);
         let forget = first(self.legs.next_forget()).min(first(self.shadows.next_forget()));
+        if !self.view.acts() {
+            return (Time::NEVER, forget);
+        }
         let coarse = first(self.coarse.next()).min(forget);
         (self.transactions.next_timeout().unwrap_or(Time::NEVER), coarse)
     }
@@ -163,7 +173,6 @@ impl Proxy {
             return self.arm_leg(io.now, id);
         }
         if leg.owner != self.view.node {
-            // Its owner ends it; who takes over looks at it anew.
             return;
         }
         self.record_end_of(io, id);
@@ -183,8 +192,9 @@ impl Proxy {
     /// Queues a leg's deadline, or an earlier look at it: most legs end long before their lease, and what they leave in
     /// the queue must not outlive them by hours. The looks grow apart with the age of the leg.
     pub(super) fn arm_leg(&mut self, now: Time, id: LegId) {
-        let inactivity = self.view.config.inactivity;
-        if let Some(leg) = self.legs.find_mut(id) {
+        let (inactivity, me) = (self.view.config.inactivity, self.view.node);
+        // Its owner ends it; who takes over looks at it anew.
+        if let Some(leg) = self.legs.find_mut(id).filter(|leg| leg.owner == me) {
             let look = now + now.since(leg.answered).max(FIRST_LOOK);
             let due = leg.deadline(inactivity).0.min(look);
             if due < leg.queued {

@@ -46,6 +46,8 @@ pub struct View {
     pub serving: bool,
     /// Whether this node acts for the pair; a node without a peer always does.
     pub active: bool,
+    /// A hand-over has gone so far that the peer acts next: what it was told of must stay all there is.
+    pub frozen: bool,
     /// This node.
     pub node: NodeId,
     /// The present epoch.
@@ -71,12 +73,18 @@ pub struct View {
 }
 
 impl View {
+    /// Whether this node may change calls and send for them. Otherwise another one may be doing so.
+    pub fn acts(&self) -> bool {
+        self.active && !self.frozen
+    }
+
     /// A node without a peer and without addresses, which has taken nobody's calls but those of its own earlier runs.
     pub fn alone(node: NodeId, epoch: Epoch, keys: Keys, now: Time) -> Self {
         let earlier = Taken { node, through: epoch.counter.saturating_sub(1), since: now };
         Self {
             serving: true,
             active: true,
+            frozen: false,
             node,
             epoch,
             identities: Identities::default(),

@@ -270,6 +270,7 @@ impl Transactions {
     pub fn clear(&mut self) -> impl Iterator<Item = Server> {
         self.by_key.clear();
         self.by_branch.clear();
+        self.queue.clear();
         self.clients.clear();
         std::mem::take(&mut self.servers).into_iter().map(|(_, server)| server)
     }

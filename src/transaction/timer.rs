@@ -127,6 +127,12 @@ impl<K: Ord + Copy> Queue<K> {
         }
     }
 
+    /// Takes all out.
+    pub fn clear(&mut self) {
+        self.lanes.iter_mut().for_each(VecDeque::clear);
+        self.heap.clear();
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<Time> {
         let fronts = self.lanes.iter().filter_map(|lane| lane.front()).map(|(due, _)| *due);

@@ -142,6 +142,39 @@ fn hosts_that_were_cut_off_learn_who_holds_the_address() {
     assert_eq!(w.reports[0].outcome, Outcome::Completed);
 }
 
+/// Hangs as the active node under 20 answered calls, wakes up as the standby, and is armed again.
+fn stalled(seed: u64) -> World {
+    let mut w = world(seed);
+    for _ in 0..20 {
+        w.call(0, Plan { hold: Duration::from_secs(9), ..Plan::default() });
+    }
+    w.run_until(ms(2_000), |w| w.node(1).gauges().legs == 20);
+    w.hang(0, ms(1_000));
+    w.run_until(ms(3_000), |w| w.machines[0].turns() && w.is_pair());
+    assert_eq!(w.active(), Some(1));
+    w
+}
+
+#[test]
+fn a_node_that_took_over_from_a_hung_one_can_hand_back_without_a_call_in_between() {
+    let mut w = stalled(10);
+    w.command(1, tandem::cluster::Command::Switchover);
+    w.run_until(ms(100), |w| w.active() == Some(0));
+    w.run_until(Duration::from_secs(15), |w| w.reports.len() == 20);
+    assert!(w.reports.iter().all(|report| report.outcome == Outcome::Completed));
+}
+
+#[test]
+fn what_is_passed_on_before_the_new_node_acts_is_handled_once_it_does() {
+    let mut w = world(11);
+    w.call(0, Plan::default());
+    // The INVITE meets the hand-over after the former active has fallen silent.
+    w.command(0, tandem::cluster::Command::Switchover);
+    w.run_until(Duration::from_secs(15), |w| !w.reports.is_empty());
+    assert_eq!((w.active(), w.reports[0].outcome), (Some(1), Outcome::Completed));
+    assert_eq!(w.node(1).stats().stale, 0);
+}
+
 #[test]
 fn an_attempt_that_was_given_up_is_asked_after_once() {
     let mut w = world(9);
