@@ -113,11 +113,11 @@ impl World {
     pub fn assert_empties(&mut self) {
         self.pass(Duration::from_secs(3 * 3_600));
         assert_eq!(self.gauges(), Gauges::default(), "nothing leaks");
-        assert!(self.node.check());
+        self.node.check().unwrap();
     }
 
     fn drain(&mut self) -> Vec<Sent> {
-        assert!(self.node.check(), "the node agrees with itself after every step");
+        self.node.check().expect("the node agrees with itself after every step");
         let out = &self.out;
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let sent =

@@ -849,7 +849,7 @@ impl World {
         }
         for (n, machine) in self.machines.iter().enumerate() {
             if let Some(node) = &machine.node {
-                self.ensure(node.check(), || format!("node {n} does not agree with itself"));
+                node.check().unwrap_or_else(|why| self.fail(&format!("node {n} does not agree with itself: {why}")));
                 self.ensure(node.is_fit(), || format!("node {n}: a shard is silent"));
             }
         }
@@ -890,9 +890,7 @@ impl World {
         }
         let waiting = self.machines.iter().any(|m| m.node.as_ref().is_none_or(|n| n.gauges().held > 0));
         let open = self.faults.last().is_some_and(|f| f.until == Time::NEVER);
-        // A node that started without a member does not know the calls that still live on it.
-        let removed = self.settings.members.iter().any(Option::is_none);
-        if waiting || open || removed {
+        if waiting || open {
             return;
         }
         self.compared = self.now + ms(20);
