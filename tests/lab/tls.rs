@@ -238,7 +238,8 @@ fn half_open_handshakes_and_garbage_keep_nobody_out() {
             call(&field, &mut field.connect(CALLER, None));
         }
     }
-    let metrics = node.until("garbage counted", |m| handshakes(m, "server", "garbage") >= 300.0);
+    // The first 1,200 leave 1,000 that shake hands for ever: then the hosts of the flood get no further ones.
+    let metrics = node.until("garbage counted", |m| handshakes(m, "server", "garbage") >= 200.0);
     assert!(metrics.sum("tandem_streams") <= 10_000.0);
     node.until("all of them closed", |m| m.sum("tandem_streams") <= 10.0);
     assert!(silent.iter_mut().all(|tcp| tcp.closes_within(SOON)), "the deadline of a handshake is 3 s");
