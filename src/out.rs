@@ -8,6 +8,8 @@ use crate::base::{ConnId, Flow, LegId, NodeId, ResourceId, SessionId, Time};
 use crate::cluster::Effect;
 use crate::replica::{Kind, Stream};
 
+pub use crate::session::EndReason;
+
 /// What one or more `handle` calls want done. Reused: `clear` keeps the capacity.
 #[derive(Debug, Default)]
 pub struct Out {
@@ -99,17 +101,6 @@ pub enum Event {
         /// Whether it takes new calls now.
         usable: bool,
     },
-}
-
-/// Why an answered leg ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndReason {
-    /// A BYE was answered (or timed out).
-    Bye,
-    /// Its Session-Expires passed without a refresh (RFC 4028 §10).
-    SessionExpired,
-    /// Nothing was heard of it for the inactivity lease.
-    Inactive,
 }
 
 impl Out {

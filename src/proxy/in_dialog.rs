@@ -53,7 +53,7 @@ impl Proxy {
         self.check_neighbour(io, &token, &next, flow)?;
         self.prefer_stream(io, request, &token, &mut next);
         if let Some(leg) = self.legs.find_mut(token.leg) {
-            leg.heard = io.now;
+            (leg.heard, leg.acknowledged) = (io.now, true);
         }
         let hop = Hop {
             branch: branch::pure(&self.view.keys, token.key, self.view.identities.get(next.out).text(), request),
@@ -303,6 +303,7 @@ impl Proxy {
             owner: self.view.node,
             version: Version::default(),
             taken_over: false,
+            acknowledged: true,
             invited,
             answered: io.now,
             heard: io.now,
@@ -327,7 +328,9 @@ impl Proxy {
         self.digest_leg(leg.owner, leg.call, id, leg.version);
         let outcome = match reason {
             EndReason::Bye => crate::balance::Outcome::Completed,
-            EndReason::SessionExpired | EndReason::Inactive => crate::balance::Outcome::Expired,
+            EndReason::SessionExpired | EndReason::Inactive | EndReason::Unacknowledged => {
+                crate::balance::Outcome::Expired
+            }
         };
         if let Some(grant) = leg.grant {
             io.desk.release(io.now, grant, outcome);
@@ -336,6 +339,7 @@ impl Proxy {
             EndReason::Bye => self.stats.calls_ended_bye += 1,
             EndReason::SessionExpired => self.stats.calls_ended_session_expired += 1,
             EndReason::Inactive => self.stats.calls_ended_inactive += 1,
+            EndReason::Unacknowledged => self.stats.calls_ended_unacknowledged += 1,
         }
         let (resource, answered, taken_over) = (leg.resource, leg.answered, leg.taken_over);
         io.out.events.push(Event::Ended { leg: id, resource, answered, taken_over, reason });

@@ -183,6 +183,7 @@ impl Proxy {
             owner,
             version: head.version,
             taken_over: false,
+            acknowledged: true,
             invited: ago(body.invited),
             answered: ago(body.answered),
             heard: now,

@@ -186,6 +186,7 @@ impl Proxy {
             owner: self.view.node,
             version: Version::default(),
             taken_over: false,
+            acknowledged: false,
             invited,
             answered: io.now,
             heard: io.now,

@@ -75,6 +75,8 @@ stats! {
     calls_ended_session_expired,
     /// Answered legs ended by inactivity.
     calls_ended_inactive,
+    /// Calls whose 2xx was never acknowledged.
+    calls_ended_unacknowledged,
     /// Legs rebuilt from a Route token.
     legs_rebuilt,
     /// Records of other nodes that were read.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::balance::Outcome;
 use crate::base::{LegId, Time};
-use crate::out::EndReason;
 use crate::transaction::timer::Fired;
 use crate::transaction::{ClientMachine, Due};
 
@@ -165,10 +164,10 @@ impl Proxy {
     }
 
     fn leg_due(&mut self, io: &mut Io<'_>, id: LegId) {
-        let inactivity = self.view.config.inactivity;
+        let (inactivity, unacknowledged) = self.leases();
         let Some(leg) = self.legs.find_mut(id) else { return };
         leg.queued = Time::NEVER;
-        let (due, expired) = leg.deadline(inactivity);
+        let (due, reason) = leg.deadline(inactivity, unacknowledged);
         if due > io.now {
             return self.arm_leg(io.now, id);
         }
@@ -176,7 +175,14 @@ impl Proxy {
             return;
         }
         self.record_end_of(io, id);
-        self.end_leg(io, id, if expired { EndReason::SessionExpired } else { EndReason::Inactive });
+        self.end_leg(io, id, reason);
+    }
+
+    /// How long a leg lives unheard of, and without an ACK: its resource repeats its 2xx for 64·T1, and an ACK to the
+    /// last one may be a T4 on its way.
+    fn leases(&self) -> (Duration, Duration) {
+        let timing = &self.transactions.timing;
+        (self.view.config.inactivity, timing.t1x64() + timing.t4)
     }
 
     /// Queues the next deadline of a context if it is nearer than the one queued.
@@ -192,11 +198,11 @@ impl Proxy {
     /// Queues a leg's deadline, or an earlier look at it: most legs end long before their lease, and what they leave in
     /// the queue must not outlive them by hours. The looks grow apart with the age of the leg.
     pub(super) fn arm_leg(&mut self, now: Time, id: LegId) {
-        let (inactivity, me) = (self.view.config.inactivity, self.view.node);
+        let ((inactivity, unacknowledged), me) = (self.leases(), self.view.node);
         // Its owner ends it; who takes over looks at it anew.
         if let Some(leg) = self.legs.find_mut(id).filter(|leg| leg.owner == me) {
             let look = now + now.since(leg.answered).max(FIRST_LOOK);
-            let due = leg.deadline(inactivity).0.min(look);
+            let due = leg.deadline(inactivity, unacknowledged).0.min(look);
             if due < leg.queued {
                 leg.queued = due;
                 self.coarse.push(due, Coarse::Leg(id));

@@ -35,6 +35,8 @@ pub struct Leg {
     pub version: Version,
     /// Its owner died or gave it away since it was answered.
     pub taken_over: bool,
+    /// Its ACK, or anything later, passed this node; a call that another node answered counts as acknowledged.
+    pub acknowledged: bool,
     /// When its INVITE came in.
     pub invited: Time,
     /// When it was answered.
@@ -47,11 +49,32 @@ pub struct Leg {
     pub session_expires: Time,
 }
 
+/// Why an answered leg ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// A BYE was answered (or timed out).
+    Bye,
+    /// Its Session-Expires passed without a refresh (RFC 4028 §10).
+    SessionExpired,
+    /// Nothing was heard of it for the inactivity lease.
+    Inactive,
+    /// No ACK came for its 2xx, and its resource has given up (RFC 3261 §13.3.1.4).
+    Unacknowledged,
+}
+
 impl Leg {
-    /// When the leg ends unless it is heard of, and whether the session interval is the reason.
-    pub fn deadline(&self, inactivity: Duration) -> (Time, bool) {
-        let inactive = self.heard + inactivity;
-        if self.session_expires <= inactive { (self.session_expires, true) } else { (inactive, false) }
+    /// When the leg ends unless it is heard of, and why then. `unacknowledged`: how long after its 2xx a resource surely
+    /// waits for the ACK no more.
+    pub fn deadline(&self, inactivity: Duration, unacknowledged: Duration) -> (Time, EndReason) {
+        let (silent, reason) = match self.acknowledged {
+            true => (self.heard + inactivity, EndReason::Inactive),
+            false => (self.answered + unacknowledged.min(inactivity), EndReason::Unacknowledged),
+        };
+        if self.session_expires <= silent {
+            (self.session_expires, EndReason::SessionExpired)
+        } else {
+            (silent, reason)
+        }
     }
 }
 
@@ -255,6 +278,7 @@ mod tests {
             owner: NodeId(1),
             version: Version::default(),
             taken_over: false,
+            acknowledged: true,
             invited: Time::ZERO,
             answered: Time::ZERO,
             heard: Time::ZERO,

@@ -40,6 +40,21 @@ fn an_invite_leaves_with_our_via_record_route_and_one_hop_less() {
 }
 
 #[test]
+fn a_call_whose_2xx_is_never_acknowledged_gives_its_port_back_once_its_resource_has_given_up() {
+    let mut world = World::new();
+    answered(&mut world, 1);
+    let (_, ok) = answered(&mut world, 2);
+    world.receive(CALLER, &from_caller(2, "ACK", 1, &ok));
+    // 64*T1 of repeated 2xx, T4 for the last ACK on its way.
+    world.pass(Duration::from_millis(36_900));
+    assert_eq!((world.gauges().legs, world.gauges().grants), (2, 2));
+    world.pass(Duration::from_millis(200));
+    assert_eq!((world.gauges().legs, world.gauges().grants), (1, 1));
+    assert!(matches!(world.events.last(), Some(Event::Ended { reason: EndReason::Unacknowledged, .. })));
+    assert_eq!(world.stats().calls.calls_ended_unacknowledged, 1);
+}
+
+#[test]
 fn a_whole_call_holds_one_port_and_leaves_nothing_behind() {
     let mut world = World::new();
     let (placed, ok) = {

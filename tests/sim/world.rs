@@ -359,7 +359,8 @@ impl World {
         let broken = (stats.panics, stats.silent_shards, stats.calls.forged_tokens, stats.calls.unsendable);
         self.ensure(broken == (0, 0, 0, 0), || format!("panics, silent shards, forged tokens, unsendable: {broken:?}"));
         let calls = &stats.calls;
-        let ended = calls.calls_ended_bye + calls.calls_ended_session_expired + calls.calls_ended_inactive;
+        let silent = calls.calls_ended_inactive + calls.calls_ended_unacknowledged;
+        let ended = calls.calls_ended_bye + calls.calls_ended_session_expired + silent;
         let counted = (calls.calls_answered as usize, ended as usize);
         let seen = (self.answered, self.ended);
         self.ensure(counted == seen, || format!("answered and ended: counted {counted:?}, seen {seen:?}"));

@@ -88,6 +88,7 @@ pub(super) static CALLS: &[Family] = &[
         rows.add(&["bye"], s.stats.calls.calls_ended_bye as f64);
         rows.add(&["session_expired"], s.stats.calls.calls_ended_session_expired as f64);
         rows.add(&["inactive"], s.stats.calls.calls_ended_inactive as f64);
+        rows.add(&["unacknowledged"], s.stats.calls.calls_ended_unacknowledged as f64);
     }),
     counter("tandem_attempts_total", "INVITEs placed on a resource.", &[], |s, rows| {
         rows.count(s.stats.calls.attempts)
