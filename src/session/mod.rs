@@ -324,8 +324,11 @@ mod tests {
     #[test]
     fn the_nearer_deadline_gives_the_reason() {
         let mut leg = leg(1, 1);
-        assert_eq!(leg.deadline(Duration::from_secs(60)), (Time::from_micros(60_000_000), false));
+        let deadline = |leg: &Leg| leg.deadline(Duration::from_secs(60), Duration::from_secs(37));
+        assert_eq!(deadline(&leg), (Time::from_micros(60_000_000), EndReason::Inactive));
         leg.session_expires = Time::from_micros(5);
-        assert_eq!(leg.deadline(Duration::from_secs(60)), (Time::from_micros(5), true));
+        assert_eq!(deadline(&leg), (Time::from_micros(5), EndReason::SessionExpired));
+        (leg.session_expires, leg.acknowledged) = (Time::NEVER, false);
+        assert_eq!(deadline(&leg), (Time::from_micros(37_000_000), EndReason::Unacknowledged));
     }
 }
