@@ -1,7 +1,7 @@
 //! [`Node`]: how a message passes from the driver to its shard and out again, and the glue between the parts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use crate::balance::Farm;
 use crate::base::{NodeId, Time};
@@ -224,21 +224,6 @@ impl<K: Cells> Node<K> {
     /// [`Cluster::authority`]. Takes no part.
     pub fn authority(&self) -> Time {
         self.signs.authority()
-    }
-
-    /// Whether a message is not to be handled here, because another node acts for its address or is about to. It is
-    /// passed on to that node, or dropped where its sender has repeated it there.
-    fn passes_on(&self, received: &Received<'_>, out: &mut Out) -> bool {
-        if !self.signs.is_virtual(received.flow.local.ip()) {
-            return false;
-        }
-        match self.relay.load(Ordering::SeqCst) {
-            0 => self.signs.is_stale(),
-            peer => {
-                self.pass_on(NodeId((peer - 1) as u16), received, out);
-                true
-            }
-        }
     }
 
     /// Indexes one message; the shard that it is for, if it is for one.

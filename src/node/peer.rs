@@ -1,5 +1,7 @@
 //! The link to the peer: what it brings is applied, what it asks for is sent, so that both nodes hold the same.
 
+use std::sync::atomic::Ordering;
+
 use crate::base::{Bucket, NodeId, Time, Version, limits};
 use crate::out::Out;
 use crate::replica::body;
@@ -220,6 +222,21 @@ impl<K: Cells> Node<K> {
             out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(part.lane, std::iter::empty(), p));
         }
         sound
+    }
+
+    /// Whether a message is not to be handled here, because another node acts for its address or is about to. It is
+    /// passed on to that node, or dropped where its sender has repeated it there.
+    pub(super) fn passes_on(&self, received: &Received<'_>, out: &mut Out) -> bool {
+        if !self.signs.is_virtual(received.flow.local.ip()) {
+            return false;
+        }
+        match self.relay.load(Ordering::SeqCst) {
+            0 => self.signs.is_stale(),
+            peer => {
+                self.pass_on(NodeId((peer - 1) as u16), received, out);
+                true
+            }
+        }
     }
 
     /// What came in here goes to the peer, which handles it.
