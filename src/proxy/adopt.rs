@@ -52,7 +52,8 @@ impl Proxy {
         let (before, call) = (leg.version, leg.call);
         leg.owner = me;
         leg.version.epoch = epoch;
-        leg.taken_over = true;
+        // An ACK may have passed its last owner.
+        (leg.taken_over, leg.acknowledged) = (true, true);
         // Nobody knows what its last owner heard since: its lease begins anew, its session interval does not.
         (leg.heard, leg.queued) = (io.now, Time::NEVER);
         if let Some(grant) = &mut leg.grant {
