@@ -435,6 +435,7 @@ fn a_session_interval_ends_a_leg_that_is_not_refreshed() {
     let placed = world.receive(CALLER, &invite(1))[0].clone();
     let more = format!("{OK_CONTACT}Session-Expires: 90;refresher=uac\r\n");
     let ok = world.receive(MCPS[0], &placed.answer("200 OK", "m", &more))[0].clone();
+    world.receive(CALLER, &from_caller(1, "ACK", 1, &ok));
     world.pass(Duration::from_secs(60));
     let update = world.receive(CALLER, &from_caller(1, "UPDATE", 2, &ok))[0].clone();
     world.receive(MCPS[0], &update.answer("200 OK", "", &more));
