@@ -1,9 +1,11 @@
 //! How attempts and contexts end without a final: timers B and F, transport errors (§16.9), and the last reference.
 
 use crate::balance::{Evidence, Outcome, Refusal};
+use crate::session::change::Answer;
 use crate::sip::Method;
+use crate::transaction::ClientMachine;
 
-use super::context::{AttemptState, Cancel, Effect, Role};
+use super::context::{Attempt, AttemptState, Cancel, Effect, Role};
 use super::initial::NOBODY;
 use super::{Io, Proxy};
 
@@ -24,6 +26,36 @@ impl Proxy {
             }
         }
         self.reap(io, id);
+    }
+
+    /// Whether an attempt became a leg that this node knows from elsewhere: another node of the pair passed its 2xx on, or
+    /// the messages of its dialog came by. Its caller has his answer then, and nobody else must be asked.
+    pub(super) fn is_answered_elsewhere(&mut self, io: &mut Io<'_>, id: u32) -> bool {
+        let Some(context) = self.contexts.get(id as usize) else { return false };
+        let lives = |a: &Attempt| self.legs.find(a.leg).is_some() || self.legs.has_ended(a.leg);
+        let Some(n) = context.attempts.iter().position(|a| a.state != AttemptState::Done && lives(a)) else {
+            return false;
+        };
+        if context.answered || !matches!(context.role, Role::Initial { .. }) {
+            return false;
+        }
+        let attempt = &mut self.contexts[id as usize].attempts[n];
+        (attempt.state, attempt.cancel) = (AttemptState::Done, Cancel::No);
+        let (client, grant) = (attempt.client, attempt.grant.take());
+        let timing = self.transactions.timing;
+        // The leg holds its own port.
+        grant.into_iter().for_each(|grant| io.desk.release(io.now, grant, Outcome::Completed));
+        if let Some(client) = client
+            && let ClientMachine::Invite(machine) = &mut self.transactions.client_mut(client).machine
+        {
+            machine.on_response(io.now, &timing, 200);
+            self.transactions.arm_client(client);
+        }
+        self.send_final(io, id, 200, |_| {});
+        self.record_setup(io, id, None, Answer::Accepted);
+        self.cancel_others(io, id, n);
+        self.drop_request(id);
+        true
     }
 
     pub(super) fn attempt_failed(&mut self, io: &mut Io<'_>, id: u32, n: usize, outcome: Outcome) {

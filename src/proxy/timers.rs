@@ -109,9 +109,12 @@ impl Proxy {
 
     /// Timers A and E: the same octets again.
     fn repeat(&mut self, io: &mut Io<'_>, id: u32) {
-        self.stats.retransmissions_sent += 1;
         let client = self.transactions.client(id);
         let (owner, n, cancel) = (client.owner, client.attempt as usize, client.cancel);
+        if self.is_answered_elsewhere(io, owner) {
+            return;
+        }
+        self.stats.retransmissions_sent += 1;
         if cancel {
             return self.follow_up(io, owner, n, "CANCEL", None);
         }
@@ -136,8 +139,10 @@ impl Proxy {
     fn context_due(&mut self, io: &mut Io<'_>, id: u32, serial: u32) {
         let Some(context) = self.contexts.get_mut(id as usize).filter(|c| c.serial == serial) else { return };
         context.queued = Time::NEVER;
-        if !context.answered {
+        let answered = context.answered;
+        if !answered && !self.is_answered_elsewhere(io, id) {
             let now = io.now;
+            let context = &self.contexts[id as usize];
             for attempt in context.attempts.iter().filter(|a| a.due <= now) {
                 match attempt.state {
                     AttemptState::Sent => self.stats.first_response_timeouts += 1,

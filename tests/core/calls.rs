@@ -446,6 +446,26 @@ fn a_session_interval_ends_a_leg_that_is_not_refreshed() {
 }
 
 #[test]
+fn nobody_else_is_asked_once_the_messages_of_the_dialog_come_by() {
+    let mut world = World::new();
+    let (_, ok) = answered(&mut world, 1);
+    // The same INVITE as a node knows it that took over, and has not seen the 200.
+    let mut world = World::new();
+    let placed = world.receive(CALLER, &invite(1))[0].clone();
+    let info = world.receive(CALLER, &from_caller(1, "INFO", 2, &ok))[0].clone();
+    world.receive(MCPS[0], &info.answer("200 OK", "", ""));
+    assert_eq!((world.gauges().legs, world.gauges().grants), (1, 2));
+    let sent = world.pass(Duration::from_secs(20));
+    assert_eq!(sent.iter().map(|(_, s)| s.start_line()).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!((world.gauges().legs, world.gauges().grants, world.gauges().ringing), (1, 1, 0));
+    assert!(world.receive(CALLER, &invite(1)).is_empty(), "its caller has his 200");
+    let late = world.receive(MCPS[0], &placed.answer("200 OK", "m", OK_CONTACT));
+    assert_eq!((late[0].status(), late[0].to()), (200, CALLER.into()), "a 2xx always passes");
+    world.receive(CALLER, &from_caller(1, "BYE", 3, &ok));
+    world.assert_empties();
+}
+
+#[test]
 fn a_leg_of_an_earlier_run_is_served_and_counted_once() {
     let mut world = World::new();
     let (placed, ok) = answered(&mut world, 1);

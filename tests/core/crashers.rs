@@ -68,7 +68,8 @@ fn a_second_answer_to_one_leg_gives_its_port_back() {
         let retried = invites(&world.receive(&placed.to(), &placed.answer("500 Oops", "m0", "")));
         let contact = format!("Contact: <sip:mcp@{}>\r\n", retried.to());
         let told = world.receive(&retried.to(), &retried.answer("200 OK", "m1", &contact));
-        let ok = told.iter().find(|s| s.to() == CALLER && s.status() == 200).expect("the 2xx always reaches the caller");
+        let ok =
+            told.iter().find(|s| s.to() == CALLER && s.status() == 200).expect("the 2xx always reaches the caller");
         world.receive(CALLER, &from_caller(1, "ACK", 1, ok));
         world.pass(Duration::from_secs(60));
         assert_eq!((world.gauges().legs, world.gauges().grants), (1, 1));
