@@ -25,7 +25,8 @@ impl Cluster {
         let to = self.peers[n].id;
         let notice = if armed.is_ok() { Notice::HandOver(to, cause) } else { Notice::Unprotected(to, cause) };
         out.push(Effect::Notice(notice));
-        self.giving = Some(Giving { to, cause, stage: Stage::Prepare, until: now + self.config.timing.step });
+        let limit = if urgent { self.config.timing.flush_urgent } else { self.config.timing.step };
+        self.giving = Some(Giving { to, cause, stage: Stage::Prepare, until: now + limit });
         out.push(Effect::Tell { peer: to, message: Message::Prepare { term: self.epoch, urgent } });
         Ok(())
     }
@@ -72,6 +73,17 @@ impl Cluster {
         self.next_beat = now;
     }
 
+    /// The link carries nothing, perhaps for the very reason that makes this node useless: what the peer holds must do.
+    pub(super) fn abandon(&mut self, now: Time, why: Refusal, out: &mut Vec<Effect>) {
+        let Some(giving) = self.giving else { return };
+        if !self.urgent() {
+            return self.abort(now, why, out);
+        }
+        self.stats.hand_overs_failed += 1;
+        out.push(Effect::Notice(Notice::HandOverFailed(giving.to, why)));
+        self.withdraw(now, out);
+    }
+
     /// Serves on.
     pub(super) fn abort(&mut self, now: Time, why: Refusal, out: &mut Vec<Effect>) {
         let Some(giving) = self.giving.take() else { return };
@@ -95,6 +107,7 @@ impl Cluster {
             match giving.stage {
                 Stage::Prepare | Stage::Flush(_) | Stage::Freeze(_) if !heard => self.abort(now, Refusal::NoPeer, out),
                 _ if now < giving.until => {}
+                Stage::Prepare => self.abandon(now, Refusal::TimedOut, out),
                 Stage::Flush(_) if self.urgent() => self.freeze(now, giving.to, out),
                 Stage::Freeze(_) if self.urgent() => self.take(now, giving.to, out),
                 Stage::Take(_) if !heard => self.await_survivor(out),

@@ -193,7 +193,7 @@ impl Cluster {
         self.learn(now, n, news, was, out);
         let down = matches!(event, Link::Down(_));
         if down && self.giving.is_some_and(|g| g.to == peer && !matches!(g.stage, Stage::Take(_))) {
-            self.abort(now, Refusal::LinkDown, out);
+            self.abandon(now, Refusal::LinkDown, out);
         }
         if down && self.taking.is_some_and(|taking| taking.from == peer) {
             self.taking = None;

@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     /// An active node that nobody can reach, and whose peer may have taken over unheard.
-    fn withdraw(&mut self, now: Time, out: &mut Vec<Effect>) {
+    pub(super) fn withdraw(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.wish(Wish::Drop, out);
         self.relay(None, out);
         (self.giving, self.election) = (None, None);

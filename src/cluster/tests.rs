@@ -1607,6 +1607,20 @@ mod hand_over {
     }
 
     #[test]
+    fn a_cable_that_carried_the_link_too_costs_no_more_than_a_step() {
+        let mut w = World::armed(9, 2);
+        w.stream_cut = true;
+        w.cut = [[true, false]; 2];
+        w.input(0, Input::Usable(false));
+        w.until(ms(250), |w| w.active() == [1]);
+        assert!(w.has(0, Notice::HandOverFailed(NodeId(2), Refusal::TimedOut)));
+        assert!(w.has(0, Notice::Withdrew));
+        assert!(w.has(1, Notice::Claimed(w.machines[1].claims[0].1, Reason::Elected)));
+        w.run(ms(2_000));
+        assert_eq!((w.active(), w.claims()), (vec![1], 2));
+    }
+
+    #[test]
     fn nobody_takes_a_role_back_without_being_asked() {
         let mut w = World::new(10, 1);
         w.machines[0].priority = 200;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -48,6 +48,12 @@ impl Carrier for TcpStream {
     fn fd(&self) -> BorrowedFd<'_> {
         self.as_fd()
     }
+}
+
+/// Whether a stream leaves this host from this address.
+pub fn leaves_from(carrier: &dyn Carrier, own: IpAddr) -> bool {
+    let local = SockRef::from(&carrier.fd()).local_addr().ok().and_then(|addr| addr.as_socket());
+    local.is_some_and(|addr| addr.ip() == own)
 }
 
 /// Frames leave at once, a host that vanished is noticed, and bulk data does not pile up in the kernel.

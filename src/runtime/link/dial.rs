@@ -109,14 +109,17 @@ fn failed(shared: &Shared, index: usize, remote: SocketAddr, why: &NotOpened, si
     }
 }
 
-/// A connection over the first path that gives one. Later paths start a little later.
+/// A connection over the first path that gives one. Later paths start a little later, those that are silent last.
 async fn connect(shared: &Arc<Shared>, index: usize) -> Option<(TcpStream, SocketAddr)> {
     let mut attempts = JoinSet::new();
-    let remotes = &shared.peers[index].member.addrs;
-    for (path, (own, remote)) in shared.config.own.iter().zip(remotes).enumerate() {
+    let peer = &shared.peers[index];
+    let silent = peer.silent.load(Ordering::Relaxed);
+    let mut paths: Vec<_> = shared.config.own.iter().zip(&peer.member.addrs).enumerate().collect();
+    paths.sort_by_key(|(path, _)| silent >> path & 1);
+    for (turn, (_, (own, remote))) in (0..).zip(paths) {
         let (shared, own, remote) = (Arc::clone(shared), *own, *remote);
         attempts.spawn(async move {
-            time::sleep(STAGGER * path as u32).await;
+            time::sleep(STAGGER * turn).await;
             match time::timeout(CONNECT_DEADLINE, over(own, remote)).await {
                 Ok(Ok(tcp)) => return Some((tcp, remote)),
                 Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => shared.refused(index),

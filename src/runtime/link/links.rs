@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::base::NodeId;
+use crate::base::{NodeId, PathId};
 use crate::replica::{Kind, Stream};
+use crate::runtime::link::carrier;
 use crate::runtime::link::dial;
 use crate::runtime::link::door::Door;
 use crate::runtime::link::shared::{Config, DownCause, Peer, Shared, Standing};
@@ -91,6 +92,27 @@ impl Links {
     pub fn bulk_room(&self, peer: NodeId) -> usize {
         let slot = self.shared.peer(peer).map(|(_, peer)| &peer.out[Stream::Bulk as usize]);
         slot.and_then(|slot| slot.outgoing.lock().as_mut().map(|open| open.room())).unwrap_or(0)
+    }
+
+    /// Whether a peer, heard on one path at least, is heard on this one: a link over a path that is silent falls at once,
+    /// to be raised over another one.
+    pub fn path(&self, peer: NodeId, path: PathId, heard: bool) {
+        let Some((_, peer)) = self.shared.peer(peer) else { return };
+        let Some(own) = self.shared.config.own.get(usize::from(path.0)) else { return };
+        let bit = 1 << path.0;
+        if heard {
+            peer.silent.fetch_and(!bit, Ordering::Relaxed);
+            return;
+        }
+        peer.silent.fetch_or(bit, Ordering::Relaxed);
+        for slot in &peer.out {
+            let mut outgoing = slot.outgoing.lock();
+            if outgoing.as_ref().is_some_and(|open| carrier::leaves_from(open.carrier().as_ref(), own.ip())) {
+                *outgoing = None;
+                *slot.failed.lock() = Some(DownCause::Moved);
+                self.shared.waker.notify();
+            }
+        }
     }
 
     /// Tells every peer that this process ends, as proof that it serves no more: the last frame. No link is raised or

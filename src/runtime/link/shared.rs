@@ -78,6 +78,8 @@ pub enum DownCause {
     Closed,
     /// The peer's host acknowledges nothing any more, or cannot be reached.
     TimedOut,
+    /// The peer is heard, but no more on the path of a stream.
+    Moved,
     /// A frame was not sound.
     Bad(Broken),
     /// The peer does not read: what waits for it has reached its limit.
@@ -106,6 +108,7 @@ impl DownCause {
             DownCause::Refused => return None,
             DownCause::Closed => Ended::Closed,
             DownCause::TimedOut => Ended::TimedOut,
+            DownCause::Moved => Ended::Moved,
             DownCause::Bad(_) => Ended::Bad,
             DownCause::Full => Ended::Full,
             DownCause::Local => Ended::Local,
@@ -121,6 +124,7 @@ impl fmt::Display for DownCause {
             DownCause::Refused => f.write_str("its host refuses; no process listens on the peer port"),
             DownCause::Closed => f.write_str("it closed a stream"),
             DownCause::TimedOut => f.write_str("its host does not answer; look at the host and the network between"),
+            DownCause::Moved => f.write_str("its path fell silent; it is raised over another one"),
             DownCause::Bad(broken) => {
                 write!(f, "a frame was not sound ({}); something between the nodes changes their octets", broken.name())
             }
@@ -192,6 +196,8 @@ pub struct Peer {
     pub out: [Slot; 2],
     /// Refusals that operators were told of since the link last stood, a bit each.
     pub told: AtomicU64,
+    /// The paths on which it is not heard, a bit each.
+    pub silent: AtomicU64,
 }
 
 /// The write half of a stream.
@@ -232,6 +238,7 @@ impl Shared {
             standing: watch::Sender::new(Standing::Down),
             out: Default::default(),
             told: AtomicU64::new(0),
+            silent: AtomicU64::new(0),
         };
         Ok(Self {
             peers: config.peers.iter().map(peer).collect(),

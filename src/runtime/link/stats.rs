@@ -71,6 +71,8 @@ pub enum Ended {
     Closed,
     /// The peer's host acknowledges nothing any more.
     TimedOut,
+    /// Its path fell silent while the peer was heard on another.
+    Moved,
     /// A frame was not sound.
     Bad,
     /// The peer does not read: what waits for it has reached its limit.
@@ -81,8 +83,16 @@ pub enum Ended {
 
 impl Ended {
     /// All of them, in the order of their counters.
-    pub const ALL: [Ended; 7] =
-        [Ended::Goodbye, Ended::Reset, Ended::Closed, Ended::TimedOut, Ended::Bad, Ended::Full, Ended::Local];
+    pub const ALL: [Ended; 8] = [
+        Ended::Goodbye,
+        Ended::Reset,
+        Ended::Closed,
+        Ended::TimedOut,
+        Ended::Moved,
+        Ended::Bad,
+        Ended::Full,
+        Ended::Local,
+    ];
 
     /// The label of its metric.
     pub const fn name(self) -> &'static str {
@@ -91,6 +101,7 @@ impl Ended {
             Ended::Reset => "reset",
             Ended::Closed => "closed",
             Ended::TimedOut => "timed_out",
+            Ended::Moved => "moved",
             Ended::Bad => "bad",
             Ended::Full => "full",
             Ended::Local => "local",

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::stats::{Ended, Turned};
 use super::*;
-use crate::base::{NodeId, limits};
+use crate::base::{NodeId, PathId, limits};
 use crate::replica::frame::{Broken, HEADER};
 use crate::replica::handshake::{self, Local, NONCE, PREFIX, Refusal, VERSIONS, cluster_hash};
 use crate::replica::{Kind, Stream};
@@ -262,6 +262,32 @@ fn the_second_path_serves_when_the_first_does_not() {
     let two = Side::start(TWO, 2, vec![two_a.0, two_b.0], ONE, vec![one_a, one_b.1]);
     assert_eq!(two.settled(), Told::Up(ONE, 1));
     assert_eq!(one.settled(), Told::Up(TWO, 2));
+}
+
+#[test]
+fn the_link_moves_off_a_path_that_fell_silent() {
+    let (one_a, one_b) = (listen("127.0.0.1"), listen("127.0.0.3"));
+    let (two_a, two_b) = (listen("127.0.0.2"), listen("127.0.0.4"));
+    let one = Side::start(ONE, 1, vec![one_a.0, one_b.0], TWO, vec![two_a.1, two_b.1]);
+    let two = Side::start(TWO, 2, vec![two_a.0, two_b.0], ONE, vec![one_a.1, one_b.1]);
+    assert_eq!((two.settled(), one.settled()), (Told::Up(ONE, 1), Told::Up(TWO, 2)));
+    let leaves_from = |side: &Side, host: &str| {
+        let host = host.parse().unwrap();
+        let from = |slot: &super::shared::Slot| {
+            slot.outgoing.lock().as_ref().is_some_and(|open| super::carrier::leaves_from(open.carrier().as_ref(), host))
+        };
+        side.links.shared.peers[0].out.iter().all(from)
+    };
+    assert!(leaves_from(&two, "127.0.0.2"));
+    two.links.path(ONE, PathId(1), false);
+    two.links.path(ONE, PathId(1), true);
+    two.links.path(ONE, PathId(0), false);
+    assert_eq!(two.settled(), Told::Down(DownCause::Moved), "only for the path that it uses");
+    assert_eq!(two.settled(), Told::Up(ONE, 1));
+    assert!(leaves_from(&two, "127.0.0.4"));
+    assert_eq!(two.stats().links_down[Ended::Moved as usize].get(), 1);
+    two.links.path(ONE, PathId(0), true);
+    assert!(two.links.is_up(ONE), "and stays where it is");
 }
 
 #[test]

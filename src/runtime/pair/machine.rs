@@ -299,7 +299,9 @@ impl Peers for Pair {
             DownCause::Reset => Loss::Reset,
             DownCause::Refused => Loss::Refused,
             DownCause::Closed => Loss::Closed,
-            DownCause::TimedOut | DownCause::Bad(_) | DownCause::Full | DownCause::Local => Loss::Silent,
+            DownCause::TimedOut | DownCause::Moved | DownCause::Bad(_) | DownCause::Full | DownCause::Local => {
+                Loss::Silent
+            }
         };
         tracing::debug!(peer = peer.0, "the link to the peer does not stand: {cause}");
         self.tell(now, Input::Link { peer, event: Link::Down(loss) });

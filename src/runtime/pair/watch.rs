@@ -13,6 +13,11 @@ impl Pair {
             Level::Info => tracing::info!("{notice}"),
             Level::Warn => tracing::warn!("{notice}"),
         }
+        match *notice {
+            Notice::PathSilent(peer, path) => self.links.path(peer, path, false),
+            Notice::PathHeard(peer, path) => self.links.path(peer, path, true),
+            _ => {}
+        }
         let event = match notice {
             Notice::Claimed(..) => snmp::Event::BecameActive,
             Notice::Yielded(_) | Notice::HandedOver(_) | Notice::Withdrew => snmp::Event::BecameStandby,

@@ -54,10 +54,10 @@ impl Answering {
 }
 
 impl Load {
-    /// `calls` calls from `address` of `host`, `rate` a second, each `hold` long.
+    /// `calls` calls from `address` of `host`, `rate` a second, each `hold` long. A 180 may be lost on its way.
     pub fn start(world: &World, host: &Host, address: Ipv4Addr, calls: u32, rate: u32, hold: Duration) -> Load {
         let name = format!("uac-{address}");
-        let uac = Sipp::uac(world, &name, "uac", sip(address), sip(VIP)).calls(calls, rate);
+        let uac = Sipp::uac(world, &name, "uac-again", sip(address), sip(VIP)).calls(calls, rate);
         let uac = uac.args(["-d", &hold.as_millis().to_string()]);
         Load { callers: host.within(|| uac.start(world)), calls: u64::from(calls) }
     }
