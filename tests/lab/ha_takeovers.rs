@@ -95,7 +95,7 @@ fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was
     let world = World::new("ha-unarmed");
     let Some(plan) = Plan::new(&world, "1000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
-    let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let mut pair = plan.both(|setup| setup.t1(500).proxy("inactivity-lease = \"60s\"")).start(&world);
     let active = pair.until_armed();
     let load = Load::start(&world, &pair.field.callers, CALLER, 300, 50, Duration::from_secs(8));
     until_true("100 calls", Duration::from_secs(20), || load.begun() >= 100);
@@ -112,12 +112,9 @@ fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was
     println!("answered {answered}, said {said}, lost {}", score.failed());
     assert!((score.failed() as f64) <= said, "lost {} of at most {said}: {}", score.failed(), score.trouble);
     assert_eq!(pair.until_armed(), 1 - active);
-    // The port of a call that was lost returns with its lease.
-    let lost = score.failed() as f64;
-    pair.wait("no port but those of lost calls", || {
-        let few = |n: usize| pair.nodes[n].try_metrics().is_some_and(|m| m.sum("tandem_ports_in_use") <= lost);
-        (few(0) && few(1)).then_some(())
-    });
+    // Its port returns with its lease.
+    let idle = |n: usize| pair.nodes[n].try_metrics().is_some_and(|m| m.sum("tandem_ports_in_use") == 0.0);
+    until_true("no port after one lease", Duration::from_secs(60) + PATIENCE, || idle(0) && idle(1));
     // Every call that the media servers answered was also ended there, by its BYE.
     let scores = servers.stop();
     let sum = |message: &str| scores.iter().map(|score| score.messages(message)).sum::<u64>();
