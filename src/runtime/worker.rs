@@ -119,6 +119,7 @@ impl Receiver {
             if let Some(reader) = &mut self.reader {
                 reader.serve(&mut self.interests[self.listeners.len() + 1..]);
             }
+            let now = self.driver.once_sure(now);
             if let Some((listener, count)) = came {
                 self.busy = now.since(self.last) < BUSY;
                 self.last = now;
@@ -252,6 +253,7 @@ pub fn help(driver: &Driver, pulse: &Pulse, lane: &Lane) {
             let batch: Batch<'_> = received.by_ref().take(SLOTS).collect();
             let now = sys::now();
             pulse.work(now);
+            let now = driver.once_sure(now);
             driver.batch(now, &batch, &mut turn);
             driver.flush(now, &mut turn);
         }

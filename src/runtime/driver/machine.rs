@@ -197,21 +197,25 @@ impl Driver {
         self.guarded(|| self.node.handle(now, input, &mut turn.scratch, &mut turn.out));
     }
 
-    /// Handles a batch of datagrams that came at `now`. An active node whose cluster has not run for too long does not
-    /// know whether it still is the active one: the batch waits until it does.
-    pub fn batch(&self, now: Time, batch: &[Received<'_>], turn: &mut Turn) {
-        if now > self.node.authority() && self.node.is_active_now() {
-            for _ in 0..AUTHORITY_WAITS {
-                std::thread::sleep(AUTHORITY_WAIT);
-                if sys::now() <= self.node.authority() || !self.node.is_active_now() {
-                    break;
-                }
+    /// An active node whose cluster has not run for too long does not know whether it still is the active one: waits until
+    /// it does. The time then, for all that is handled next.
+    pub fn once_sure(&self, mut now: Time) -> Time {
+        for _ in 0..AUTHORITY_WAITS {
+            if now <= self.node.authority() || !self.node.is_active_now() {
+                break;
             }
+            std::thread::sleep(AUTHORITY_WAIT);
+            now = sys::now();
         }
+        now
+    }
+
+    /// Handles a batch of datagrams that came at `now`, which is of [`Driver::once_sure`].
+    pub fn batch(&self, now: Time, batch: &[Received<'_>], turn: &mut Turn) {
         self.guarded(|| self.node.handle_batch(now, batch, &mut turn.scratch, &mut turn.out));
     }
 
-    /// Fires what is due at `now`.
+    /// Fires what is due at `now`, which is of [`Driver::once_sure`].
     pub fn fire(&self, now: Time, turn: &mut Turn) {
         if self.deadline() <= now {
             self.guarded(|| self.node.handle_timeout(now, &mut turn.scratch, &mut turn.out));
@@ -342,7 +346,10 @@ impl Driver {
 
 impl Inlet for Driver {
     fn input(&self, input: Input<'_>) {
-        self.with_turn(|now, turn| self.guarded(|| self.node.handle(now, input, &mut turn.scratch, &mut turn.out)));
+        self.with_turn(|now, turn| {
+            let now = self.once_sure(now);
+            self.guarded(|| self.node.handle(now, input, &mut turn.scratch, &mut turn.out));
+        });
     }
 
     fn deliver(&self, flow: Flow, name: Option<&[u8]>, bytes: &[u8]) {
