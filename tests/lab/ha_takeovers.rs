@@ -99,17 +99,18 @@ fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was
     let active = pair.until_armed();
     let load = Load::start(&world, &pair.field.callers, CALLER, 300, 50, Duration::from_secs(8));
     until_true("100 calls", Duration::from_secs(20), || load.begun() >= 100);
-    let answered = pair.nodes[active].metrics().sum("tandem_calls");
     let muted = pair.field.mute_peers();
     pair.wait("not armed", || (!pair.nodes[active].armed()).then_some(()));
     assert_eq!(pair.active(), Some(active), "a cut link is no death while the address answers");
-    let said = pair.nodes[active].metrics().sum("tandem_loss_if_failed_now");
+    let metrics = pair.nodes[active].metrics();
+    // What may be lost are the calls that nobody has answered yet.
+    let said = metrics.sum("tandem_loss_if_failed_now") - metrics.sum("tandem_calls");
     pair.crash(active);
     pair.until_active(1 - active);
     drop(muted);
     pair.revive(active);
     let score = load.finish(Duration::from_secs(90));
-    println!("answered {answered}, said {said}, lost {}", score.failed());
+    println!("said {said}, lost {}", score.failed());
     assert!((score.failed() as f64) <= said, "lost {} of at most {said}: {}", score.failed(), score.trouble);
     assert_eq!(pair.until_armed(), 1 - active);
     // Its port returns with its lease.
