@@ -25,6 +25,9 @@ pub enum Health {
     Dead(Death),
 }
 
+/// Beats that a process had sent before it died, and its link with it, may be read so much later.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
 /// Why a beat counts for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ignored {
@@ -89,6 +92,10 @@ pub(super) struct Peer {
     unheard: bool,
     /// The stream link is up.
     pub link: bool,
+    /// Since when it is not.
+    unlinked: Time,
+    /// Everything that it told anybody is known here.
+    pub whole: bool,
     /// The link had been up with this incarnation.
     linked: bool,
     /// And a new one is refused since then.
@@ -120,6 +127,8 @@ impl Peer {
             silent: false,
             unheard: true,
             link: false,
+            unlinked: Time::ZERO,
+            whole: false,
             linked: false,
             refused: None,
             sync: Progress::default(),
@@ -136,7 +145,8 @@ impl Peer {
             return Err(Ignored::Path);
         }
         let mut news = News::default();
-        if self.incarnation != Some(beat.incarnation) {
+        let same = self.incarnation == Some(beat.incarnation);
+        if !same {
             // Epochs grow with every start: what is not above the last one is a recording or an old datagram.
             if self.gone == Some(beat.incarnation) || (self.incarnation.is_some() && beat.epoch <= self.epoch) {
                 return Err(Ignored::Stale);
@@ -160,6 +170,7 @@ impl Peer {
             (self.heard_since, self.unheard) = (now, false);
         }
         self.heard_at = Some(now);
+        self.whole &= !same || self.link || now.since(self.unlinked) <= LAST_WORDS;
         self.dead = None;
         self.refused = None;
         if self.last.is_none_or(|last| beat.counter >= last.counter) {
@@ -187,6 +198,9 @@ impl Peer {
                 (self.link, self.linked, self.verified, self.refused) = (true, true, true, None);
             }
             Link::Down(loss) => {
+                if self.link {
+                    self.unlinked = now;
+                }
                 self.link = false;
                 self.sync = Progress { watermark: self.sync.watermark, ..Progress::default() };
                 match loss {
@@ -341,6 +355,21 @@ mod tests {
         let mut told = Vec::new();
         peer.judge(now, Time::ZERO, sent, &Timing::default(), &mut |n| told.push(n));
         told
+    }
+
+    #[test]
+    fn who_goes_on_beating_without_a_link_may_tell_what_is_not_known_here() {
+        let mut p = peer(1);
+        p.link(at(0), Link::Up { incarnation: 1 });
+        p.beat(at(0), OWN, PathId(0), &beat(1, 5, 1)).unwrap();
+        p.whole = true;
+        p.link(at(100), Link::Down(Loss::Reset));
+        p.beat(at(115), OWN, PathId(0), &beat(1, 5, 2)).unwrap();
+        assert!(p.whole, "sent before it died");
+        p.beat(at(130), OWN, PathId(0), &beat(2, 6, 1)).unwrap();
+        assert!(p.whole, "of the next process");
+        p.beat(at(140), OWN, PathId(0), &beat(2, 6, 2)).unwrap();
+        assert!(!p.whole);
     }
 
     #[test]

@@ -185,6 +185,8 @@ pub enum Effect {
         owner: NodeId,
         /// Written before.
         before: Epoch,
+        /// All that it told anybody is known here: it was not heard once it could not tell this node.
+        whole: bool,
     },
     /// Every call of this node is the peer's.
     Yield {

@@ -45,7 +45,7 @@ impl Cluster {
         for peer in &mut self.peers {
             // One that was merely silent may live and be active as well.
             peer.rival = on_silence && peer.dead.is_none();
-            out.push(Effect::Adopt { owner: peer.id, before: self.epoch });
+            out.push(Effect::Adopt { owner: peer.id, before: self.epoch, whole: peer.whole });
         }
         self.relay(None, out);
         self.wish(Wish::Hold, out);
@@ -148,7 +148,8 @@ impl Cluster {
             self.claim(now, Reason::Renewed, 0, out);
         } else if self.peers[n].rival && last.term == self.epoch {
             self.peers[n].rival = false;
-            out.push(Effect::Adopt { owner: self.peers[n].id, before: self.epoch });
+            let Peer { id: owner, whole, .. } = self.peers[n];
+            out.push(Effect::Adopt { owner, before: self.epoch, whole });
             out.push(Effect::Announce);
         }
     }
@@ -182,7 +183,7 @@ impl Cluster {
                     None => {}
                 }
                 let before = self.peers[n].last.map_or(self.epoch, |last| last.epoch.max(self.epoch));
-                out.push(Effect::Adopt { owner: id, before });
+                out.push(Effect::Adopt { owner: id, before, whole: self.peers[n].whole });
             }
             Phase::Starting | Phase::Standby if self.own.usable && !self.leaving => {
                 let led = matches!(was, Some(State::Active | State::Giving | State::Asking));

@@ -372,7 +372,7 @@ impl World {
                 self.machines[node].durable = counter;
             }
             Effect::Role { role: Role::Active, epoch } => self.claimed(node, epoch),
-            Effect::Adopt { owner, before } => self.machines[node].adopted.push((owner, before)),
+            Effect::Adopt { owner, before, .. } => self.machines[node].adopted.push((owner, before)),
             Effect::Yield { epoch, .. } => self.machines[node].yielded.push(epoch),
             Effect::Vip(wish) => {
                 let m = &mut self.machines[node];

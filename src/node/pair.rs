@@ -73,7 +73,7 @@ impl<K: Cells> Node<K> {
     fn carry_out(&self, now: Time, effect: Effect, out: &mut Out) {
         match effect {
             Effect::Role { role, epoch } => self.take_role(now, role, epoch, out),
-            Effect::Adopt { owner, before } => self.adopt(now, owner, before, out),
+            Effect::Adopt { owner, before, whole } => self.adopt(now, owner, before, whole, out),
             Effect::Yield { to, epoch } => {
                 self.hub.with(|hub| hub.owed = Some((to, epoch)));
                 self.settle(now, out);
@@ -124,14 +124,14 @@ impl<K: Cells> Node<K> {
     }
 
     /// Everything of `owner` is this node's, which is active in its own epoch.
-    fn adopt(&self, now: Time, owner: NodeId, before: Epoch, out: &mut Out) {
+    fn adopt(&self, now: Time, owner: NodeId, before: Epoch, whole: bool, out: &mut Out) {
         let through = before.counter.saturating_sub(1);
         self.look(now, out, |view| {
             view.taken.retain(|taken| taken.node != owner);
             view.taken.push(Taken { node: owner, through, since: now });
         });
         for n in 0..self.shards.len() {
-            self.with_shard(now, n, out, |shard, desk, out| shard.adopt(now, owner, desk, out));
+            self.with_shard(now, n, out, |shard, desk, out| shard.adopt(now, owner, whole, desk, out));
         }
         // What was adopted while the nodes still compare was no part of the comparison; what a living peer hands over
         // stands on both sides alike.
@@ -144,7 +144,7 @@ impl<K: Cells> Node<K> {
     pub(super) fn take_handover(&self, now: Time, peer: NodeId, out: &mut Out) {
         let epoch = self.hub.with(|hub| hub.view.active.then_some(hub.view.epoch));
         if let Some(epoch) = epoch {
-            self.adopt(now, peer, epoch, out);
+            self.adopt(now, peer, epoch, true, out);
         }
     }
 

@@ -93,12 +93,12 @@ impl Shard {
         self.gate.is_acknowledged()
     }
 
-    /// Everything of `owner` is this node's.
-    pub(super) fn adopt(&mut self, now: Time, owner: NodeId, desk: &dyn Desk, out: &mut Out) {
+    /// Everything of `owner` is this node's; `whole`: nothing that it told anybody is unknown here.
+    pub(super) fn adopt(&mut self, now: Time, owner: NodeId, whole: bool, desk: &dyn Desk, out: &mut Out) {
         // Later records of the same things must look later, too.
         let (epoch, seen) = (self.gate.last().epoch, self.proxy.seen(owner));
         self.gate.begin_epoch(epoch, seen);
-        self.run(now, desk, out, |proxy, io| proxy.adopt(io, owner));
+        self.run(now, desk, out, |proxy, io| proxy.adopt(io, owner, whole));
     }
 
     /// Everything of this node is `to`'s.

@@ -31,8 +31,9 @@ const PACE: Duration = Duration::from_micros(500);
 const MOVE: Duration = Duration::from_millis(10);
 
 impl Proxy {
-    /// Everything of `owner` is this node's from now on: deadlines are armed, unfinished INVITEs go on.
-    pub fn adopt(&mut self, io: &mut Io<'_>, owner: NodeId) {
+    /// Everything of `owner` is this node's from now on: deadlines are armed, unfinished INVITEs go on. `whole`: nothing
+    /// that it told anybody is unknown here.
+    pub fn adopt(&mut self, io: &mut Io<'_>, owner: NodeId, whole: bool) {
         let legs: Vec<LegId> = self.legs.iter().filter(|l| l.owner == owner).map(|l| l.id).collect();
         for id in legs {
             self.adopt_leg(io, owner, id);
@@ -41,7 +42,7 @@ impl Proxy {
         for invite in self.shadows.ids(|s| s.owner == owner && s.stage != Stage::Gone) {
             let Some(shadow) = self.shadows.remove(invite) else { continue };
             at = at + PACE;
-            self.resume(io, shadow, at);
+            self.resume(io, shadow, at, whole);
         }
         self.record_noted(io);
     }
@@ -67,7 +68,7 @@ impl Proxy {
     }
 
     /// Goes on with an INVITE: what its caller repeats meets its transaction, what its resources answer meets theirs.
-    fn resume(&mut self, io: &mut Io<'_>, mut shadow: Shadow, at: Time) {
+    fn resume(&mut self, io: &mut Io<'_>, mut shadow: Shadow, at: Time, whole: bool) {
         if shadow.stage == Stage::Live {
             let (owner, bucket, id) = (shadow.owner, shadow.call.bucket(), shadow.invite.0);
             self.digests.toggle(owner, Class::Setup, bucket, id, shadow.version);
@@ -94,7 +95,7 @@ impl Proxy {
         let pending = shadow.body.attempts.iter().any(|a| a.flags & PENDING != 0);
         let accepted = shadow.stage == Stage::Accepted;
         let owner = match (accepted && !pending, shadow.request.is_some()) {
-            (false, true) => self.restore(io, &mut shadow, source, upstream, at),
+            (false, true) => self.restore(io, &mut shadow, source, upstream, at, whole),
             _ => NOBODY,
         };
         let server = (!rival)
@@ -116,7 +117,15 @@ impl Proxy {
     }
 
     /// The response context of a shadow, with transactions for its attempts that are not over.
-    fn restore(&mut self, io: &mut Io<'_>, shadow: &mut Shadow, source: Flow, upstream: Flow, at: Time) -> u32 {
+    fn restore(
+        &mut self,
+        io: &mut Io<'_>,
+        shadow: &mut Shadow,
+        source: Flow,
+        upstream: Flow,
+        at: Time,
+        whole: bool,
+    ) -> u32 {
         self.serial = self.serial.wrapping_add(1);
         let body = &shadow.body;
         let session = SessionId(body.session);
@@ -143,6 +152,7 @@ impl Proxy {
             answered: shadow.stage != Stage::Live,
             cancelled: body.flags & CANCELLED != 0,
             rang: body.flags & RANG != 0,
+            doubtful: !whole && shadow.stage == Stage::Live,
             held: None,
             received: io.now - Duration::from_millis(body.age) - io.now.since(shadow.heard),
             queued: Time::NEVER,
@@ -167,8 +177,8 @@ impl Proxy {
     ) {
         let (leg, resource) = (LegId(body.leg), ResourceId(body.resource));
         let context = &self.contexts[id as usize];
-        let (pops, source, cancelled) = match context.role {
-            Role::Initial { pops, .. } => (pops, context.source, context.cancelled),
+        let (pops, source, cancelled, doubtful) = match context.role {
+            Role::Initial { pops, .. } => (pops, context.source, context.cancelled, context.doubtful),
             Role::InDialog { .. } => return,
         };
         let mut secure = false;
@@ -191,8 +201,10 @@ impl Proxy {
             (true, false, true, _) => {
                 (AttemptState::Proceeding, io.now + Duration::from_millis(body.due).saturating_sub(waited))
             }
-            (true, false, false, Some(grant)) => (AttemptState::Sent, at + grant.terms.first_response_timeout),
-            (true, false, false, None) => (AttemptState::Sent, at + self.view.config.timer_c),
+            (true, false, false, Some(grant)) if !doubtful => {
+                (AttemptState::Sent, at + grant.terms.first_response_timeout)
+            }
+            (true, false, false, _) => (AttemptState::Sent, at + self.view.config.timer_c),
         };
         let client = listened.then(|| {
             let machine = InviteClient::resume(at, &self.transactions.timing, hop.flow.transport.reliable());
@@ -248,6 +260,16 @@ impl Proxy {
                 pops,
             },
         })
+    }
+
+    /// The caller or a resource has shown that this INVITE waits for its answer.
+    pub(super) fn dispel(&mut self, now: Time, id: u32) {
+        let Some(context) = self.contexts.get_mut(id as usize).filter(|c| c.doubtful) else { return };
+        context.doubtful = false;
+        for attempt in context.attempts.iter_mut().filter(|a| a.state == AttemptState::Sent) {
+            attempt.due = attempt.grant.as_ref().map_or(attempt.due, |g| now + g.terms.first_response_timeout);
+        }
+        self.arm_context(id);
     }
 
     /// What its last owner would have done next, had it lived.

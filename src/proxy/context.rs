@@ -40,6 +40,9 @@ pub struct Context {
     pub cancelled: bool,
     /// A provisional other than 100 was relayed.
     pub rang: bool,
+    /// It was taken over, and its last owner may have passed a 2xx on that this node never heard of: silence of its
+    /// resource is no reason to ask another one.
+    pub doubtful: bool,
     /// The best final of failed attempts so far (§16.7 step 6).
     pub held: Option<(u16, Kept)>,
     /// When the request came in.

@@ -75,7 +75,8 @@ impl Proxy {
         }
         let context = &self.contexts[id as usize];
         let (answered, cancelled) = (context.answered, context.cancelled);
-        if answered || superseded || cancelled {
+        let doubtful = context.doubtful && outcome == Outcome::TimedOut;
+        if answered || superseded || cancelled || doubtful {
             io.desk.release(io.now, grant, outcome);
             let context = &self.contexts[id as usize];
             if !answered && !context.is_pursued() {
@@ -88,8 +89,10 @@ impl Proxy {
 
     /// The last attempt that was listened to is gone.
     pub(super) fn nobody_left(&mut self, io: &mut Io<'_>, id: u32) {
+        // A caller that has had his answer ignores this one.
+        let code = if self.contexts[id as usize].doubtful { 408 } else { 480 };
         self.with_request(id, |proxy, request| {
-            proxy.exhausted(io, id, request, Refusal::NoMember { code: 480 });
+            proxy.exhausted(io, id, request, Refusal::NoMember { code });
         });
     }
 

@@ -123,6 +123,7 @@ impl Proxy {
             answered: false,
             cancelled: false,
             rang: false,
+            doubtful: false,
             held: None,
             received: now,
             queued: Time::NEVER,
@@ -286,6 +287,7 @@ impl Proxy {
         if !self.contexts.contains(owner as usize) {
             return;
         }
+        self.dispel(io.now, owner);
         self.with_request(owner, |proxy, request| {
             let context = &proxy.contexts[owner as usize];
             let held = context.attempts.first().is_some_and(|a| io.gate.is_held(a.recorded));

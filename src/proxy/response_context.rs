@@ -52,6 +52,9 @@ impl Proxy {
             ClientMachine::Invite(machine) => {
                 let verdict = machine.on_response(now, &timing, status);
                 self.transactions.arm_client(client);
+                if !(200..300).contains(&status) {
+                    self.dispel(now, id);
+                }
                 match verdict {
                     Verdict::Pass if status < 200 => self.provisional(io, id, n, response, status),
                     Verdict::Pass => self.success(io, id, n, response),

@@ -143,6 +143,15 @@ impl Wire {
         self.at(at, Event::Frame { to, link, stream, kind, payload });
     }
 
+    /// A frame met a cut: it comes once the streams carry again, behind what was sent before it, if the link still stands.
+    pub fn resend(&mut self, now: Time, to: usize, link: u64, stream: Stream, kind: Kind, payload: Vec<u8>) {
+        let turn = 20_000;
+        let at = Time::from_micros((now.as_micros() / turn + 1) * turn);
+        let last = &mut self.last[1 - to][usize::from(stream == Stream::Bulk)];
+        *last = at.max(*last);
+        self.at(at, Event::Frame { to, link, stream, kind, payload });
+    }
+
     pub fn beat(&mut self, now: Time, from: usize, path: u8, beat: Beat) {
         if self.parted || self.cut[usize::from(path)] || self.chance.per_mille(self.loss) {
             return;

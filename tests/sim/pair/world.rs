@@ -286,7 +286,9 @@ impl World {
                 return true;
             }
             Event::Frame { to, link, stream, kind, payload } => {
-                if link == self.wire.link || (self.wire.link == 0 && link == self.wire.links) {
+                if self.wire.is_cut() && link == self.wire.link {
+                    self.wire.resend(self.now, to, link, stream, kind, payload);
+                } else if link == self.wire.link || (self.wire.link == 0 && link == self.wire.links) {
                     self.hear(to, link, stream, kind, payload);
                 }
                 return false;
