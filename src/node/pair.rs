@@ -145,6 +145,11 @@ impl<K: Cells> Node<K> {
         let epoch = self.hub.with(|hub| hub.view.active.then_some(hub.view.epoch));
         if let Some(epoch) = epoch {
             self.adopt(now, peer, epoch, true, out);
+            for n in 0..self.shards.len() {
+                if self.shards[n].with(|shard| shard.take_ignored()) {
+                    self.restart_lane(now, n, out);
+                }
+            }
         }
     }
 

@@ -23,6 +23,10 @@ pub struct Place {
 /// Two failed assertions within this time silence a shard.
 const POISON_WINDOW: Duration = Duration::from_secs(60);
 
+/// Positions that the last owner of a lane may have used without being heard: more than a lane holds, so that nothing of
+/// it looks younger than what this node says of the same calls.
+const UNHEARD: u64 = 1 << 20;
+
 /// All that happens per call, for the calls of one shard.
 pub struct Shard {
     proxy: Proxy,
@@ -97,8 +101,13 @@ impl Shard {
     pub(super) fn adopt(&mut self, now: Time, owner: NodeId, whole: bool, desk: &dyn Desk, out: &mut Out) {
         // Later records of the same things must look later, too.
         let (epoch, seen) = (self.gate.last().epoch, self.proxy.seen(owner));
-        self.gate.begin_epoch(epoch, seen);
+        self.gate.begin_epoch(epoch, Seq(seen.0 + UNHEARD));
         self.run(now, desk, out, |proxy, io| proxy.adopt(io, owner, whole));
+    }
+
+    /// Whether a record of the peer was ignored, because this node goes on with its INVITE itself; says so once.
+    pub(super) fn take_ignored(&mut self) -> bool {
+        self.proxy.take_ignored()
     }
 
     /// Everything of this node is `to`'s.

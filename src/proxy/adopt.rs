@@ -377,6 +377,10 @@ impl Proxy {
             return None;
         };
         body.request = Vec::new();
+        if self.became_leg(context).is_some() {
+            // Whoever has that leg knows the end of this INVITE.
+            return None;
+        }
         let request = context.request.take()?;
         let key = self.transactions.server(context.server?).key();
         let mut grants = SmallVec::new();

@@ -5,7 +5,7 @@ use crate::session::change::Answer;
 use crate::sip::Method;
 use crate::transaction::ClientMachine;
 
-use super::context::{Attempt, AttemptState, Cancel, Effect, Role};
+use super::context::{Attempt, AttemptState, Cancel, Context, Effect, Role};
 use super::initial::NOBODY;
 use super::{Io, Proxy};
 
@@ -32,10 +32,7 @@ impl Proxy {
     /// the messages of its dialog came by. Its caller has his answer then, and nobody else must be asked.
     pub(super) fn is_answered_elsewhere(&mut self, io: &mut Io<'_>, id: u32) -> bool {
         let Some(context) = self.contexts.get(id as usize) else { return false };
-        let lives = |a: &Attempt| self.legs.find(a.leg).is_some() || self.legs.has_ended(a.leg);
-        let Some(n) = context.attempts.iter().position(|a| a.state != AttemptState::Done && lives(a)) else {
-            return false;
-        };
+        let Some(n) = self.became_leg(context) else { return false };
         if context.answered || !matches!(context.role, Role::Initial { .. }) {
             return false;
         }
@@ -56,6 +53,12 @@ impl Proxy {
         self.cancel_others(io, id, n);
         self.drop_request(id);
         true
+    }
+
+    /// The unanswered attempt that is known as a leg all the same.
+    pub(super) fn became_leg(&self, context: &Context) -> Option<usize> {
+        let lives = |a: &Attempt| self.legs.find(a.leg).is_some() || self.legs.has_ended(a.leg);
+        context.attempts.iter().position(|a| a.state != AttemptState::Done && lives(a))
     }
 
     pub(super) fn attempt_failed(&mut self, io: &mut Io<'_>, id: u32, n: usize, outcome: Outcome) {

@@ -51,6 +51,7 @@ impl Proxy {
             None => {
                 let Some(key) = self.server_key(&request) else { return };
                 if self.owns(key, head.version) {
+                    self.ignored = true;
                     return;
                 }
                 self.shadows.insert(Shadow {
@@ -253,6 +254,12 @@ impl Proxy {
             }
         }
         count
+    }
+
+    /// Whether a record was ignored, because this node goes on with its INVITE itself; says so once. What became of that
+    /// INVITE here is not known to its writer then.
+    pub fn take_ignored(&mut self) -> bool {
+        std::mem::take(&mut self.ignored)
     }
 
     /// The digest of what `owner` has in `bucket`, as this node knows it.

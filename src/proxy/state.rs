@@ -30,6 +30,8 @@ pub struct Proxy {
     pub(super) spare: Option<Box<Index>>,
     /// Index of a held response.
     pub(super) spare_response: Option<Box<Index>>,
+    /// A record was ignored, because this node goes on with its INVITE itself.
+    pub(super) ignored: bool,
     pub(super) digests: Digests,
     /// Calls that others set up.
     pub(super) shadows: Shadows,
@@ -73,6 +75,7 @@ impl Proxy {
             scratch: None,
             spare: None,
             spare_response: None,
+            ignored: false,
             digests: Digests::new(shards),
             shadows: Shadows::new(transactions, seed),
             changed: Vec::new(),
