@@ -24,6 +24,7 @@ pub mod response_context;
 pub mod timers;
 pub mod replicate;
 pub mod adopt;
+pub mod give_up;
 
 use std::sync::Arc;
 
