@@ -188,6 +188,8 @@ pub enum Effect {
         /// All that it told anybody is known here: it was not heard once it could not tell this node.
         whole: bool,
     },
+    /// This node has claimed, and nobody remembers the calls of the time before: for one lease a reserve is left alone.
+    Cold,
     /// Every call of this node is the peer's.
     Yield {
         /// Whose.

@@ -128,6 +128,8 @@ pub enum Notice {
     HoldDown(Duration),
     /// Took the role.
     Claimed(Epoch, Reason),
+    /// It does not know the calls of the time before, and nobody else does.
+    Cold,
     /// Gave the role up to a higher epoch.
     Yielded(Epoch),
     /// Gave the role up because nobody can reach this node.
@@ -162,6 +164,7 @@ impl Notice {
             | Notice::Late(_)
             | Notice::Confirmed(_)
             | Notice::HoldDown(_)
+            | Notice::Cold
             | Notice::HandOver(_, Cause::Switchover | Cause::GiveBack | Cause::Stop)
             | Notice::HandedOver(_)
             | Notice::PeerDead(_, Death::Goodbye | Death::Declared)
@@ -320,6 +323,10 @@ impl Notice {
                 write!(f, "active under epoch {}.{}: {reason}", epoch.counter, epoch.node.0)
             }
             Notice::Yielded(to) => write!(f, "standby: member {} is active under epoch {}", to.node.0, to.counter),
+            Notice::Cold => f.write_str(
+                "no node remembers calls of the time before: cluster.cold-reserve of each port-capacity is left alone \
+                 for one inactivity-lease",
+            ),
             Notice::Withdrew => f.write_str("standby: nobody can reach this node, and the peer may have taken over"),
             Notice::HandOver(to, cause) => write!(f, "hands over to member {}: {cause}", to.0),
             Notice::Unprotected(to, cause) => write!(

@@ -39,6 +39,10 @@ impl Cluster {
         self.stats.claims += 1;
         (self.giving, self.taking, self.quiet, self.election) = (None, None, None, None);
         self.probing = Probing::Idle { not_before: now };
+        if reason != Reason::NoPeer && !self.own.calls && !self.own.copy {
+            out.push(Effect::Cold);
+            out.push(Effect::Notice(Notice::Cold));
+        }
         self.own.calls = true;
         out.push(Effect::Role { role: self.role(), epoch: self.epoch });
         let on_silence = self.on_silence();

@@ -405,7 +405,7 @@ impl World {
                 self.machines[node].done = true;
                 self.later(ms(2), Event::Input { node, life: 0, input: Input::Fit(true) });
             }
-            Effect::Role { .. } | Effect::Armed(_) | Effect::Discard => {}
+            Effect::Role { .. } | Effect::Armed(_) | Effect::Discard | Effect::Cold => {}
         }
     }
 
@@ -696,10 +696,15 @@ mod start {
         w.run(ms(60));
         assert_eq!(w.active(), [0]);
         assert_eq!(w.machines[0].claims[0].1, Epoch { counter: 2, node: NodeId(1) });
+        assert!(w.has(0, Notice::Cold), "calls of the time before may live, and nobody knows");
         w.start(1);
         w.run(ms(1_000));
         w.expect_pair();
         assert_eq!(w.claims(), 1);
+        w.kill(0);
+        w.run(ms(100));
+        assert_eq!(w.active(), [1]);
+        assert!(!w.has(1, Notice::Cold), "it knows them all");
     }
 
     #[test]

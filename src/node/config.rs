@@ -50,6 +50,9 @@ pub struct Pair {
     pub commit_timeout: Duration,
     /// `cluster.floor`: per mille of each limit that the active node may spend while nobody knows of the other one.
     pub active_share: u16,
+    /// `cluster.cold-reserve`: per mille of each limit that is left alone for one lease if nobody remembers the calls of
+    /// the time before.
+    pub cold_reserve: u16,
 }
 
 /// How many of each a node may hold, and over how many shards they are spread.

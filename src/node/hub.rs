@@ -30,6 +30,8 @@ pub struct Hub {
     pub(super) owed: Option<(NodeId, Epoch)>,
     /// Per mille of each limit for the active node while nobody knows of the other one.
     pub(super) active_share: u16,
+    /// Per mille of each limit that is left alone for a lease where nobody remembers the calls of the time before.
+    pub(super) cold_reserve: u16,
     /// Who was active when both nodes last agreed: the greater share stays there until they agree on another one.
     pub(super) agreed: NodeId,
     /// Reused list of probe results.
@@ -56,6 +58,7 @@ impl Hub {
             draining: false,
             owed: None,
             active_share: Shares::ACTIVE,
+            cold_reserve: 0,
             agreed: NodeId::default(),
             results: Vec::new(),
             malformed: [0; Malformed::ALL.len()],

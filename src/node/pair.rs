@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::balance::Budget as Ports;
+use crate::balance::{Budget as Ports, Reserve};
 use crate::base::{Epoch, NodeId, Time};
 use crate::cluster::{self, Effect, Input, Role};
 use crate::out::Out;
@@ -85,6 +85,11 @@ impl<K: Cells> Node<K> {
                     _ => Ports::Whole,
                 };
                 self.farm.with(|farm| farm.set_budget(now, ports));
+            }
+            Effect::Cold => {
+                let reserve =
+                    self.hub.with(|hub| Reserve::for_lease(now, hub.cold_reserve, hub.view.config.inactivity));
+                self.farm.with(|farm| farm.set_reserve(now, reserve));
             }
             Effect::Relay(to) => {
                 self.relay.store(to.map_or(0, |peer| u32::from(peer.0) + 1), Ordering::SeqCst);

@@ -75,6 +75,7 @@ pub fn of_node(settings: &Settings, incarnation: u64, counter: u32) -> Option<no
         },
         commit_timeout: cluster.commit_timeout,
         active_share: u16::from(cluster.floor) * 10,
+        cold_reserve: u16::from(cluster.cold_reserve) * 10,
     })
 }
 

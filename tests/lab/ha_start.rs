@@ -1,7 +1,10 @@
 //! How a pair begins: in any order, and with mistakes in it. Each ends in a state that is safe and that the log explains.
 
+use std::time::Duration;
+
+use crate::rig::load::{Answering, Load};
 use crate::rig::node::{Node, Setup};
-use crate::rig::pair::{PATIENCE, Pair, Plan, VIP, secret};
+use crate::rig::pair::{CALLER, PATIENCE, Pair, Plan, VIP, secret};
 use crate::rig::poll::until_true;
 use crate::rig::world::World;
 
@@ -46,6 +49,27 @@ fn the_first_of_two_serves_alone_and_the_second_joins() {
         pair.revive(1 - first);
         assert_eq!(pair.until_armed(), first, "who comes later does not take the role");
     }
+}
+
+#[test]
+fn ports_are_left_alone_where_nobody_remembers_the_calls_of_before() {
+    let world = World::new("ha-cold");
+    let Some(plan) = Plan::new(&world, "2") else { return };
+    let _servers = Answering::left(&world, &plan.field.servers);
+    let with_reserve = |mut setup: Setup| {
+        setup.cluster.push_str("cold-reserve = 50\n");
+        setup
+    };
+    let pair = &mut plan.both(with_reserve).start(&world);
+    let active = pair.until_armed();
+    let refused = |pair: &Pair<'_>, calls| {
+        let load = Load::start(&world, &pair.field.callers, CALLER, calls, 50, Duration::from_secs(2));
+        load.finish(Duration::from_secs(30)).failed()
+    };
+    assert_eq!(refused(pair, 3), 1, "half of two servers with two ports each");
+    pair.crash(active);
+    pair.until_active(1 - active);
+    assert_eq!(refused(pair, 5), 1, "the survivor knew every call: nothing is left alone");
 }
 
 #[test]

@@ -206,6 +206,7 @@ impl Pair {
             Effect::Done => self.left.store(true, Ordering::SeqCst),
             // The node's own.
             Effect::Adopt { .. }
+            | Effect::Cold
             | Effect::Yield { .. }
             | Effect::Budget(_)
             | Effect::Relay(_)

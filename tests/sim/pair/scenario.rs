@@ -186,6 +186,7 @@ impl Scenario {
                 commit: Commit::PeerAck,
                 commit_timeout: Duration::from_millis(5),
                 active_share: 900,
+                cold_reserve: 0,
             }),
             ..config
         }
