@@ -31,21 +31,25 @@ pub(super) const PROCEEDING: u32 = 8;
 impl Proxy {
     /// A record of `owner`. What is older than what is known changes nothing.
     pub fn apply(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, read: Read) {
+        self.apply_of(io, Word { owner, at: None }, head, read);
+    }
+
+    fn apply_of(&mut self, io: &mut Io<'_>, word: Word, head: &Head, read: Read) {
         self.stats.records_applied += 1;
         match read {
-            Read::Setup(body) => self.apply_setup(io, owner, head, body),
-            Read::Gone(call) => self.apply_gone(io, owner, head, call),
-            Read::Leg(body) => self.apply_leg(io, owner, head, &body),
+            Read::Setup(body) => self.apply_setup(io, word, head, body),
+            Read::Gone(call) => self.apply_gone(io, word.owner, head, call),
+            Read::Leg(body) => self.apply_leg(io, word, head, &body),
             Read::Ended(_) => self.apply_end(io, LegId(head.id)),
         }
     }
 
-    fn apply_setup(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, mut body: SetupBody) {
-        let invite = InviteId(head.id);
+    fn apply_setup(&mut self, io: &mut Io<'_>, word: Word, head: &Head, mut body: SetupBody) {
+        let (invite, owner) = (InviteId(head.id), word.owner);
         let request = std::mem::take(&mut body.request);
-        let known = self.shadows.find_mut(invite).map(|shadow| shadow.version);
+        let known = self.shadows.find_mut(invite).map(|shadow| (shadow.owner, shadow.version));
         match known {
-            Some(version) if version >= head.version => return,
+            Some(known) if !word.is_news(known, head.version) => return,
             // An INVITE of which only the end is told has ended for us already, or its snapshot is on its way.
             None if request.is_empty() || !self.shadows.has_room() => return,
             None => {
@@ -139,8 +143,8 @@ impl Proxy {
         }
     }
 
-    fn apply_leg(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, body: &LegBody) {
-        let (id, now) = (LegId(head.id), io.now);
+    fn apply_leg(&mut self, io: &mut Io<'_>, word: Word, head: &Head, body: &LegBody) {
+        let (id, now, owner) = (LegId(head.id), io.now, word.owner);
         if self.legs.has_ended(id) {
             // Ended beats live, whatever its version: its owner has not heard of it.
             self.record_end(io, CallKey(body.call), id);
@@ -151,7 +155,11 @@ impl Proxy {
             millis => now + std::time::Duration::from_millis(millis - 1),
         };
         if let Some(leg) = self.legs.find_mut(id) {
-            if leg.version >= head.version {
+            if !word.is_news((leg.owner, leg.version), head.version) {
+                if leg.owner != owner && leg.version.seq < head.version.seq {
+                    // A refresh that its last owner heard and could not tell any more.
+                    leg.session_expires = leg.session_expires.max(expires);
+                }
                 return;
             }
             let before = (leg.owner, leg.version);
@@ -281,7 +289,7 @@ impl Proxy {
             let Ok((head, octets)) = record else { return false };
             let Ok(read) = body::read(&head, octets) else { return false };
             named.push((head.class, head.id));
-            self.apply(io, owner, &head, read);
+            self.apply_of(io, Word { owner, at: Some(at) }, &head, read);
         }
         self.prune(io, owner, bucket, at, &named);
         true
@@ -305,6 +313,23 @@ impl Proxy {
     pub fn seen(&self, owner: NodeId) -> Seq {
         let legs = self.legs.iter().filter(|l| l.owner == owner).map(|l| l.version.seq);
         legs.chain(self.shadows.iter().filter(|s| s.owner == owner).map(|s| s.version.seq)).max().unwrap_or_default()
+    }
+}
+
+/// Whose word a record is.
+#[derive(Clone, Copy)]
+struct Word {
+    owner: NodeId,
+    /// It is one of all that he says at this position. What is known as his up to there and is another one was never his:
+    /// whoever knew it gave it to him with what he had not heard of yet.
+    at: Option<Version>,
+}
+
+impl Word {
+    /// Whether this changes what is `known`: owner and version.
+    fn is_news(self, known: (NodeId, Version), version: Version) -> bool {
+        let taken_over = |at: Version| known.0 == self.owner && known.1 != version && known.1 <= at;
+        known.1 < version || self.at.is_some_and(taken_over)
     }
 }
 
