@@ -211,8 +211,9 @@ impl Cluster {
 
     /// What a node that is not active does: follow, wait, or claim.
     pub(super) fn idle(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if let Some((_, epoch)) = self.leader(now) {
+        if let Some((n, epoch)) = self.leader(now) {
             self.follow(now, epoch, false, out);
+            self.own.copy |= self.peers[n].link && self.peers[n].sync.incoming;
             return;
         }
         let conflict = self.phase == Phase::Starting && now < self.conflict_until;
