@@ -20,7 +20,7 @@ const REFERENCE_POINTS: usize = 16;
 const INTERFACE: usize = 15;
 
 /// Keys that have an effect only in a pair.
-const PAIR: [&str; 19] = [
+const PAIR: [&str; 20] = [
     "member",
     "members",
     "virtual-ip",
@@ -40,6 +40,7 @@ const PAIR: [&str; 19] = [
     "vip-manager",
     "failover-script",
     "failover-script-timeout",
+    "peer-tls",
 ];
 
 /// Reads the section. What no single key shows is left to `pair`.
@@ -77,6 +78,7 @@ pub(super) fn cluster(reader: &mut Reader<'_>, section: &Section<'_>) -> Cluster
         priority: reader.number(section, "priority", 0..=255).map_or(100, |n| n as u8),
         preempt: reader.boolean(section, "preempt").unwrap_or(false),
         vip_manager: vip_manager(reader, section),
+        peer_tls: reader.boolean(section, "peer-tls").unwrap_or(false),
     }
 }
 

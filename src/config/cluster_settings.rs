@@ -52,6 +52,8 @@ pub struct Cluster {
     pub preempt: bool,
     /// `vip-manager`, default `builtin`.
     pub vip_manager: VipManager,
+    /// `peer-tls`, default false: the link between the nodes speaks TLS, with the certificates of `[tls]` on both sides.
+    pub peer_tls: bool,
 }
 
 impl Cluster {

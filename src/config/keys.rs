@@ -28,6 +28,7 @@ pub(super) const CLUSTER: Keys = Keys {
         "partition",
         "floor",
         "cold-reserve",
+        "peer-tls",
         "commit",
         "commit-timeout",
         "beat-interval",
@@ -41,7 +42,6 @@ pub(super) const CLUSTER: Keys = Keys {
         "failover-script-timeout",
     ],
     refused: &[
-        ("peer-tls", PEER_TLS, PEER_TLS_CURE),
         (
             "heartbeatinterval",
             "would make a takeover last seconds: the model's beats are 2000 ms apart, ours 20 ms",
@@ -166,6 +166,3 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("capacity", "port-capacity"),
     ("ports", "port-capacity"),
 ];
-
-const PEER_TLS: &str = "is not served: this version authenticates every frame between the nodes and encrypts none";
-const PEER_TLS_CURE: &str = "remove it, and keep the peer link on a network of its own";

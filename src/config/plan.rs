@@ -150,7 +150,7 @@ fn fixed(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
 }
 
 /// What two nodes have agreed upon, or what was handed to the guard of the virtual IP.
-fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 12] {
+fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 13] {
     let service = |c: &Cluster| joined(c.service_ips.iter().map(|(id, ip)| format!("{}:{ip}", id.0)));
     let script = |c: &Cluster| match &c.vip_manager {
         VipManager::Script { path, timeout } => (path.display().to_string(), format!("{timeout:?}")),
@@ -162,6 +162,7 @@ fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 12] {
         edit("cluster.service-ip", service(a), service(b)),
         edit("cluster.floor", a.floor, b.floor),
         edit("cluster.cold-reserve", a.cold_reserve, b.cold_reserve),
+        edit("cluster.peer-tls", a.peer_tls, b.peer_tls),
         spans("cluster.beat-interval", a.timing.beat, b.timing.beat),
         spans("cluster.suspicion-timeout", a.timing.suspicion, b.timing.suspicion),
         spans("cluster.guard-limit", a.timing.guard_limit, b.timing.guard_limit),

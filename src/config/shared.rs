@@ -115,6 +115,7 @@ fn cluster_lines(lines: &mut Lines, cluster: &Cluster) {
     lines.put("cluster.partition", cluster.partition);
     lines.put("cluster.floor", cluster.floor);
     lines.put("cluster.cold-reserve", cluster.cold_reserve);
+    lines.put("cluster.peer-tls", cluster.peer_tls);
     lines.put("cluster.commit", cluster.commit);
     lines.put("cluster.commit-timeout", format!("{:?}", cluster.commit_timeout));
     lines.put("cluster.beat-interval", format!("{:?}", cluster.timing.beat));

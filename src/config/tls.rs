@@ -91,8 +91,13 @@ pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings, has_section: b
         let cure = "add [tls] with `certificate` and `key`";
         error(reader, format!("proxy.sip.transport[{n}]"), cause, cure);
     }
-    if let (None, true) = (listener, has_section) {
-        let (key, cause) = (String::from("tls"), String::from("[tls] has no effect without a TLS listener"));
+    let peer_tls = settings.cluster.peer_tls && settings.cluster.is_pair();
+    if peer_tls {
+        check_peer_tls(reader, settings, has_section);
+    }
+    if let (None, true, false) = (listener, has_section, peer_tls) {
+        let (key, cause) =
+            (String::from("tls"), String::from("[tls] has no effect without a TLS listener or `peer-tls`"));
         let suggestion = Some(String::from("add \"tls:0.0.0.0:5061\" to `sip.transport` in [proxy]"));
         reader.warnings.push(Finding { place: reader.places.of(&key), key, cause, suggestion });
     }
@@ -106,6 +111,23 @@ pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings, has_section: b
             error(reader, format!("resource-group[{n}].resource[{r}].aor"), cause, cure);
         }
     }
+}
+
+/// Both nodes show certificates, and each must know who may sign the other's.
+fn check_peer_tls(reader: &mut Reader<'_>, settings: &Settings, has_section: bool) {
+    let (cause, cure) = match &settings.tls {
+        _ if !SPOKEN => ("cannot be true: this build does not speak TLS", "use a build with the feature `tls`"),
+        None if !has_section => (
+            "needs a certificate, and there is no section [tls]",
+            "add [tls] with `certificate`, `key` and `trusted-ca`",
+        ),
+        Some(tls) if tls.trusted_ca.is_none() => (
+            "needs to know who may sign the other node's certificate: `trusted-ca` is missing in [tls]",
+            "add `trusted-ca`, a PEM file with the certificates of the CAs",
+        ),
+        _ => return,
+    };
+    error(reader, String::from("cluster.peer-tls"), String::from(cause), cure);
 }
 
 fn error(reader: &mut Reader<'_>, key: String, cause: String, cure: &str) {

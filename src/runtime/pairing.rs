@@ -12,8 +12,9 @@ use crate::node;
 use crate::replica::handshake::{self, Local};
 use crate::runtime::beat::{self, BeatStats, Beats, Pacemaker};
 use crate::runtime::driver::Driver;
-use crate::runtime::link::{self, BindError, LinkStats, Links, Member, Peers, Reader};
+use crate::runtime::link::{self, BindError, Encryption, LinkStats, Links, Member, Peers, Reader};
 use crate::runtime::pair::{Pair, RESERVE, Turns};
+use crate::runtime::secure::{self, SecureError};
 use crate::runtime::snmp::Traps;
 use crate::runtime::start_error::StartError;
 use crate::runtime::state;
@@ -108,6 +109,7 @@ pub struct Peered {
     /// The addresses of the peer: index = path.
     pub addresses: Vec<String>,
     config: beat::Config,
+    encryption: Option<Arc<Encryption>>,
 }
 
 /// Binds the addresses of this member and puts the parts together.
@@ -129,7 +131,15 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
         members: cluster.members.iter().map(|m| m.id).collect(),
     };
     let seed = state::random::<32>().map_err(StartError::State)?;
-    let config = link::Config { local, keys: keys.clone(), own: own.clone(), peers: peers.clone(), seed };
+    let encryption = encryption(settings).map_err(StartError::Secure)?;
+    let config = link::Config {
+        local,
+        keys: keys.clone(),
+        own: own.clone(),
+        peers: peers.clone(),
+        seed,
+        encryption: encryption.clone(),
+    };
     let link_stats = Arc::new(LinkStats::default());
     let links = Arc::new(Links::new(config, Arc::clone(&link_stats)).map_err(StartError::System)?);
     let listeners = BindError::bind(&own).map_err(StartError::Member)?;
@@ -152,10 +162,27 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
     let virtual_ips = cluster.virtual_ips.iter().map(ToString::to_string).collect();
     let addresses = cluster.peer().map(|peer| peer.paths.iter().map(ToString::to_string).collect());
     let addresses = addresses.unwrap_or_default();
-    Ok(Peered { pair, links, link_stats, beat_stats, virtual_ips, addresses, config })
+    Ok(Peered { pair, links, link_stats, beat_stats, virtual_ips, addresses, config, encryption })
+}
+
+fn encryption(settings: &Settings) -> Result<Option<Arc<Encryption>>, SecureError> {
+    let Some((material, names)) = secure::of_peers(settings)? else { return Ok(None) };
+    Ok(Some(Arc::new(Encryption::new(&material, names).map_err(secure::unusable)?)))
 }
 
 impl Peered {
+    /// New links go by the files and names of these settings; the one that stands goes on.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be used; then nothing has changed.
+    pub fn renew(&self, settings: &Settings) -> Result<(), SecureError> {
+        let (Some(encryption), Some((material, names))) = (&self.encryption, secure::of_peers(settings)?) else {
+            return Ok(());
+        };
+        encryption.replace(&material, names).map_err(secure::unusable)
+    }
+
     /// What the receiver reads beside its sockets.
     pub fn reader(&self) -> Reader {
         Reader::new(&self.links, Arc::clone(&self.pair) as Arc<dyn Peers>)

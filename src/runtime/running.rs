@@ -248,8 +248,7 @@ impl Running {
 
     /// Whether every worker waits, or took its present work in hand less than `limit` ago; if not, which does not.
     pub fn turning(&self, limit: Duration) -> Result<(), usize> {
-        let now = sys::now();
-        self.pulses.iter().position(|pulse| !pulse.beats(now, limit)).map_or(Ok(()), Err)
+        self.pulses.iter().position(|pulse| !pulse.beats(sys::now(), limit)).map_or(Ok(()), Err)
     }
 
     /// Puts new settings in force while calls go on, whole or not at all. Blocks while names are resolved.
@@ -259,6 +258,7 @@ impl Running {
         let virtual_ips = pairing::virtual_ips(&settings);
         let ways = Ways { listeners: &self.listeners, virtual_ips: &virtual_ips };
         let farm = route::groups(&settings.groups, ways).map_err(ReloadError::Route)?;
+        self.pair.as_ref().map_or(Ok(()), |peered| peered.renew(&settings)).map_err(ReloadError::Secure)?;
         let speak = |prepared| self.driver.streams.speak(prepared);
         let renewed = Prepared::new(&settings, &farm).and_then(speak).map_err(ReloadError::Secure)?;
         // An address that has left the interfaces lingers: dialogs carry it.

@@ -186,6 +186,21 @@ pub fn examine(settings: &Settings) -> Findings {
     findings
 }
 
+/// What `peer-tls` needs: what this node shows, and the names one of which the other node must prove. `None`: the link
+/// speaks no TLS.
+///
+/// # Errors
+///
+/// A file that cannot be used.
+pub fn of_peers(settings: &Settings) -> Result<Option<(Material, Vec<Name>)>, SecureError> {
+    let (cluster, tls) = (&settings.cluster, &settings.tls);
+    let (Some(peer), Some(tls), true) = (cluster.peer(), tls, cluster.peer_tls) else { return Ok(None) };
+    let material = Material::read(&files(tls)).map_err(SecureError::File)?;
+    let addresses = peer.paths.iter().map(|path| Name::Address(path.ip().to_canonical()));
+    let names = tls.peer_names.iter().filter_map(|name| Name::parse(name));
+    Ok(Some((material, addresses.chain(names).collect())))
+}
+
 fn files(tls: &Tls) -> Files<'_> {
     Files { certificate: &tls.certificate, key: &tls.key, trusted_ca: tls.trusted_ca.as_deref() }
 }
@@ -204,6 +219,7 @@ fn resources(settings: &Settings, farm: &balance::Config) -> HashMap<IpAddr, Vec
     found
 }
 
-fn unusable(broken: Broken) -> SecureError {
+/// The cryptography cannot do what is needed.
+pub fn unusable(broken: Broken) -> SecureError {
     SecureError::Unusable(broken.why)
 }

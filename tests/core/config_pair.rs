@@ -752,9 +752,18 @@ fn what_is_shared_has_one_line_for_each_key() {
 }
 
 #[test]
-fn encryption_that_is_not_there_is_refused() {
-    let told = errors(&with("peer-tls.key = \"/k\""));
-    assert_eq!(told.len(), 1, "{told:?}");
-    let told = told.first().unwrap();
-    assert!(told.contains("authenticates every frame between the nodes and encrypts none"), "{told}");
+fn encryption_between_the_nodes_needs_certificates_on_both_sides() {
+    let tls = |more: &str| format!("{}\n[tls]\ncertificate = \"/c\"\nkey = \"/k\"\n{more}", with("peer-tls = true"));
+    let (settings, warnings) = parse(&tls("trusted-ca = \"/ca\""));
+    assert!(settings.cluster.peer_tls);
+    assert!(!warnings.iter().any(|w| w.contains("[tls] has no effect")), "{warnings:?}");
+    assert!(!parse(&with("")).0.cluster.peer_tls);
+    for (text, cause) in [
+        (with("peer-tls = true"), "needs a certificate, and there is no section [tls]"),
+        (tls(""), "`trusted-ca` is missing in [tls]"),
+        (with("peer-tls = 1"), "must be true or false"),
+    ] {
+        let told = errors(&text);
+        assert!(told.len() == 1 && told[0].contains(cause), "{told:?}");
+    }
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::rig::load::{Answering, Load};
+use crate::rig::node::Setup;
 use crate::rig::pair::{CALLER, NODES, PATIENCE, PEER_PORT, Pair, Plan, SECOND};
 use crate::rig::poll::until_true;
 use crate::rig::relay::Relay;
+use crate::rig::tls::Authority;
 use crate::rig::world::World;
 
 /// Calls of one test.
@@ -138,4 +140,32 @@ fn a_node_that_is_not_heard_changes_nothing_twice() {
     assert!(pair.nodes[now].epoch() <= epoch + 1.0, "one role change at most");
     pair.until_idle();
     servers.assert_all(100);
+}
+
+#[test]
+fn a_link_inside_tls_carries_a_takeover() {
+    let world = World::new("ha-tls");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let ca = Authority::founded();
+    let names: Vec<String> = NODES.iter().chain(&SECOND).map(ToString::to_string).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let section = ca.section(&world, &ca.issue(&names, 2090), "");
+    let with_tls = |mut setup: Setup| {
+        setup.cluster.push_str("peer-tls = true\n");
+        setup.groups.insert_str(0, &section);
+        setup.t1(500)
+    };
+    let mut pair = plan.both(with_tls).start(&world);
+    let active = pair.until_armed();
+    let load = Load::start(&world, &pair.field.callers, CALLER, 200, 50, Duration::from_secs(3));
+    until_true("100 calls", PATIENCE, || load.begun() >= 100);
+    pair.crash(active);
+    pair.until_active(1 - active);
+    pair.revive(active);
+    assert_eq!(pair.until_armed(), 1 - active);
+    load.assert_lossless(Duration::from_secs(60));
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(200);
 }

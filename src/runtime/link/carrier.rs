@@ -23,6 +23,14 @@ pub trait Carrier: Send + Sync {
     fn read(&self, to: &mut [u8]) -> io::Result<usize>;
     /// Gives the kernel what it takes of `octets`.
     fn write(&self, octets: &[u8]) -> io::Result<usize>;
+    /// Gives the kernel what [`Carrier::write`] has taken and the kernel not yet.
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+    /// Whether octets can be read that the kernel does not know of.
+    fn holds(&self) -> bool {
+        false
+    }
     /// Ends it in both directions, whoever still holds it.
     fn close(&self);
     /// What to wait on.

@@ -88,6 +88,7 @@ fn failed(shared: &Shared, index: usize, remote: SocketAddr, why: &NotOpened, si
             shared.stats.refused(refusal);
             refusal
         }
+        NotOpened::Broken(ref broken) => return shared.no_tls(remote, broken),
         NotOpened::Slow | NotOpened::Gone => {
             shared.stats.dial_silent.count();
             *silent += 1;
@@ -104,7 +105,9 @@ fn failed(shared: &Shared, index: usize, remote: SocketAddr, why: &NotOpened, si
         if matches!(why, NotOpened::Refused(_)) {
             tracing::warn!("no link to member {node} at {remote}: {refusal}");
         } else {
-            tracing::warn!("no link to member {node}: {remote} closes without an answer; probably {refusal}");
+            tracing::warn!(
+                "no link to member {node}: {remote} closes without an answer; probably {refusal}, or `peer-tls` differs"
+            );
         }
     }
 }

@@ -119,6 +119,12 @@ impl Door {
         match *why {
             NotOpened::Slow => stats.turned(Turned::Slow),
             NotOpened::Gone => stats.turned(Turned::Gone),
+            NotOpened::Broken(ref broken) => {
+                stats.turned(Turned::Tls);
+                if member {
+                    self.shared.no_tls(remote, broken);
+                }
+            }
             NotOpened::Refused(refusal) => {
                 stats.refused(refusal);
                 tracing::debug!(%remote, "a connection to the peer port was refused: {refusal}");

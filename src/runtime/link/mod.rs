@@ -6,8 +6,10 @@
 
 pub mod stats;
 pub mod carrier;
+pub mod encryption;
 pub mod outgoing;
 pub mod shared;
+pub mod pipe;
 pub mod opening;
 pub mod door;
 pub mod dial;
@@ -17,6 +19,7 @@ pub mod reader;
 #[cfg(test)]
 mod tests;
 
+pub use encryption::Encryption;
 pub use links::Links;
 pub use reader::Reader;
 pub use shared::{BindError, Config, DownCause, Greeting, Member, Peers};

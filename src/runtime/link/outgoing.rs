@@ -88,6 +88,14 @@ impl Outgoing {
                 Err(e) => return Err(e),
             }
         }
+        if !self.blocked
+            && let Err(e) = self.carrier.flush()
+        {
+            if e.kind() != io::ErrorKind::WouldBlock {
+                return Err(e);
+            }
+            (self.blocked, flushed.blocked) = (true, true);
+        }
         if self.pending() == 0 {
             self.octets.clear();
             self.written = 0;

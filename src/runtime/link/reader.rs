@@ -117,7 +117,10 @@ impl Reader {
         let Self { shared, peers, links } = self;
         let Some(incoming) = links[index].as_mut().map(|link| &mut link[stream as usize]) else { return Ok(()) };
         let (peer, stats) = (shared.peers[index].member.node, &shared.stats);
-        for _ in 0..READS {
+        for turn in 0.. {
+            if turn >= READS && !incoming.carrier.holds() {
+                break;
+            }
             let room = incoming.decoder.room();
             let wanted = room.len();
             let count = match incoming.carrier.read(room) {
@@ -144,7 +147,7 @@ impl Reader {
                 }
             }
             stats.skipped.add(incoming.decoder.skipped() - skipped);
-            if count < wanted {
+            if count < wanted && !incoming.carrier.holds() {
                 break;
             }
         }
@@ -204,6 +207,12 @@ impl Reader {
         let NodeId(node) = peer.member.node;
         tracing::info!("the link to member {node} stands (incarnation {incarnation:016x})");
         self.peers.up(peer.member.node, &greeting);
+        // What came with the last octets of the opening is nowhere to be polled for.
+        for stream in Stream::ALL {
+            if let Err(cause) = self.read(index, stream) {
+                return self.lost(index, cause);
+            }
+        }
     }
 
     /// Ends a link if it stands.

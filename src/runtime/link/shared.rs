@@ -17,8 +17,10 @@ use crate::replica::Stream;
 use crate::replica::frame::{Broken, Decoder, Sealer};
 use crate::replica::handshake::{Local, NONCE, Nonce};
 use crate::runtime::link::carrier::Carrier;
+use crate::runtime::link::encryption::Encryption;
 use crate::runtime::link::outgoing::Outgoing;
 use crate::runtime::link::stats::{Ended, LinkStats};
+use crate::runtime::tls;
 use crate::runtime::waker::Waker;
 use crate::token::Keys;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub peers: Vec<Member>,
     /// Random octets that no other process start has.
     pub seed: [u8; 32],
+    /// TLS around everything; `None`: in the clear, and authenticated all the same.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 /// Another node: `cluster.member.N`.
@@ -295,6 +299,23 @@ impl Shared {
     /// What happened next.
     pub fn take_event(&self) -> Option<Event> {
         self.events.lock().pop_front()
+    }
+
+    /// Tells operators, once until its link stands, that there is no TLS with a member.
+    pub fn no_tls(&self, remote: SocketAddr, why: &tls::Broken) {
+        /// Beside the bits of refusals.
+        const TOLD: u64 = 1 << 63;
+        let of = |peer: &&Peer| peer.member.addrs.iter().any(|addr| addr.ip() == remote.ip());
+        if let Some(peer) = self.peers.iter().find(of)
+            && peer.told.fetch_or(TOLD, Ordering::Relaxed) & TOLD == 0
+        {
+            let NodeId(node) = peer.member.node;
+            tracing::warn!(
+                "no TLS with member {node} at {remote}: {}; both nodes need `peer-tls`, and a certificate of a CA in \
+                 `trusted-ca` for an address of their `cluster.member` or a name in `peer-names`",
+                why.why
+            );
+        }
     }
 
     /// Nothing is raised any more.

@@ -120,11 +120,13 @@ pub enum Turned {
     Gone,
     /// Its first stream waited in vain for the second.
     Alone,
+    /// TLS with it failed.
+    Tls,
 }
 
 impl Turned {
     /// All of them, in the order of their counters.
-    pub const ALL: [Turned; 4] = [Turned::Evicted, Turned::Slow, Turned::Gone, Turned::Alone];
+    pub const ALL: [Turned; 5] = [Turned::Evicted, Turned::Slow, Turned::Gone, Turned::Alone, Turned::Tls];
 
     /// The label of its metric.
     pub const fn name(self) -> &'static str {
@@ -133,6 +135,7 @@ impl Turned {
             Turned::Slow => "slow",
             Turned::Gone => "gone",
             Turned::Alone => "alone",
+            Turned::Tls => "tls",
         }
     }
 }

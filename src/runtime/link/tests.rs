@@ -95,8 +95,20 @@ impl Side {
         peer: Member,
         secret: &[u8],
     ) -> Self {
+        Self::encrypted(node, incarnation, own, listeners, peer, secret, None)
+    }
+
+    fn encrypted(
+        node: NodeId,
+        incarnation: u64,
+        own: Vec<SocketAddr>,
+        listeners: Vec<TcpListener>,
+        peer: Member,
+        secret: &[u8],
+        encryption: Option<Arc<Encryption>>,
+    ) -> Self {
         let (keys, local) = (Keys::new("tests", &[secret]).unwrap(), local(node, incarnation));
-        let config = Config { local, keys, own, peers: vec![peer], seed: [incarnation as u8; 32] };
+        let config = Config { local, keys, own, peers: vec![peer], seed: [incarnation as u8; 32], encryption };
         let links = Arc::new(Links::new(config, Arc::default()).unwrap());
         let (sender, told) = mpsc::channel();
         let hold = Arc::new(Mutex::new(()));
@@ -444,4 +456,85 @@ fn an_address_that_cannot_be_had_names_the_cure() {
     assert!(error.contains("another process has it") && error.contains("cluster.member"), "{error}");
     let error = BindError::bind(&["192.0.2.77:9801".parse().unwrap()]).unwrap_err().to_string();
     assert!(error.contains("192.0.2.77") && error.contains("cluster.mymemberid"), "{error}");
+}
+
+#[cfg(feature = "tls")]
+mod encrypted {
+    use super::*;
+    use crate::runtime::tls::Name;
+    use crate::runtime::tls::testing::{Authority, Folder};
+
+    const SECRET: &[u8] = b"a secret of two nodes";
+
+    fn encryption(ca: &Authority, own: &str, peer: &str) -> Option<Arc<Encryption>> {
+        let material = Folder::new(ca, &ca.issue(&[own])).material();
+        Some(Arc::new(Encryption::new(&material, vec![Name::parse(peer).unwrap()]).unwrap()))
+    }
+
+    /// Nodes 1 and 2 with what each of them has of TLS, and the address of node 1.
+    fn pair(one: Option<Arc<Encryption>>, two: Option<Arc<Encryption>>) -> (Side, Side, SocketAddr) {
+        let ((first, at), (second, to)) = (listen("127.0.0.1"), listen("127.0.0.2"));
+        let member = |node, addr| Member { node, addrs: vec![addr] };
+        let one = Side::encrypted(ONE, 11, vec![at], vec![first], member(TWO, to), SECRET, one);
+        let two = Side::encrypted(TWO, 22, vec![to], vec![second], member(ONE, at), SECRET, two);
+        (one, two, at)
+    }
+
+    #[test]
+    fn frames_of_every_size_arrive_in_order() {
+        let ca = Authority::founded();
+        let one = encryption(&ca, "127.0.0.1", "127.0.0.2");
+        let (one, two, _) = pair(one, encryption(&ca, "127.0.0.2", "127.0.0.1"));
+        assert_eq!((one.settled(), two.settled()), (Told::Up(TWO, 22), Told::Up(ONE, 11)));
+        let large: Vec<u8> = (0..limits::FRAME).map(|n| (n * 7) as u8).collect();
+        for (from, to, peer) in [(&one, &two, TWO), (&two, &one, ONE)] {
+            for stream in Stream::ALL {
+                for size in [0, 1, 1_460, 16_384 - HEADER, 16_384, 100_000, limits::FRAME] {
+                    assert!(from.send(peer, stream, &large[..size]), "{stream:?} {size}");
+                    let told = to.next();
+                    assert!(told == Told::Frame(stream, Kind::Records, large[..size].to_vec()), "{stream:?} {size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_peer_does_not_read_waits_and_comes_when_it_does() {
+        let ca = Authority::founded();
+        let one = encryption(&ca, "127.0.0.1", "127.0.0.2");
+        let (one, two, _) = pair(one, encryption(&ca, "127.0.0.2", "127.0.0.1"));
+        assert_eq!((one.settled(), two.settled()), (Told::Up(TWO, 22), Told::Up(ONE, 11)));
+        let held = two.hold.lock();
+        let payload = vec![7; limits::FRAME / 2];
+        let mut sent = 0;
+        while one.links.bulk_room(TWO) >= payload.len() {
+            assert!(one.send(TWO, Stream::Bulk, &payload));
+            sent += 1;
+        }
+        drop(held);
+        for n in 0..sent {
+            assert!(two.next() == Told::Frame(Stream::Bulk, Kind::Records, payload.clone()), "{n} of {sent}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_for_another_name_or_of_another_ca_opens_nothing() {
+        let (ca, other) = (Authority::founded(), Authority::founded());
+        for wrong in [encryption(&ca, "127.0.0.9", "127.0.0.1"), encryption(&other, "127.0.0.2", "127.0.0.1")] {
+            let (one, two, _) = pair(encryption(&ca, "127.0.0.1", "127.0.0.2"), wrong);
+            wait(|| one.stats().turned[Turned::Tls as usize].get() >= 2);
+            assert!(!one.links.is_up(TWO) && !two.links.is_up(ONE));
+        }
+    }
+
+    #[test]
+    fn a_node_without_tls_is_not_let_in() {
+        let ca = Authority::founded();
+        let (one, two, at) = pair(encryption(&ca, "127.0.0.1", "127.0.0.2"), None);
+        // It waits for the first words of the other side, as that does.
+        let mut stranger = TcpStream::connect(at).unwrap();
+        stranger.write_all(&[b'x'; 64]).unwrap();
+        wait(|| one.stats().turned[Turned::Tls as usize].get() >= 1);
+        assert!(!one.links.is_up(TWO) && !two.links.is_up(ONE));
+    }
 }

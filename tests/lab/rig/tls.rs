@@ -62,12 +62,16 @@ impl Authority {
 
     /// A node that also listens for TLS, on port 5061, and presents `own`; `more`: further lines of `[tls]`.
     pub fn setup(&self, world: &World, setup: Setup, own: &Issued, more: &str) -> Setup {
-        let ca = world.write("ca.pem", &self.pem);
-        let [certificate, key] = present(world, own);
-        let section = format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\ntrusted-ca = {ca:?}\n{more}\n");
-        let mut setup = Setup { groups: format!("\n{section}{}", setup.groups), ..setup };
+        let mut setup = Setup { groups: self.section(world, own, more) + &setup.groups, ..setup };
         setup.listen.push(format!("tls:{}", world.addr(super::node::NODE, 5061)));
         setup
+    }
+
+    /// `[tls]` of a node that presents `own`; `more`: further lines of it.
+    pub fn section(&self, world: &World, own: &Issued, more: &str) -> String {
+        let ca = world.write("ca.pem", &self.pem);
+        let [certificate, key] = present(world, own);
+        format!("\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\ntrusted-ca = {ca:?}\n{more}\n")
     }
 
     fn roots(&self) -> Arc<RootCertStore> {
