@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -92,6 +92,15 @@ impl Links {
     pub fn bulk_room(&self, peer: NodeId) -> usize {
         let slot = self.shared.peer(peer).map(|(_, peer)| &peer.out[Stream::Bulk as usize]);
         slot.and_then(|slot| slot.outgoing.lock().as_mut().map(|open| open.room())).unwrap_or(0)
+    }
+
+    /// Only these addresses of this host are on a network: links over others fall at once, to be raised over another path.
+    pub fn leave(&self, carried: &[IpAddr]) {
+        for (path, own) in (0..).map(PathId).zip(&self.shared.config.own) {
+            if !carried.contains(&own.ip()) {
+                self.shared.peers.iter().for_each(|peer| self.path(peer.member.node, path, false));
+            }
+        }
     }
 
     /// Whether a peer, heard on one path at least, is heard on this one: a link over a path that is silent falls at once,

@@ -293,7 +293,10 @@ fn the_link_moves_off_a_path_that_fell_silent() {
     assert!(leaves_from(&two, "127.0.0.2"));
     two.links.path(ONE, PathId(1), false);
     two.links.path(ONE, PathId(1), true);
-    two.links.path(ONE, PathId(0), false);
+    two.links.leave(&["127.0.0.2".parse().unwrap()]);
+    assert!(leaves_from(&two, "127.0.0.2") && two.links.is_up(ONE));
+    two.links.path(ONE, PathId(1), true);
+    two.links.leave(&["127.0.0.4".parse().unwrap()]);
     assert_eq!(two.settled(), Told::Down(DownCause::Moved), "only for the path that it uses");
     assert_eq!(two.settled(), Told::Up(ONE, 1));
     assert!(leaves_from(&two, "127.0.0.4"));

@@ -5,6 +5,7 @@ use super::machine::{Pair, REACH, STUCK, WORK};
 use crate::base::Time;
 use crate::cluster::{self, Input, Level, Notice, Role};
 use crate::runtime::snmp::{self, Trap};
+use crate::runtime::sys;
 use crate::runtime::vip::{self, Event};
 
 impl Pair {
@@ -58,6 +59,10 @@ impl Pair {
                 }
                 Event::CarrierLost { .. } | Event::Dropped { .. } | Event::Failed { .. } | Event::GuardDied => {
                     tracing::warn!("the virtual addresses are not held here any more: {event}");
+                    if let (Event::CarrierLost { .. }, Ok(carried)) = (&event, sys::carried_addresses()) {
+                        // What would be said over that cable now would be waited for in vain.
+                        self.links.leave(&carried);
+                    }
                     self.tell(now, Input::Usable(false));
                     if !matches!(event, Event::CarrierLost { .. } | Event::GuardDied) {
                         // Only an epoch of its own can take them again, and only once somebody else had the chance.

@@ -290,6 +290,16 @@ pub fn read_refused<'a>(socket: BorrowedFd<'_>, memory: &'a mut [u8]) -> Option<
 
 /// The addresses of this host's interfaces that are up, loopback included.
 pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
+    addresses(libc::IFF_UP as u32)
+}
+
+/// Those of interfaces that have a carrier as well.
+pub fn carried_addresses() -> io::Result<Vec<IpAddr>> {
+    addresses((libc::IFF_UP | libc::IFF_RUNNING) as u32)
+}
+
+/// The addresses of interfaces that have all of these flags.
+fn addresses(flags: u32) -> io::Result<Vec<IpAddr>> {
     let mut list = ptr::null_mut();
     // SAFETY: on success `list` is a chain that is ours until freeifaddrs.
     check(unsafe { libc::getifaddrs(&mut list) })?;
@@ -299,7 +309,7 @@ pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
     // octets are copied as the family has.
     while let Some(entry) = unsafe { next.as_ref() } {
         next = entry.ifa_next;
-        if entry.ifa_addr.is_null() || entry.ifa_flags & libc::IFF_UP as u32 == 0 {
+        if entry.ifa_addr.is_null() || entry.ifa_flags & flags != flags {
             continue;
         }
         let mut storage: sockaddr_storage = unsafe { mem::zeroed() };
@@ -462,5 +472,6 @@ mod tests {
         let then = now();
         assert!(then > Time::ZERO && now() >= then);
         assert!(local_addresses().unwrap().contains(&[127, 0, 0, 1].into()));
+        assert!(carried_addresses().unwrap().contains(&[127, 0, 0, 1].into()));
     }
 }
