@@ -7,6 +7,7 @@ mod wire;
 mod world;
 
 use scenario::Scenario;
+use tandem::agent::chance::Chance;
 use world::{Summary, World};
 
 use crate::number;
@@ -29,6 +30,13 @@ impl Drop for Banner {
 fn run(seed: u64, loud: bool) -> Summary {
     let _banner = Banner(seed);
     World::new(seed, loud, Scenario::of(seed)).run()
+}
+
+/// One pair whose story somebody else chooses: eight octets for the network, the others for calls and faults.
+pub fn given(octets: &[u8]) {
+    let (seed, story) = octets.split_at(octets.len().min(8));
+    let seed = seed.iter().fold(0, |seed, octet| seed << 8 | u64::from(*octet));
+    World::new(seed, false, Scenario::draw(Chance::given(story, seed))).run();
 }
 
 fn run_share(share: u64) {
@@ -58,6 +66,13 @@ fn first_half_of_the_pairs() {
 #[test]
 fn second_half_of_the_pairs() {
     run_share(1);
+}
+
+#[test]
+fn a_story_in_octets_is_played() {
+    for octets in [Vec::new(), (0..=255).collect::<Vec<u8>>(), vec![0; 400], vec![255; 400]] {
+        given(&octets);
+    }
 }
 
 #[test]

@@ -75,7 +75,10 @@ pub fn own_addr(machine: usize) -> SocketAddr {
 
 impl Scenario {
     pub fn of(seed: u64) -> Self {
-        let mut chance = Chance::new(seed ^ 0x7061_6972);
+        Self::draw(Chance::new(seed ^ 0x7061_6972))
+    }
+
+    pub fn draw(mut chance: Chance) -> Self {
         let weather = if chance.per_mille(500) { Weather::calm() } else { weather(&mut chance) };
         let settings = Settings::draw(&mut chance);
         let mut acts = Vec::new();
