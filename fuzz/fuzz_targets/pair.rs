@@ -1,7 +1,7 @@
 //! The pair of the simulator, with a story that the fuzzer tells: calls, crashes, hangs, cuts. Every invariant of the
 //! simulator holds.
 #![no_main]
-#![allow(dead_code, unused_imports, reason = "the simulator is a test, of which only the world is wanted here")]
+#![expect(dead_code, reason = "the simulator is a test, of which only the world is wanted here")]
 
 use libfuzzer_sys::fuzz_target;
 

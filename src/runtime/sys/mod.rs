@@ -1,12 +1,13 @@
 //! System calls that std, socket2 and tokio do not offer, behind safe types: batches of datagrams with their local
-//! address, the error queue, ppoll, eventfd, the boot-time clock, local addresses; in files of their own link-layer frames,
-//! passed descriptors, privileges and priorities. The only unsafe module.
+//! address, the error queue, ppoll, eventfd, the boot-time clock; in files of their own addresses of interfaces, link-layer
+//! frames, passed descriptors, privileges and priorities. The only unsafe module.
 #![expect(
     unsafe_code,
     reason = "recvmmsg, sendmmsg, control messages, ppoll, eventfd and getifaddrs have no safe form"
 )]
 
 mod result;
+mod interfaces;
 pub mod packet;
 pub mod process;
 
@@ -21,6 +22,8 @@ use std::time::Duration;
 use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 use socket2::SockAddr;
 
+use self::interfaces::address;
+pub use self::interfaces::{carried_addresses, local_addresses};
 pub use self::process::hurry;
 use self::result::check;
 use crate::base::{Time, limits};
@@ -288,44 +291,6 @@ pub fn read_refused<'a>(socket: BorrowedFd<'_>, memory: &'a mut [u8]) -> Option<
     Some(Refused { quoted, to: address(&name)?, from, cause: cause? })
 }
 
-/// The addresses of this host's interfaces that are up, loopback included.
-pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
-    addresses(libc::IFF_UP as u32)
-}
-
-/// Those of interfaces that have a carrier as well.
-pub fn carried_addresses() -> io::Result<Vec<IpAddr>> {
-    addresses((libc::IFF_UP | libc::IFF_RUNNING) as u32)
-}
-
-/// The addresses of interfaces that have all of these flags.
-fn addresses(flags: u32) -> io::Result<Vec<IpAddr>> {
-    let mut list = ptr::null_mut();
-    // SAFETY: on success `list` is a chain that is ours until freeifaddrs.
-    check(unsafe { libc::getifaddrs(&mut list) })?;
-    let mut found = Vec::new();
-    let mut next = list;
-    // SAFETY: the chain ends with null; `ifa_addr` is null or a socket address of its family's size, so only as many
-    // octets are copied as the family has.
-    while let Some(entry) = unsafe { next.as_ref() } {
-        next = entry.ifa_next;
-        if entry.ifa_addr.is_null() || entry.ifa_flags & flags != flags {
-            continue;
-        }
-        let mut storage: sockaddr_storage = unsafe { mem::zeroed() };
-        let size = match i32::from(unsafe { (*entry.ifa_addr).sa_family }) {
-            libc::AF_INET => size_of::<libc::sockaddr_in>(),
-            libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
-            _ => continue,
-        };
-        unsafe { ptr::copy_nonoverlapping(entry.ifa_addr.cast::<u8>(), ptr::from_mut(&mut storage).cast(), size) };
-        found.extend(address(&storage).map(|a| a.ip()));
-    }
-    // SAFETY: it came from getifaddrs and nothing borrows from it any more.
-    unsafe { libc::freeifaddrs(list) };
-    Ok(found)
-}
-
 /// The control messages that the kernel wrote into `buffer`, each with its data.
 fn controls<'a>(header: &'a msghdr, buffer: &'a Control) -> impl Iterator<Item = (&'a cmsghdr, &'a [u8])> {
     let end = buffer.as_ptr() as usize + size_of::<Control>();
@@ -394,16 +359,6 @@ fn write_control<T: Plain>(header: &mut msghdr, control: &mut Control, level: c_
         (*entry).cmsg_len = libc::CMSG_LEN(size) as usize;
         ptr::write_unaligned(libc::CMSG_DATA(entry).cast(), value);
     }
-}
-
-fn address(storage: &sockaddr_storage) -> Option<SocketAddr> {
-    // SAFETY: `to` is room for a sockaddr_storage, and `storage` is copied whole.
-    let fill = |to: *mut _, _| {
-        unsafe { ptr::write(to, *storage) };
-        Ok(())
-    };
-    let (_, address) = unsafe { SockAddr::try_init(|to, length| fill(to.cast(), length)) }.ok()?;
-    address.as_socket()
 }
 
 #[cfg(test)]

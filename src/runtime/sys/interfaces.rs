@@ -1,0 +1,60 @@
+//! The addresses of this host's interfaces (getifaddrs).
+
+use std::io;
+use std::mem::{self, size_of};
+use std::net::{IpAddr, SocketAddr};
+use std::ptr;
+
+use libc::sockaddr_storage;
+use socket2::SockAddr;
+
+use super::result::check;
+
+/// The addresses of this host's interfaces that are up, loopback included.
+pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
+    addresses(libc::IFF_UP as u32)
+}
+
+/// Those of interfaces that have a carrier as well.
+pub fn carried_addresses() -> io::Result<Vec<IpAddr>> {
+    addresses((libc::IFF_UP | libc::IFF_RUNNING) as u32)
+}
+
+/// The addresses of interfaces that have all of these flags.
+fn addresses(flags: u32) -> io::Result<Vec<IpAddr>> {
+    let mut list = ptr::null_mut();
+    // SAFETY: on success `list` is a chain that is ours until freeifaddrs.
+    check(unsafe { libc::getifaddrs(&mut list) })?;
+    let mut found = Vec::new();
+    let mut next = list;
+    // SAFETY: the chain ends with null; `ifa_addr` is null or a socket address of its family's size, so only as many
+    // octets are copied as the family has.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        next = entry.ifa_next;
+        if entry.ifa_addr.is_null() || entry.ifa_flags & flags != flags {
+            continue;
+        }
+        let mut storage: sockaddr_storage = unsafe { mem::zeroed() };
+        let size = match i32::from(unsafe { (*entry.ifa_addr).sa_family }) {
+            libc::AF_INET => size_of::<libc::sockaddr_in>(),
+            libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+            _ => continue,
+        };
+        unsafe { ptr::copy_nonoverlapping(entry.ifa_addr.cast::<u8>(), ptr::from_mut(&mut storage).cast(), size) };
+        found.extend(address(&storage).map(|a| a.ip()));
+    }
+    // SAFETY: it came from getifaddrs and nothing borrows from it any more.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(found)
+}
+
+/// The socket address in a storage of the kernel's.
+pub(super) fn address(storage: &sockaddr_storage) -> Option<SocketAddr> {
+    // SAFETY: `to` is room for a sockaddr_storage, and `storage` is copied whole.
+    let fill = |to: *mut _, _| {
+        unsafe { ptr::write(to, *storage) };
+        Ok(())
+    };
+    let (_, address) = unsafe { SockAddr::try_init(|to, length| fill(to.cast(), length)) }.ok()?;
+    address.as_socket()
+}
