@@ -160,7 +160,9 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::balance::{Ask, Evidence, Grant, Outcome, Refusal, Vouch};
-    use crate::base::{Flow, Host, LegId, NodeId, ResourceId};
+    use crate::base::{Bucket, Flow, Host, LegId, NodeId, ResourceId};
+    use crate::replica::body::{LegBody, Read};
+    use crate::replica::record::{Class, Head};
     use crate::token::Keys;
 
     struct Nobody;
@@ -192,11 +194,28 @@ mod tests {
     }
 
     fn shard() -> Shard {
+        with_room(8)
+    }
+
+    fn with_room(legs: usize) -> Shard {
         let view = View {
             serving: true,
             ..View::alone(NodeId(1), Epoch::default(), Keys::new("tandem", &[b"x"]).unwrap(), Time::ZERO)
         };
-        Shard::new(Arc::new(view), Place { number: 0, shards: 1 }, 8, 8, 1)
+        Shard::new(Arc::new(view), Place { number: 0, shards: 1 }, 8, legs, 1)
+    }
+
+    #[test]
+    fn a_call_of_the_peer_without_room_here_is_counted_and_left_out() {
+        let mut shard = with_room(0);
+        let version = Version { epoch: Epoch::default(), seq: Seq(1) };
+        let head = Head { class: Class::Leg, ignorable: false, bucket: Bucket(0), id: 7, version };
+        shard.run(Time::ZERO, &Nobody, &mut Out::new(), |proxy, io| {
+            proxy.apply(io, NodeId(2), &head, Read::Leg(LegBody::default()));
+        });
+        let stats = &shard.proxy().stats;
+        assert_eq!((stats.records_without_room, stats.records_applied), (1, 1));
+        assert!(shard.proxy().legs().is_empty());
     }
 
     fn fail(shard: &mut Shard, seconds: u64) {

@@ -56,6 +56,7 @@ fn run_share(share: u64) {
     }
     println!("sim: pairs: {sum:?}");
     assert!(sum.completed > sum.calls / 2, "most calls complete");
+    assert!(sum.divergent > 0, "some calls differ and are mended");
 }
 
 #[test]
