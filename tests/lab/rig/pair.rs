@@ -270,7 +270,11 @@ impl Pair<'_> {
             let lines: Vec<&str> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(15)..].join("\n");
             let (role, armed, holds) = (node.role(), node.armed(), host.holds(VIP));
-            text += &format!("\n-- {}: role {role:?}, armed {armed}, address {holds}\n{last}", host.name);
+            let (_, calls) = node.order(&["calls"]);
+            let held =
+                node.try_metrics().map(|m| ["tandem_calls", "tandem_ringing", "tandem_ports_in_use"].map(|n| m.sum(n)));
+            text += &format!("\n-- {}: role {role:?}, armed {armed}, address {holds}", host.name);
+            text += &format!("\ncalls, ringing, ports: {held:?}\n{calls}\n{last}");
         }
         text
     }
