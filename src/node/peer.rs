@@ -6,7 +6,7 @@ use crate::base::{Bucket, NodeId, Time, Version, limits};
 use crate::out::Out;
 use crate::replica::body;
 use crate::replica::record::Records;
-use crate::replica::sync::{self, Digest, Part, Turn};
+use crate::replica::sync::{self, Digest, Part, Run, Turn};
 use crate::replica::{Kind, Stream, relay};
 
 use super::peer_link::Side;
@@ -32,18 +32,19 @@ impl<K: Cells> Node<K> {
     }
 
     fn begin_lane(&self, now: Time, n: usize, peer: NodeId, out: &mut Out) {
+        let run = self.hub.with(|hub| hub.peer.outgoing.run(n as u16));
         self.with_shard(now, n, out, |shard, _, out| {
             shard.open(peer);
-            self.write_digest(n, shard, true, peer, out);
+            self.write_digest(run, shard, true, peer, out);
         });
     }
 
-    fn write_digest(&self, n: usize, shard: &super::shard::Shard, begins: bool, peer: NodeId, out: &mut Out) {
-        let (count, me) = (self.shards.len(), self.id);
+    fn write_digest(&self, run: Run, shard: &super::shard::Shard, begins: bool, peer: NodeId, out: &mut Out) {
+        let (n, count, me) = (usize::from(run.lane), self.shards.len(), self.id);
         let buckets = (0..1u16 << 12).filter(|b| Bucket(*b).shard(count) == n).map(Bucket);
         out.frame(peer, Stream::Urgent, Kind::Digest, |payload| {
             let rows = buckets.map(|b| (b, shard.proxy().digest(me, b)));
-            Digest::write(payload, (n as u16, count as u16), begins, shard.last(), rows);
+            Digest::write(payload, (run, count as u16), begins, shard.last(), rows);
         });
     }
 
@@ -159,20 +160,20 @@ impl<K: Cells> Node<K> {
             }
         }
         self.hub.with(|hub| {
-            hub.peer.incoming.in_step(digest.lane, differ.is_empty());
+            hub.peer.incoming.compared(digest.run.lane, differ.is_empty());
             hub.peer.stats.divergent_buckets += if digest.begins { 0 } else { differ.len() as u64 };
         });
-        out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(digest.lane, differ.iter().copied(), p));
-        self.hub.with(|hub| hub.peer.differ(Side::Peer, digest.lane, differ));
-        self.early(now, peer, digest.lane, out)
+        out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(digest.run, differ.iter().copied(), p));
+        self.hub.with(|hub| hub.peer.differ(Side::Peer, digest.run.lane, differ));
+        self.early(now, peer, digest.run.lane, out)
     }
 
     fn want(&self, now: Time, payload: &[u8], out: &mut Out) -> bool {
-        let Some((lane, buckets)) = sync::read_want(payload) else { return false };
+        let Some((run, buckets)) = sync::read_want(payload) else { return false };
         let buckets: Vec<Bucket> = buckets.collect();
         self.hub.with(|hub| {
-            hub.peer.outgoing.want(lane, buckets.iter().copied());
-            hub.peer.differ(Side::Own, lane, buckets);
+            hub.peer.outgoing.want(run, buckets.iter().copied());
+            hub.peer.differ(Side::Own, run.lane, buckets);
         });
         self.send_buckets(now, out);
         true
@@ -192,12 +193,12 @@ impl<K: Cells> Node<K> {
                 hub.peer.stats.buckets_sent += u64::from(hub.peer.outgoing.is_sending());
                 hub.peer.outgoing.next_wanted().map(|next| (peer, next))
             });
-            let Some((peer, (lane, bucket, last))) = next else { return };
+            let Some((peer, (run, bucket, last))) = next else { return };
             let n = bucket.shard(self.shards.len());
             let sent = self.with_shard(now, n, out, |shard, _, out| {
                 let mut octets = Vec::new();
                 shard.proxy().write_bucket(now, bucket, &mut octets);
-                let whole = Part { lane, bucket, more: false, last, at: shard.last(), octets: &octets };
+                let whole = Part { run, bucket, more: false, last, at: shard.last(), octets: &octets };
                 whole.split().for_each(|part| out.frame(peer, Stream::Bulk, Kind::Bucket, |p| part.write(p)));
                 octets.len()
             });
@@ -215,11 +216,16 @@ impl<K: Cells> Node<K> {
             shard.run(now, desk, out, |proxy, io| proxy.apply_bucket(io, peer, bucket, at, &octets))
         });
         if sound && part.last {
-            self.hub.with(|hub| {
-                hub.peer.incoming.in_step(part.lane, true);
-                hub.peer.differ(Side::Peer, part.lane, Vec::new());
+            let mended = self.hub.with(|hub| {
+                let mended = hub.peer.incoming.mended(part.run);
+                if mended {
+                    hub.peer.differ(Side::Peer, part.run.lane, Vec::new());
+                }
+                mended
             });
-            out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(part.lane, std::iter::empty(), p));
+            if mended {
+                out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(part.run, std::iter::empty(), p));
+            }
         }
         sound
     }
@@ -280,13 +286,13 @@ impl<K: Cells> Node<K> {
         let next = self.hub.with(|hub| {
             let peer = hub.peer.up?;
             hub.peer.round = now + ROUND;
-            hub.peer.outgoing.next_round().map(|lane| (peer, lane))
+            hub.peer.outgoing.next_round().map(|lane| (peer, hub.peer.outgoing.run(lane)))
         });
-        if let Some((peer, lane)) = next {
-            let n = usize::from(lane);
+        if let Some((peer, run)) = next {
+            let n = usize::from(run.lane);
             self.with_shard(now, n, out, |shard, _, out| {
                 shard.flush(now, out);
-                self.write_digest(n, shard, false, peer, out);
+                self.write_digest(run, shard, false, peer, out);
             });
         }
         let due = self.hub.with(|hub| hub.peer.up.map_or(Time::NEVER, |_| hub.peer.round));

@@ -10,11 +10,32 @@ use std::collections::VecDeque;
 use super::kind::Kind;
 use crate::base::{Bucket, Epoch, NodeId, Seq, Version, limits};
 
+/// One run of a lane: from a beginning to the next. What answers an earlier run says nothing of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Which lane.
+    pub lane: u16,
+    /// Counts its beginnings.
+    pub number: u16,
+}
+
+impl Run {
+    fn write(self, payload: &mut Vec<u8>) {
+        payload.extend_from_slice(&self.lane.to_be_bytes());
+        payload.extend_from_slice(&self.number.to_be_bytes());
+    }
+
+    fn read(octets: &[u8]) -> Option<Self> {
+        let [a, b, c, d] = *octets.first_chunk()?;
+        Some(Self { lane: u16::from_be_bytes([a, b]), number: u16::from_be_bytes([c, d]) })
+    }
+}
+
 /// What a writer holds in a lane, at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest<'a> {
-    /// Which lane.
-    pub lane: u16,
+    /// Which lane, since when.
+    pub run: Run,
     /// How many lanes the writer has.
     pub lanes: u16,
     /// Records follow from here on; what was waited for before will not come.
@@ -24,10 +45,12 @@ pub struct Digest<'a> {
     rows: &'a [u8],
 }
 
+/// Octets of a run.
+const RUN: usize = 4;
 /// Octets of a position.
 const VERSION: usize = 14;
 /// Octets before the rows of a digest.
-const DIGEST_HEAD: usize = 5 + VERSION;
+const DIGEST_HEAD: usize = 7 + VERSION;
 /// Octets of a row: bucket and digest.
 const ROW: usize = 10;
 
@@ -35,12 +58,12 @@ impl<'a> Digest<'a> {
     /// Appends a digest.
     pub fn write(
         payload: &mut Vec<u8>,
-        (lane, lanes): (u16, u16),
+        (run, lanes): (Run, u16),
         begins: bool,
         at: Version,
         rows: impl Iterator<Item = (Bucket, u64)>,
     ) {
-        payload.extend_from_slice(&lane.to_be_bytes());
+        run.write(payload);
         payload.extend_from_slice(&lanes.to_be_bytes());
         payload.push(u8::from(begins));
         write_version(at, payload);
@@ -53,10 +76,10 @@ impl<'a> Digest<'a> {
     /// Reads a digest.
     pub fn read(payload: &'a [u8]) -> Option<Self> {
         let (head, rows) = payload.split_at_checked(DIGEST_HEAD)?;
-        let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let at = read_version(&head[5..])?;
-        let sound = rows.len() % ROW == 0 && half(0) < half(2) && usize::from(half(2)) <= LANES;
-        sound.then_some(Self { lane: half(0), lanes: half(2), begins: head[4] & 1 == 1, at, rows })
+        let (run, lanes) = (Run::read(head)?, u16::from_be_bytes([head[4], head[5]]));
+        let at = read_version(&head[7..])?;
+        let sound = rows.len() % ROW == 0 && run.lane < lanes && usize::from(lanes) <= LANES;
+        sound.then_some(Self { run, lanes, begins: head[6] & 1 == 1, at, rows })
     }
 
     /// Buckets and their digests.
@@ -72,17 +95,17 @@ impl<'a> Digest<'a> {
 const LANES: usize = 4_096;
 
 /// Which buckets of a lane differ; none: the lane is in step.
-pub fn write_want(lane: u16, buckets: impl Iterator<Item = Bucket>, payload: &mut Vec<u8>) {
-    payload.extend_from_slice(&lane.to_be_bytes());
+pub fn write_want(run: Run, buckets: impl Iterator<Item = Bucket>, payload: &mut Vec<u8>) {
+    run.write(payload);
     buckets.for_each(|bucket| payload.extend_from_slice(&bucket.0.to_be_bytes()));
 }
 
-/// Lane and buckets of a want.
-pub fn read_want(payload: &[u8]) -> Option<(u16, impl Iterator<Item = Bucket>)> {
-    let (words, rest) = payload.as_chunks::<2>();
-    let (lane, buckets) = words.split_first().filter(|_| rest.is_empty())?;
+/// What a want is for, and its buckets.
+pub fn read_want(payload: &[u8]) -> Option<(Run, impl Iterator<Item = Bucket>)> {
+    let run = Run::read(payload)?;
+    let (buckets, rest) = payload[RUN..].as_chunks::<2>();
     let bucket = |word: &[u8; 2]| Bucket(u16::from_be_bytes(*word) & 0x0fff);
-    Some((u16::from_be_bytes(*lane), buckets.iter().map(bucket)))
+    rest.is_empty().then(|| (run, buckets.iter().map(bucket)))
 }
 
 /// One acknowledged position of one lane.
@@ -102,8 +125,8 @@ pub fn read_ack(payload: &[u8]) -> impl Iterator<Item = (u16, Seq)> {
 /// A part of a wanted bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
-    /// The lane that it was wanted for.
-    pub lane: u16,
+    /// What it was wanted for.
+    pub run: Run,
     /// Which bucket.
     pub bucket: Bucket,
     /// More octets of this bucket follow.
@@ -119,7 +142,7 @@ pub struct Part<'a> {
 /// Octets of records in one part.
 const PART: usize = 128 * 1024;
 /// Octets before them.
-const PART_HEAD: usize = 5 + VERSION;
+const PART_HEAD: usize = 7 + VERSION;
 /// Octets of the records of one bucket. A bucket holds one in 4,096 of the calls.
 const WHOLE_BUCKET: usize = 64 << 20;
 
@@ -135,7 +158,7 @@ impl<'a> Part<'a> {
 
     /// Appends it.
     pub fn write(&self, payload: &mut Vec<u8>) {
-        payload.extend_from_slice(&self.lane.to_be_bytes());
+        self.run.write(payload);
         payload.extend_from_slice(&self.bucket.0.to_be_bytes());
         payload.push(u8::from(self.more) | u8::from(self.last) << 1);
         write_version(self.at, payload);
@@ -145,14 +168,13 @@ impl<'a> Part<'a> {
     /// Reads it.
     pub fn read(payload: &'a [u8]) -> Option<Self> {
         let (head, octets) = payload.split_at_checked(PART_HEAD)?;
-        let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let (more, last) = (head[4] & 1 == 1, head[4] & 2 == 2);
+        let (more, last) = (head[6] & 1 == 1, head[6] & 2 == 2);
         Some(Part {
-            lane: half(0),
-            bucket: Bucket(half(2) & 0x0fff),
+            run: Run::read(head)?,
+            bucket: Bucket(u16::from_be_bytes([head[4], head[5]]) & 0x0fff),
             more,
             last,
-            at: read_version(&head[5..])?,
+            at: read_version(&head[7..])?,
             octets,
         })
     }
@@ -186,7 +208,10 @@ struct LaneIn {
     reached: Option<Seq>,
     /// Frames that came before an earlier one of their lane.
     early: Vec<Early>,
+    run: u16,
     in_step: bool,
+    /// Wants of this run whose last bucket has not come.
+    wants: u16,
 }
 
 #[derive(Debug)]
@@ -234,11 +259,11 @@ impl Incoming {
         if self.lanes.len() < usize::from(digest.lanes) {
             self.lanes.resize_with(usize::from(digest.lanes), LaneIn::default);
         }
-        let lane = self.lane(digest.lane);
+        let lane = self.lane(digest.run.lane);
         if digest.begins {
-            lane.reached = Some(digest.at.seq);
+            (lane.reached, lane.run) = (Some(digest.at.seq), digest.run.number);
             lane.early.retain(|early| early.from >= digest.at.seq);
-            lane.in_step = false;
+            (lane.in_step, lane.wants) = (false, 0);
             return Turn::Now;
         }
         match lane.reached {
@@ -258,14 +283,27 @@ impl Incoming {
         Some((early.kind, early.payload))
     }
 
-    /// A lane holds the same on both sides, or not.
-    pub fn in_step(&mut self, lane: u16, yes: bool) {
-        self.lane(lane).in_step = yes;
+    /// A lane was compared: it holds the same on both sides, or buckets are wanted of it.
+    pub fn compared(&mut self, lane: u16, same: bool) {
+        let lane = self.lane(lane);
+        lane.in_step = same;
+        lane.wants += u16::from(!same);
     }
 
-    /// Whether every lane does.
+    /// The last bucket of a want was taken; whether nothing else is wanted of its lane.
+    pub fn mended(&mut self, run: Run) -> bool {
+        let lane = self.lane(run.lane);
+        if run.number != lane.run {
+            return false;
+        }
+        lane.wants = lane.wants.saturating_sub(1);
+        lane.in_step |= lane.wants == 0;
+        lane.wants == 0
+    }
+
+    /// Whether every lane holds the same on both sides, and no bucket is on its way that is older than that.
     pub fn is_complete(&self) -> bool {
-        !self.lanes.is_empty() && self.lanes.iter().all(|lane| lane.in_step)
+        !self.lanes.is_empty() && self.lanes.iter().all(|lane| lane.in_step && lane.wants == 0)
     }
 
     /// Adds a part; the whole bucket once it is there. `None`: too large, and the link is of no use.
@@ -300,42 +338,54 @@ impl LaneIn {
 /// What goes out to one peer beside the lanes.
 #[derive(Debug, Default)]
 pub struct Outgoing {
-    /// Lane, bucket, and whether it is the last one that was wanted of its lane.
-    wanted: VecDeque<(u16, Bucket, bool)>,
-    confirmed: Vec<bool>,
+    /// What for, bucket, and whether it is the last one of its want.
+    wanted: VecDeque<(Run, Bucket, bool)>,
+    lanes: Vec<LaneOut>,
     /// The lane whose digest is sent next.
     round: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LaneOut {
+    run: u16,
+    confirmed: bool,
 }
 
 impl Outgoing {
     /// The lanes begin anew.
     pub fn begin(&mut self, lanes: usize) {
         self.wanted.clear();
-        self.confirmed = vec![false; lanes];
+        self.lanes = vec![LaneOut::default(); lanes];
         self.round = 0;
     }
 
     /// The peer's answer to a digest.
-    pub fn want(&mut self, lane: u16, buckets: impl Iterator<Item = Bucket>) {
-        let Some(confirmed) = self.confirmed.get_mut(usize::from(lane)) else { return };
+    pub fn want(&mut self, run: Run, buckets: impl Iterator<Item = Bucket>) {
+        let lane = self.lanes.get_mut(usize::from(run.lane)).filter(|lane| lane.run == run.number);
+        let Some(lane) = lane else { return };
         let before = self.wanted.len();
-        self.wanted.extend(buckets.map(|bucket| (lane, bucket, false)));
-        *confirmed = self.wanted.len() == before;
-        if let (false, Some(last)) = (*confirmed, self.wanted.back_mut()) {
+        self.wanted.extend(buckets.map(|bucket| (run, bucket, false)));
+        lane.confirmed = self.wanted.len() == before;
+        if let (false, Some(last)) = (lane.confirmed, self.wanted.back_mut()) {
             last.2 = true;
         }
     }
 
     /// A lane begins anew: what the peer said of it holds no more.
     pub fn doubt(&mut self, lane: u16) {
-        self.wanted.retain(|(of, ..)| *of != lane);
-        if let Some(confirmed) = self.confirmed.get_mut(usize::from(lane)) {
-            *confirmed = false;
+        self.wanted.retain(|(of, ..)| of.lane != lane);
+        if let Some(lane) = self.lanes.get_mut(usize::from(lane)) {
+            *lane = LaneOut { run: lane.run.wrapping_add(1), confirmed: false };
         }
     }
 
+    /// The present run of a lane.
+    pub fn run(&self, lane: u16) -> Run {
+        Run { lane, number: self.lanes.get(usize::from(lane)).map_or(0, |lane| lane.run) }
+    }
+
     /// The next bucket to send.
-    pub fn next_wanted(&mut self) -> Option<(u16, Bucket, bool)> {
+    pub fn next_wanted(&mut self) -> Option<(Run, Bucket, bool)> {
         self.wanted.pop_front()
     }
 
@@ -346,7 +396,7 @@ impl Outgoing {
 
     /// The lane whose digest is due, one after the other; each is asked again only once its last answer is dealt with.
     pub fn next_round(&mut self) -> Option<u16> {
-        let lanes = self.confirmed.len() as u16;
+        let lanes = self.lanes.len() as u16;
         if lanes == 0 || self.is_sending() {
             return None;
         }
@@ -357,7 +407,7 @@ impl Outgoing {
 
     /// Whether the peer holds all that it was told of.
     pub fn is_complete(&self) -> bool {
-        !self.confirmed.is_empty() && self.confirmed.iter().all(|yes| *yes)
+        !self.lanes.is_empty() && self.lanes.iter().all(|lane| lane.confirmed)
     }
 }
 
@@ -369,9 +419,13 @@ mod tests {
         Version { epoch: Epoch { counter: 3, node: NodeId(1) }, seq: Seq(seq) }
     }
 
+    const fn run(lane: u16) -> Run {
+        Run { lane, number: 0 }
+    }
+
     fn begin(lane: u16, seq: u64) -> Vec<u8> {
         let mut payload = Vec::new();
-        Digest::write(&mut payload, (lane, 2), true, at(seq), [(Bucket(7), 9)].into_iter());
+        Digest::write(&mut payload, (run(lane), 2), true, at(seq), [(Bucket(7), 9)].into_iter());
         payload
     }
 
@@ -389,8 +443,8 @@ mod tests {
         assert_eq!(incoming.records(0, Seq(5), Seq(7), b"early"), Turn::Now);
         assert_eq!(incoming.records(0, Seq(4), Seq(5), b"again"), Turn::Dropped);
         assert!(!incoming.is_complete());
-        incoming.in_step(0, true);
-        incoming.in_step(1, true);
+        incoming.compared(0, true);
+        incoming.compared(1, true);
         assert!(incoming.is_complete());
     }
 
@@ -400,7 +454,7 @@ mod tests {
         let first = begin(0, 4);
         incoming.digest(&Digest::read(&first).unwrap(), &first);
         let mut later = Vec::new();
-        Digest::write(&mut later, (0, 2), false, at(6), std::iter::empty());
+        Digest::write(&mut later, (run(0), 2), false, at(6), std::iter::empty());
         assert_eq!(incoming.digest(&Digest::read(&later).unwrap(), &later), Turn::Early);
         assert_eq!(incoming.records(0, Seq(4), Seq(6), b""), Turn::Now);
         assert_eq!(incoming.next_early(0), Some((Kind::Digest, later)));
@@ -420,20 +474,57 @@ mod tests {
     fn a_lane_is_confirmed_when_nothing_is_wanted_of_it() {
         let mut outgoing = Outgoing::default();
         outgoing.begin(2);
-        outgoing.want(0, [Bucket(1), Bucket(3)].into_iter());
-        outgoing.want(1, std::iter::empty());
+        outgoing.want(run(0), [Bucket(1), Bucket(3)].into_iter());
+        outgoing.want(run(1), std::iter::empty());
         assert!(!outgoing.is_complete() && outgoing.next_round().is_none());
-        assert_eq!(outgoing.next_wanted(), Some((0, Bucket(1), false)));
-        assert_eq!(outgoing.next_wanted(), Some((0, Bucket(3), true)));
-        outgoing.want(0, std::iter::empty());
+        assert_eq!(outgoing.next_wanted(), Some((run(0), Bucket(1), false)));
+        assert_eq!(outgoing.next_wanted(), Some((run(0), Bucket(3), true)));
+        outgoing.want(run(0), std::iter::empty());
         assert!(outgoing.is_complete());
         assert_eq!((outgoing.next_round(), outgoing.next_round(), outgoing.next_round()), (Some(0), Some(1), Some(0)));
     }
 
     #[test]
+    fn what_answers_an_earlier_run_confirms_nothing() {
+        let mut outgoing = Outgoing::default();
+        outgoing.begin(1);
+        let before = outgoing.run(0);
+        outgoing.doubt(0);
+        outgoing.want(before, [Bucket(1)].into_iter());
+        outgoing.want(before, std::iter::empty());
+        assert_eq!((outgoing.is_complete(), outgoing.next_wanted()), (false, None));
+        outgoing.want(outgoing.run(0), std::iter::empty());
+        assert!(outgoing.is_complete());
+
+        let mut incoming = Incoming::default();
+        for run in [before, outgoing.run(0)] {
+            let mut payload = Vec::new();
+            Digest::write(&mut payload, (run, 1), true, at(4), std::iter::empty());
+            incoming.digest(&Digest::read(&payload).unwrap(), &payload);
+            incoming.compared(0, false);
+        }
+        assert!(!incoming.mended(before) && !incoming.is_complete());
+        assert!(incoming.mended(outgoing.run(0)) && incoming.is_complete());
+    }
+
+    #[test]
+    fn a_lane_is_whole_when_the_last_of_its_wants_is_answered() {
+        let mut incoming = Incoming::default();
+        let payload = begin(0, 4);
+        incoming.digest(&Digest::read(&payload).unwrap(), &payload);
+        incoming.compared(1, true);
+        incoming.compared(0, false);
+        incoming.compared(0, false);
+        assert!(!incoming.mended(run(0)) && !incoming.is_complete());
+        incoming.compared(0, true);
+        assert!(!incoming.is_complete(), "an older bucket is on its way");
+        assert!(incoming.mended(run(0)) && incoming.is_complete());
+    }
+
+    #[test]
     fn a_large_bucket_comes_in_parts() {
         let octets = vec![7; 2 * PART + 5];
-        let whole = Part { lane: 1, bucket: Bucket(9), more: false, last: true, at: at(3), octets: &octets };
+        let whole = Part { run: run(1), bucket: Bucket(9), more: false, last: true, at: at(3), octets: &octets };
         let mut incoming = Incoming::default();
         let mut parts = Vec::new();
         for part in whole.split() {
@@ -453,9 +544,9 @@ mod tests {
     #[test]
     fn wants_and_acks_are_read_as_they_were_written() {
         let mut payload = Vec::new();
-        write_want(3, [Bucket(1), Bucket(4_095)].into_iter(), &mut payload);
+        write_want(Run { lane: 3, number: 9 }, [Bucket(1), Bucket(4_095)].into_iter(), &mut payload);
         let (lane, buckets) = read_want(&payload).unwrap();
-        assert_eq!((lane, buckets.collect::<Vec<_>>()), (3, vec![Bucket(1), Bucket(4_095)]));
+        assert_eq!((lane, buckets.collect::<Vec<_>>()), (Run { lane: 3, number: 9 }, vec![Bucket(1), Bucket(4_095)]));
         assert!(read_want(&payload[..3]).is_none() && read_want(&[]).is_none());
         let mut payload = Vec::new();
         write_ack(2, Seq(9), &mut payload);
