@@ -4,7 +4,7 @@
 use crate::base::{Epoch, NodeId};
 
 /// Octets of a beat of version 1. A later version of the format may append; the tail is skipped.
-pub const LEN: usize = 81;
+pub const LEN: usize = 73;
 /// First octet. A format that does not begin like version 1 gets another number.
 const VERSION: u8 = 1;
 
@@ -49,6 +49,8 @@ impl Flags {
     pub const ON_SILENCE: Flags = Flags(1 << 7);
     /// It is about to stop and takes no role.
     pub const LEAVING: Flags = Flags(1 << 8);
+    /// Its peer knows of all that it told anybody as the active node.
+    pub const TELLS: Flags = Flags(1 << 9);
 
     /// Whether all bits of `flag` are set.
     pub const fn has(self, flag: Flags) -> bool {
@@ -89,8 +91,6 @@ pub struct Beat {
     pub echo: u64,
     /// Hash of its effective configuration.
     pub config: u64,
-    /// How far it holds what the receiver wrote; opaque here.
-    pub watermark: u64,
 }
 
 /// Why a datagram is no beat.
@@ -120,7 +120,7 @@ impl Beat {
         out.push(self.priority);
         // Room for what version 1 may still need in the fixed part.
         out.extend_from_slice(&[0; 6]);
-        for word in [self.counter, self.echo_incarnation, self.echo, self.config, self.watermark] {
+        for word in [self.counter, self.echo_incarnation, self.echo, self.config] {
             out.extend_from_slice(&word.to_be_bytes());
         }
     }
@@ -138,7 +138,7 @@ impl Beat {
         let (flags, priority) = (Flags(rest.u16()), rest.u8());
         let _room: [u8; 6] = rest.take();
         let (counter, echo_incarnation, echo) = (rest.u64(), rest.u64(), rest.u64());
-        let (config, watermark) = (rest.u64(), rest.u64());
+        let config = rest.u64();
         Ok(Beat {
             cluster,
             node,
@@ -152,7 +152,6 @@ impl Beat {
             echo_incarnation,
             echo,
             config,
-            watermark,
         })
     }
 }
@@ -216,7 +215,6 @@ mod tests {
             echo_incarnation: u64::MAX,
             echo: 77,
             config: 78,
-            watermark: 79,
         }
     }
 

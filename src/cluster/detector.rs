@@ -25,9 +25,6 @@ pub enum Health {
     Dead(Death),
 }
 
-/// Beats that a process had sent before it died, and its link with it, may be read so much later.
-const LAST_WORDS: Duration = Duration::from_millis(20);
-
 /// Why a beat counts for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ignored {
@@ -92,9 +89,9 @@ pub(super) struct Peer {
     unheard: bool,
     /// The stream link is up.
     pub link: bool,
-    /// Since when it is not.
-    unlinked: Time,
-    /// Everything that it told anybody is known here.
+    /// All that it had written was here once.
+    pub copied: bool,
+    /// Everything that it told anybody is known here, as far as it said.
     pub whole: bool,
     /// The link had been up with this incarnation.
     linked: bool,
@@ -127,7 +124,7 @@ impl Peer {
             silent: false,
             unheard: true,
             link: false,
-            unlinked: Time::ZERO,
+            copied: false,
             whole: false,
             linked: false,
             refused: None,
@@ -170,12 +167,13 @@ impl Peer {
             (self.heard_since, self.unheard) = (now, false);
         }
         self.heard_at = Some(now);
-        self.whole &= !same || self.link || now.since(self.unlinked) <= LAST_WORDS;
         self.dead = None;
         self.refused = None;
         if self.last.is_none_or(|last| beat.counter >= last.counter) {
             self.epoch = self.epoch.max(beat.epoch);
             self.last = Some(*beat);
+            // The first beat of a new process says nothing of the one before.
+            self.whole = if same { self.copied && beat.flags.has(Flags::TELLS) } else { self.whole };
         }
         if beat.state == State::Leaving {
             self.depart();
@@ -198,11 +196,7 @@ impl Peer {
                 (self.link, self.linked, self.verified, self.refused) = (true, true, true, None);
             }
             Link::Down(loss) => {
-                if self.link {
-                    self.unlinked = now;
-                }
-                self.link = false;
-                self.sync = Progress { watermark: self.sync.watermark, ..Progress::default() };
+                (self.link, self.sync) = (false, Progress::default());
                 match loss {
                     Loss::Goodbye if self.dead != Some(Death::Goodbye) => {
                         self.depart();
@@ -221,6 +215,7 @@ impl Peer {
         self.gone = self.incarnation.or(self.gone);
         self.incarnation = Some(incarnation);
         (self.verified, self.linked, self.refused, self.link) = (false, false, None, false);
+        self.copied = false;
         (self.last, self.dead, self.answered, self.unheard) = (None, None, false, true);
         self.sync = Progress::default();
         for path in &mut self.paths {
@@ -343,7 +338,6 @@ mod tests {
             echo_incarnation: OWN,
             echo: 0,
             config: 0,
-            watermark: 0,
         }
     }
 
@@ -358,17 +352,31 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_on_beating_without_a_link_may_tell_what_is_not_known_here() {
+    fn who_says_that_its_peer_does_not_know_everything_is_believed() {
+        let tells = |beat: Beat, on: bool| Beat { flags: beat.flags.with(Flags::TELLS, on), ..beat };
         let mut p = peer(1);
         p.link(at(0), Link::Up { incarnation: 1 });
-        p.beat(at(0), OWN, PathId(0), &beat(1, 5, 1)).unwrap();
-        p.whole = true;
+        p.beat(at(0), OWN, PathId(0), &tells(beat(1, 5, 1), true)).unwrap();
+        assert!(!p.whole, "nothing was copied yet");
+        p.copied = true;
+        p.beat(at(30), OWN, PathId(0), &tells(beat(1, 5, 2), true)).unwrap();
         p.link(at(100), Link::Down(Loss::Reset));
-        p.beat(at(115), OWN, PathId(0), &beat(1, 5, 2)).unwrap();
-        assert!(p.whole, "sent before it died");
-        p.beat(at(130), OWN, PathId(0), &beat(2, 6, 1)).unwrap();
+        assert!(p.whole, "it waits for a word before it tells anything");
+        p.beat(at(130), OWN, PathId(0), &tells(beat(2, 6, 1), false)).unwrap();
         assert!(p.whole, "of the next process");
-        p.beat(at(140), OWN, PathId(0), &beat(2, 6, 2)).unwrap();
+        p.copied = true;
+        p.beat(at(140), OWN, PathId(0), &tells(beat(2, 6, 3), false)).unwrap();
+        assert!(!p.whole);
+    }
+
+    #[test]
+    fn a_beat_that_was_overtaken_says_nothing_of_what_is_known() {
+        let tells = |beat: Beat, on: bool| Beat { flags: beat.flags.with(Flags::TELLS, on), ..beat };
+        let mut p = peer(2);
+        p.copied = true;
+        p.incarnation = Some(1);
+        p.beat(at(0), OWN, PathId(0), &tells(beat(1, 5, 2), false)).unwrap();
+        p.beat(at(1), OWN, PathId(1), &tells(beat(1, 5, 1), true)).unwrap();
         assert!(!p.whole);
     }
 

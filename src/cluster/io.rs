@@ -107,10 +107,8 @@ pub struct Progress {
     pub incoming: bool,
     /// The peer holds all that this node has written, but for a lag below the cap.
     pub outgoing: bool,
-    /// Records that the peer has not acknowledged.
-    pub lag: u64,
-    /// How far this node holds what the peer wrote; told in beats, opaque.
-    pub watermark: u64,
+    /// Nothing was sent to anybody before the peer knew of it, or it knows by now.
+    pub told: bool,
 }
 
 /// Who answers for a virtual address.

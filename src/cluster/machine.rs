@@ -204,7 +204,7 @@ impl Cluster {
         let Some(n) = self.index(peer) else { return };
         let link = self.peers[n].link;
         let sync = Progress { incoming: sync.incoming && link, outgoing: sync.outgoing && link, ..sync };
-        self.peers[n].whole |= sync.incoming;
+        self.peers[n].copied |= sync.incoming;
         self.peers[n].sync = sync;
     }
 

@@ -132,6 +132,8 @@ pub(super) struct Taking {
 pub(super) struct Told {
     pub armed: Option<bool>,
     pub armed_since: Time,
+    /// Nobody was told anything that the peer does not know; stays what it was when the role ends.
+    pub tells: bool,
     pub budget: Option<Budget>,
     pub wish: Option<Wish>,
     pub relay: Option<NodeId>,

@@ -104,10 +104,6 @@ pub struct PeerStatus {
     pub armed: bool,
     /// Its configuration differs from this node's.
     pub config_differs: bool,
-    /// Records that it has not acknowledged.
-    pub lag: u64,
-    /// How far it holds what this node wrote, as it says; opaque.
-    pub watermark: u64,
     /// Its paths.
     pub paths: Vec<PathStatus>,
 }
@@ -195,8 +191,6 @@ impl Cluster {
             link: peer.link,
             armed: peer.has(super::beat::Flags::ARMED),
             config_differs: peer.differs,
-            lag: peer.sync.lag,
-            watermark: peer.last.map_or(0, |last| last.watermark),
             paths: (0..peer.paths.len()).map(path).collect(),
         }
     }

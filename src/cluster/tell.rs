@@ -55,7 +55,8 @@ impl Cluster {
             .with(Flags::HOLDS, self.told.wish == Some(Wish::Hold))
             .with(Flags::CALLS, self.own.calls || self.own.copy)
             .with(Flags::ON_SILENCE, self.on_silence())
-            .with(Flags::LEAVING, self.leaving);
+            .with(Flags::LEAVING, self.leaving)
+            .with(Flags::TELLS, self.told.tells);
         Beat {
             cluster: self.config.cluster,
             node: self.config.me,
@@ -69,7 +70,6 @@ impl Cluster {
             echo_incarnation,
             echo,
             config: self.config.config,
-            watermark: peer.sync.watermark,
         }
     }
 
@@ -94,6 +94,13 @@ impl Cluster {
         }
         let by = self.armed(now);
         let armed = by.is_some();
+        if matches!(self.phase, Phase::Active { .. }) {
+            let tells = by.and_then(|id| self.index(id)).is_some_and(|n| self.peers[n].sync.told);
+            if std::mem::replace(&mut self.told.tells, tells) && !tells {
+                // Whoever would take over from here on must know, but a slow link makes no flood of beats.
+                self.next_beat = self.next_beat.min(now + self.config.timing.beat / 8);
+            }
+        }
         if self.told.armed != Some(armed) {
             let first = self.told.armed.is_none();
             (self.told.armed, self.told.armed_since) = (Some(armed), now);

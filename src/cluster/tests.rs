@@ -507,7 +507,7 @@ impl World {
             Event::Synced { link } => {
                 if link == self.link && !self.stream_cut {
                     for node in 0..2 {
-                        let sync = Progress { incoming: true, outgoing: true, lag: 0, watermark: link };
+                        let sync = Progress { incoming: true, outgoing: true, told: true };
                         let peer = self.machines[1 - node].id;
                         self.input(node, Input::Sync { peer, sync });
                     }
@@ -889,7 +889,6 @@ mod start {
             echo_incarnation: 0,
             echo: 0,
             config: 9,
-            watermark: 0,
         }
     }
 }

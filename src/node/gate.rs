@@ -56,6 +56,10 @@ pub struct Gate {
     commit: Commit,
     cap: Duration,
     acked: Seq,
+    /// The last message that left before the peer's word came waits for the acknowledgement of this.
+    untold: Seq,
+    /// What [`Gate::take_tells`] said last.
+    tells: bool,
     /// When what was put out last reached which position; the first one is not acknowledged.
     marks: VecDeque<(Seq, Time)>,
     /// In the order of their positions.
@@ -85,6 +89,8 @@ impl Gate {
             commit: view.commit,
             cap: view.commit_timeout,
             acked: Seq(0),
+            untold: Seq(0),
+            tells: true,
             marks: VecDeque::with_capacity(MARKS),
             held: VecDeque::new(),
             pool: Pool::default(),
@@ -98,7 +104,11 @@ impl Gate {
     pub fn set_view(&mut self, now: Time, view: &View, out: &mut Out) {
         (self.commit, self.cap) = (view.commit, view.commit_timeout);
         self.lane.begin_epoch(view.epoch, Seq(0));
-        self.armed = view.armed && self.lane.is_open();
+        let before = std::mem::replace(&mut self.armed, view.armed && self.lane.is_open());
+        if self.armed && !before {
+            // What was recorded until now waited for nobody.
+            self.untold = self.lane.last().seq;
+        }
         self.active = view.active;
         if !self.armed || self.commit == Commit::Async {
             self.release(now, out);
@@ -121,6 +131,7 @@ impl Gate {
         self.peer = Some(peer);
         // What stands before is a matter of digests.
         self.acked = self.lane.open();
+        self.untold = Seq(0);
         self.marks.clear();
         self.acked
     }
@@ -167,6 +178,12 @@ impl Gate {
         self.acked >= self.lane.last().seq
     }
 
+    /// Whether the peer knew of every message before it left, or knows of it by now; `None`: as it was said last.
+    pub fn take_tells(&mut self) -> Option<bool> {
+        let tells = self.untold <= self.acked;
+        (std::mem::replace(&mut self.tells, tells) != tells).then_some(tells)
+    }
+
     /// How far the peer holds what was recorded.
     pub fn acknowledged(&self) -> Seq {
         self.acked
@@ -189,6 +206,7 @@ impl Gate {
     pub fn handle_timeout(&mut self, now: Time, out: &mut Out) {
         while self.next_timeout() <= now {
             self.stats.unprotected += 1;
+            self.untold = self.untold.max(self.held[0].seq);
             self.send_first(now, out);
         }
     }
@@ -265,6 +283,9 @@ impl crate::proxy::Gate for Gate {
         }
         if !self.armed || self.held.len() >= limits::HELD {
             self.stats.unprotected += u64::from(self.peer.is_some());
+            if self.armed {
+                self.untold = self.untold.max(seq);
+            }
             return;
         }
         let Out { arena, transmits, .. } = out;
@@ -308,9 +329,12 @@ mod tests {
 
     const PEER: NodeId = NodeId(2);
 
+    fn keys() -> Keys {
+        Keys::new("c", &[b"a secret"]).unwrap()
+    }
+
     fn gate() -> Gate {
-        let keys = Keys::new("c", &[b"a secret"]).unwrap();
-        Gate::new(0, &View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys, Time::ZERO))
+        Gate::new(0, &View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys(), Time::ZERO))
     }
 
     fn ended() -> Change<'static> {
@@ -319,6 +343,46 @@ mod tests {
 
     fn at(micros: u64) -> Time {
         Time::from_micros(micros)
+    }
+
+    /// Records something and sends what depends on it.
+    fn hold(gate: &mut Gate, now: Time, out: &mut Out) -> Seq {
+        use crate::base::{ListenerId, Transport};
+        let addr = "192.0.2.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local: addr, remote: addr, conn: None };
+        let seq = gate.record(&ended()).seq;
+        out.send(flow, |bytes| {
+            bytes.push(b'x');
+            true
+        });
+        let sends = out.transmits.len() - 1..out.transmits.len();
+        gate.hold(now, out, sends, seq);
+        seq
+    }
+
+    #[test]
+    fn what_left_without_a_word_of_the_peer_is_known_until_that_comes() {
+        let (mut gate, mut out) = (gate(), Out::new());
+        let view = View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys(), Time::ZERO);
+        let armed = View { armed: true, ..view };
+        gate.open(PEER);
+        let seq = hold(&mut gate, at(0), &mut out);
+        assert_eq!((gate.waiting(), gate.take_tells()), (0, None), "the peer that is not armed is not spoken of");
+        gate.set_view(at(1), &armed, &mut out);
+        assert_eq!(gate.take_tells(), Some(false), "what left before it was armed counts");
+        gate.acked(at(2), seq, &mut out);
+        assert_eq!(gate.take_tells(), Some(true));
+        let seq = hold(&mut gate, at(3), &mut out);
+        assert_eq!((gate.waiting(), gate.take_tells()), (1, None));
+        gate.handle_timeout(gate.next_timeout(), &mut out);
+        assert_eq!((gate.waiting(), gate.take_tells(), gate.take_tells()), (0, Some(false), None));
+        hold(&mut gate, at(4), &mut out);
+        gate.acked(at(5), seq, &mut out);
+        assert_eq!((gate.waiting(), gate.take_tells()), (1, Some(true)));
+        for _ in 0..=limits::HELD {
+            hold(&mut gate, at(6), &mut out);
+        }
+        assert_eq!((gate.waiting(), gate.take_tells()), (limits::HELD, Some(false)), "no more can wait");
     }
 
     #[test]
@@ -344,25 +408,12 @@ mod tests {
 
     #[test]
     fn what_waits_while_another_node_acts_leaves_when_this_one_does_again_or_never() {
-        use crate::base::{Flow, ListenerId, Transport};
-        let keys = Keys::new("c", &[b"a secret"]).unwrap();
-        let view = View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys, Time::ZERO);
+        let view = View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys(), Time::ZERO);
         let armed = View { armed: true, ..view.clone() };
-        let addr = "192.0.2.1:5060".parse().unwrap();
-        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local: addr, remote: addr, conn: None };
         let (mut gate, mut out) = (gate(), Out::new());
         let start = gate.open(PEER);
         gate.set_view(at(0), &armed, &mut out);
-        let hold = |gate: &mut Gate, out: &mut Out| {
-            let seq = gate.record(&ended()).seq;
-            out.send(flow, |bytes| {
-                bytes.push(b'x');
-                true
-            });
-            let sends = out.transmits.len() - 1..out.transmits.len();
-            gate.hold(at(1), out, sends, seq);
-        };
-        hold(&mut gate, &mut out);
+        hold(&mut gate, at(1), &mut out);
         gate.set_view(at(2), &View { active: false, ..armed.clone() }, &mut out);
         gate.acked(at(3), Seq(start.0 + 1), &mut out);
         gate.close(at(4), &mut out);
@@ -372,7 +423,7 @@ mod tests {
         assert_eq!((gate.waiting(), out.transmits.len()), (0, 1));
         gate.open(PEER);
         gate.set_view(at(6), &armed, &mut out);
-        hold(&mut gate, &mut out);
+        hold(&mut gate, at(6), &mut out);
         gate.discard();
         gate.set_view(at(7), &view, &mut out);
         assert_eq!((gate.waiting(), out.transmits.len()), (0, 1));

@@ -319,12 +319,15 @@ impl<K: Cells> Node<K> {
         f: impl FnOnce(&mut Shard, &FarmDesk<'_, K::Cell<Farm>>, &mut Out) -> R,
     ) -> R {
         let desk = FarmDesk::new(&self.farm);
-        let (result, full) = self.shards[n].with(|shard| {
+        let (result, full, tells) = self.shards[n].with(|shard| {
             let result = f(shard, &desk, out);
             let full = shard.flush(now, out);
             self.publish(n, shard);
-            (result, full)
+            (result, full, shard.take_tells())
         });
+        if let Some(tells) = tells {
+            self.tells(now, tells, out);
+        }
         if full {
             self.restart_lane(now, n, out);
         }

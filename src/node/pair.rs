@@ -7,7 +7,7 @@ use crate::balance::{Budget as Ports, Reserve};
 use crate::base::{Epoch, NodeId, Time};
 use crate::cluster::{self, Effect, Input, Role};
 use crate::out::Out;
-use crate::proxy::{Taken, View};
+use crate::proxy::{Commit, Taken, View};
 use crate::replica::{Kind, Stream};
 
 use super::peer_link::Flush;
@@ -212,16 +212,30 @@ impl<K: Cells> Node<K> {
     /// Tells the cluster how far replication has come, if that changed.
     pub(super) fn tell_sync(&self, now: Time, peer: NodeId, out: &mut Out) {
         let changed = self.hub.with(|hub| {
-            let state = (hub.peer.incoming.is_complete(), hub.peer.outgoing.is_complete());
-            (state != hub.peer.told).then(|| {
-                hub.peer.told = state;
-                state
+            let sync = cluster::Progress {
+                incoming: hub.peer.incoming.is_complete(),
+                outgoing: hub.peer.outgoing.is_complete(),
+                told: hub.peer.untold == 0 && hub.view.commit == Commit::PeerAck,
+            };
+            (sync != hub.peer.told).then(|| {
+                hub.peer.told = sync;
+                sync
             })
         });
-        if let Some((incoming, outgoing)) = changed {
-            let sync = cluster::Progress { incoming, outgoing, ..cluster::Progress::default() };
+        if let Some(sync) = changed {
             self.pair(now, Input::Sync { peer, sync }, out);
             self.settle(now, out);
+        }
+    }
+
+    /// A shard has sent something of which the peer does not know, or the peer knows of all that it sent.
+    pub(super) fn tells(&self, now: Time, tells: bool, out: &mut Out) {
+        let peer = self.hub.with(|hub| {
+            hub.peer.untold = if tells { hub.peer.untold.saturating_sub(1) } else { hub.peer.untold + 1 };
+            hub.peer.up
+        });
+        if let Some(peer) = peer {
+            self.tell_sync(now, peer, out);
         }
     }
 

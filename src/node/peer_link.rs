@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::{Bucket, NodeId, Time, limits};
+use crate::cluster::Progress;
 use crate::replica::sync::{Incoming, Outgoing};
 
 /// What is kept about the link to the peer.
@@ -22,8 +23,10 @@ pub(super) struct PeerLink {
     pub flush: Option<Flush>,
     /// Buckets of a writer's lane that differed when they were last compared, and are not mended yet.
     pub apart: BTreeMap<(Side, u16), Vec<Bucket>>,
-    /// What the cluster was last told of `incoming` and `outgoing`.
-    pub told: (bool, bool),
+    /// Shards that sent something of which the peer does not know yet.
+    pub untold: usize,
+    /// What the cluster was last told.
+    pub told: Progress,
     /// Relay frames that came before this node acts for the pair.
     pub relays: Vec<Vec<u8>>,
     /// Counters since the start.

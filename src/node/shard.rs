@@ -85,6 +85,11 @@ impl Shard {
         self.gate.is_acknowledged()
     }
 
+    /// Whether the peer knows of all that was sent, if that has changed.
+    pub(super) fn take_tells(&mut self) -> Option<bool> {
+        self.gate.take_tells()
+    }
+
     /// Puts out what was recorded; whether the lane was full meanwhile.
     pub(super) fn flush(&mut self, now: Time, out: &mut Out) -> bool {
         self.gate.flush(now, out);

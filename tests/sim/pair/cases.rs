@@ -81,20 +81,23 @@ fn an_answered_call_goes_on_and_ends_once() {
 
 #[test]
 fn an_answer_that_the_survivor_never_heard_of_is_not_sought_elsewhere() {
-    let mut w = world(9);
-    w.call(0, Plan { hold: Duration::from_secs(12), ..Plan::default() });
-    w.run_until(ms(50), |w| w.node(1).gauges().shadows == 1);
-    // Its beats go on: the active node is alive, and cannot tell what it does.
-    w.wire.stream_cut = true;
-    w.run_until(ms(5_000), |w| !w.down("ACK").is_empty());
-    w.run_for(ms(1_500));
-    assert_eq!((w.node(1).gauges().legs, w.node(1).gauges().shadows), (0, 1));
-    assert_eq!(w.survive(), Outcome::Completed);
-    let mut asked: Vec<String> = w.down("INVITE").iter().map(|i| i.lines().next().unwrap().to_owned()).collect();
-    asked.dedup();
-    assert_eq!((asked.len(), w.down("CANCEL").len()), (1, 0), "{asked:?}");
-    // Its BYE came by: the INVITE is done with before it would be sent again.
-    w.run_until(Duration::from_secs(16), |w| w.node(1).gauges().grants == 0);
+    // Before and after the nodes themselves notice that their link is cut.
+    for silence in [20, 100, 300, 1_500] {
+        let mut w = world(9);
+        w.call(0, Plan { hold: Duration::from_secs(12), ..Plan::default() });
+        w.run_until(ms(50), |w| w.node(1).gauges().shadows == 1);
+        // Its beats go on: the active node is alive, and cannot tell what it does.
+        w.wire.stream_cut = true;
+        w.run_until(ms(5_000), |w| !w.down("ACK").is_empty());
+        w.run_for(ms(silence));
+        assert_eq!((w.node(1).gauges().legs, w.node(1).gauges().shadows), (0, 1));
+        assert_eq!(w.survive(), Outcome::Completed, "after {silence} ms");
+        let mut asked: Vec<String> = w.down("INVITE").iter().map(|i| i.lines().next().unwrap().to_owned()).collect();
+        asked.dedup();
+        assert_eq!((asked.len(), w.down("CANCEL").len()), (1, 0), "after {silence} ms: {asked:?}");
+        // Its BYE came by: the INVITE is done with before it would be sent again.
+        w.run_until(Duration::from_secs(16), |w| w.node(1).gauges().grants == 0);
+    }
 }
 
 #[test]
