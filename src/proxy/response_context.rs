@@ -173,8 +173,9 @@ impl Proxy {
         io.desk.evidence(io.now, resource, Evidence::Answered);
         let grant = attempt.grant.take().or_else(|| io.desk.adopt(io.now, resource, id));
         let Some(grant) = grant else { return };
-        if self.legs.find(id).is_some() {
-            // Rebuilt from its token meanwhile, or the same INVITE twice: one leg holds one port.
+        if self.legs.find(id).is_some() || self.legs.has_ended(id) {
+            // Rebuilt from its token meanwhile, or the same INVITE twice: one leg holds one port, and one that has ended
+            // none.
             return io.desk.release(io.now, grant, Outcome::Completed);
         }
         self.stats.calls_answered += 1;

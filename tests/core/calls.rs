@@ -466,6 +466,27 @@ fn nobody_else_is_asked_once_the_messages_of_the_dialog_come_by() {
 }
 
 #[test]
+fn an_answer_that_comes_after_the_end_of_its_call_counts_nothing() {
+    let mut world = World::new();
+    let (_, ok) = answered(&mut world, 1);
+    for early in [false, true] {
+        // As above, but what comes by first is the end.
+        let mut world = World::new();
+        let placed = world.receive(CALLER, &invite(1))[0].clone();
+        let bye = world.receive(CALLER, &from_caller(1, "BYE", 2, &ok))[0].clone();
+        world.receive(MCPS[0], &bye.answer("200 OK", "", ""));
+        if !early {
+            assert!(world.pass(Duration::from_secs(20)).is_empty(), "the INVITE is not sent again");
+            assert_eq!((world.gauges().legs, world.gauges().grants, world.gauges().ringing), (0, 0, 0));
+        }
+        let late = world.receive(MCPS[0], &placed.answer("200 OK", "m", OK_CONTACT));
+        assert_eq!((late[0].status(), late[0].to()), (200, CALLER.into()), "a 2xx always passes");
+        assert_eq!((world.gauges().legs, world.gauges().grants), (0, 0), "the call has ended");
+        world.assert_empties();
+    }
+}
+
+#[test]
 fn a_leg_of_an_earlier_run_is_served_and_counted_once() {
     let mut world = World::new();
     let (placed, ok) = answered(&mut world, 1);
