@@ -325,9 +325,7 @@ impl<K: Cells> Node<K> {
             self.publish(n, shard);
             (result, full, shard.take_tells())
         });
-        if let Some(tells) = tells {
-            self.tells(now, tells, out);
-        }
+        tells.into_iter().for_each(|tells| self.tells(now, tells, out));
         if full {
             self.restart_lane(now, n, out);
         }

@@ -6,7 +6,8 @@ use crate::base::{Bucket, NodeId, Time, Version, limits};
 use crate::out::Out;
 use crate::replica::body;
 use crate::replica::record::Records;
-use crate::replica::sync::{self, Digest, Part, Run, Turn};
+use crate::replica::sync::Turn;
+use crate::replica::sync_frame::{self, Digest, Part, Run};
 use crate::replica::{Kind, Stream, relay};
 
 use super::peer_link::Side;
@@ -77,7 +78,7 @@ impl<K: Cells> Node<K> {
         let sound = match kind {
             Kind::Records => self.records(now, peer, payload, out),
             Kind::Ack => {
-                sync::read_ack(payload).for_each(|(lane, seq)| self.acked(now, lane, seq, out));
+                sync_frame::read_ack(payload).for_each(|(lane, seq)| self.acked(now, lane, seq, out));
                 true
             }
             Kind::Digest => self.digest(now, peer, payload, out),
@@ -131,7 +132,7 @@ impl<K: Cells> Node<K> {
                 shard.run(now, desk, out, |proxy, io| proxy.apply(io, peer, &head, read));
             });
         }
-        out.frame(peer, Stream::Urgent, Kind::Ack, |payload| sync::write_ack(lane, to, payload));
+        out.frame(peer, Stream::Urgent, Kind::Ack, |payload| sync_frame::write_ack(lane, to, payload));
         true
     }
 
@@ -163,13 +164,13 @@ impl<K: Cells> Node<K> {
             hub.peer.incoming.compared(digest.run.lane, differ.is_empty());
             hub.peer.stats.divergent_buckets += if digest.begins { 0 } else { differ.len() as u64 };
         });
-        out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(digest.run, differ.iter().copied(), p));
+        out.frame(peer, Stream::Urgent, Kind::Want, |p| sync_frame::write_want(digest.run, differ.iter().copied(), p));
         self.hub.with(|hub| hub.peer.differ(Side::Peer, digest.run.lane, differ));
         self.early(now, peer, digest.run.lane, out)
     }
 
     fn want(&self, now: Time, payload: &[u8], out: &mut Out) -> bool {
-        let Some((run, buckets)) = sync::read_want(payload) else { return false };
+        let Some((run, buckets)) = sync_frame::read_want(payload) else { return false };
         let buckets: Vec<Bucket> = buckets.collect();
         self.hub.with(|hub| {
             hub.peer.outgoing.want(run, buckets.iter().copied());
@@ -224,7 +225,9 @@ impl<K: Cells> Node<K> {
                 mended
             });
             if mended {
-                out.frame(peer, Stream::Urgent, Kind::Want, |p| sync::write_want(part.run, std::iter::empty(), p));
+                out.frame(peer, Stream::Urgent, Kind::Want, |p| {
+                    sync_frame::write_want(part.run, std::iter::empty(), p)
+                });
             }
         }
         sound
