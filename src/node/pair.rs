@@ -231,7 +231,7 @@ impl<K: Cells> Node<K> {
     /// A shard has sent something of which the peer does not know, or the peer knows of all that it sent.
     pub(super) fn tells(&self, now: Time, tells: bool, out: &mut Out) {
         let peer = self.hub.with(|hub| {
-            hub.peer.untold = if tells { hub.peer.untold.saturating_sub(1) } else { hub.peer.untold + 1 };
+            hub.peer.untold += if tells { -1 } else { 1 };
             hub.peer.up
         });
         if let Some(peer) = peer {

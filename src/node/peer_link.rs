@@ -23,8 +23,9 @@ pub(super) struct PeerLink {
     pub flush: Option<Flush>,
     /// Buckets of a writer's lane that differed when they were last compared, and are not mended yet.
     pub apart: BTreeMap<(Side, u16), Vec<Bucket>>,
-    /// Shards that sent something of which the peer does not know yet.
-    pub untold: usize,
+    /// Shards that sent something of which the peer does not know yet. Negative for a moment where two threads tell of one
+    /// shard in the other order.
+    pub untold: isize,
     /// What the cluster was last told.
     pub told: Progress,
     /// Relay frames that came before this node acts for the pair.
