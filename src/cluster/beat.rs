@@ -123,6 +123,9 @@ impl Beat {
         for word in [self.counter, self.echo_incarnation, self.echo, self.config] {
             out.extend_from_slice(&word.to_be_bytes());
         }
+        if cfg!(feature = "next") {
+            out.extend_from_slice(b"of a later version");
+        }
     }
 
     /// Reads a beat; what follows it is skipped, and so are flags of later versions.

@@ -241,6 +241,10 @@ impl Cluster {
             Answer::Stranger if lapsed => Probing::Passed,
             Answer::Somebody | Answer::Stranger => Probing::Idle { not_before: again },
         };
+        if address == Answer::Somebody {
+            // It lives, and what it tells anybody from here on is not known here until it is heard again.
+            self.peers.iter_mut().for_each(|peer| peer.whole = false);
+        }
         if address != Answer::Nobody && !self.told.address_answers {
             self.told.address_answers = true;
             let stranger = address == Answer::Stranger;

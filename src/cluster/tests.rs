@@ -86,6 +86,8 @@ struct Machine {
     reach: Option<bool>,
     answers: Vec<Result<(), Refusal>>,
     adopted: Vec<(NodeId, Epoch)>,
+    /// Whether the last one that was adopted had told all.
+    whole: Option<bool>,
     yielded: Vec<Epoch>,
     notices: Vec<Notice>,
     budget: Option<Budget>,
@@ -148,6 +150,7 @@ impl World {
             reach: None,
             answers: Vec::new(),
             adopted: Vec::new(),
+            whole: None,
             yielded: Vec::new(),
             notices: Vec::new(),
             budget: None,
@@ -372,7 +375,10 @@ impl World {
                 self.machines[node].durable = counter;
             }
             Effect::Role { role: Role::Active, epoch } => self.claimed(node, epoch),
-            Effect::Adopt { owner, before, .. } => self.machines[node].adopted.push((owner, before)),
+            Effect::Adopt { owner, before, whole } => {
+                self.machines[node].adopted.push((owner, before));
+                self.machines[node].whole = Some(whole);
+            }
             Effect::Yield { epoch, .. } => self.machines[node].yielded.push(epoch),
             Effect::Vip(wish) => {
                 let m = &mut self.machines[node];
@@ -1045,6 +1051,18 @@ mod death {
         w.kill(0);
         let took = w.until(ms(1_300), |w| w.active() == [1]);
         assert!(took <= ms(1_050), "{took:?}");
+        assert_eq!(w.machines[1].whole, Some(false), "it lived on, unheard");
+    }
+
+    #[test]
+    fn who_dies_unheard_but_at_once_has_told_all() {
+        for kill in [World::kill, World::power_off] {
+            let mut w = World::armed(5, 2);
+            w.run(ms(1_000));
+            kill(&mut w, 0);
+            w.until(ms(300), |w| w.active() == [1]);
+            assert_eq!(w.machines[1].whole, Some(true));
+        }
     }
 
     #[test]
