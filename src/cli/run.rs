@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use super::terminal::{CONFIG, FAILURE, SUCCESS, complain, say};
 use crate::config::{self, Settings};
 use crate::runtime::log::Log;
+use crate::runtime::machine::Machine as _;
 use crate::runtime::metrics::Edge;
 use crate::runtime::secure;
 use crate::runtime::service::Service;
@@ -76,7 +77,7 @@ fn serve(
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = settings.cluster.node.0,
-        epoch = node.epoch.counter,
+        epoch = node.epoch().counter,
         sip = listeners.join(" "),
         admin = %settings.admin,
         "serving"

@@ -57,7 +57,7 @@ pub trait Machine: Send + Sync + 'static {
 
 impl Machine for Running {
     fn epoch(&self) -> Epoch {
-        self.epoch
+        self.start.epoch
     }
 
     fn stats(&self) -> Stats {

@@ -32,6 +32,8 @@ pub mod reach;
 pub mod pair;
 pub mod start_error;
 pub mod pairing;
+mod around;
+mod start;
 pub mod running;
 pub mod metrics;
 pub mod log;

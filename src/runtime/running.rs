@@ -1,10 +1,8 @@
 //! The composition root: from settings to threads that carry calls, and back.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,28 +11,27 @@ use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
 
 use crate::balance;
-use crate::base::{Epoch, ListenerId, ResourceId, Time};
+use crate::base::{ListenerId, Time};
 use crate::config::{ConfigError, Listen, Plan, Settings, plan};
 use crate::identity::Identities;
-use crate::node::{self, Capacity, Command, Input, Node};
+use crate::node::{Capacity, Command, Input, Node};
+use crate::runtime::around::Around;
 use crate::runtime::cells::Locked;
 use crate::runtime::driver::Driver;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::lane::Lane;
 use crate::runtime::pairing::{self, Groundwork, Parts, Peered, prepare};
-use crate::runtime::reach::Reach;
 use crate::runtime::route::{self, RouteError, Ways};
 use crate::runtime::secure::{Prepared, SecureError};
 use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, Bound};
-use crate::runtime::sources::{Door, Sources};
+use crate::runtime::sources::Door;
+use crate::runtime::start::Start;
 use crate::runtime::start_error::StartError;
-use crate::runtime::state;
 use crate::runtime::stats::IoStats;
 use crate::runtime::sys;
 use crate::runtime::waker::Waker;
 use crate::runtime::worker::{self, Pulse, Receiver};
-use crate::token::Keys;
 
 /// What settings do not say.
 #[derive(Clone, Debug)]
@@ -86,8 +83,6 @@ pub struct Running {
     pub listeners: Vec<Listen>,
     /// When it started.
     pub started: Time,
-    /// The epoch of this start.
-    pub epoch: Epoch,
     /// Who is told of role changes.
     pub traps: Traps,
     /// The pair, if this node is one of a pair.
@@ -101,10 +96,7 @@ pub struct Running {
     lanes: Arc<[Lane]>,
     runtime: Option<Runtime>,
     current: Mutex<Current>,
-    capacity: Capacity,
-    incarnation: u64,
-    seed: u64,
-    keys: Keys,
+    pub(super) start: Start,
 }
 
 struct Current {
@@ -135,89 +127,72 @@ pub(super) fn assemble(
     options: Options,
     ground: Groundwork,
 ) -> Result<(Running, StreamListeners), StartError> {
-    let dir = &settings.cluster.state_dir;
-    let variable = std::env::var_os(state::SECRET_VARIABLE);
-    let secrets = state::secrets(&settings.cluster, variable.as_deref()).map_err(StartError::State)?;
-    let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
-    let keys = Keys::new(&settings.cluster.name, &secrets).map_err(StartError::Secrets)?;
-    let random = || state::random::<8>().map(u64::from_ne_bytes).map_err(StartError::State);
-    let (incarnation, seed) = (random()?, random()?);
-
-    let virtual_ips = pairing::virtual_ips(&settings);
-    let bind = |l: &Listen| match virtual_ips.contains(&l.addr.ip()) {
-        true if settings.cluster.is_on_loopback() => Bound::aside(l),
-        shared => Bound::new(l, shared),
-    };
-    let bound: Vec<Bound> = settings.listeners.iter().map(bind).collect::<Result<_, _>>().map_err(StartError::Bind)?;
-    let listeners = socket::addresses(&bound);
-    let ways = Ways { listeners: &listeners, virtual_ips: &virtual_ips };
-    let farm = route::groups(&settings.groups, ways).map_err(StartError::Route)?;
+    let keys = Start::keys(&settings)?;
+    let Ports { bound, listeners, identities, farm } = Ports::bind(&settings)?;
     let prepared = Prepared::new(&settings, &farm).map_err(StartError::Secure)?;
-    let local = sys::local_addresses().map_err(StartError::System)?;
-    let identities = socket::identities(&listeners, &local, &virtual_ips);
-    // Last, so that a start that fails does not use an epoch up.
-    let counter = state::next_epoch(dir).map_err(StartError::State)?;
-    let epoch = Epoch { counter, node: settings.cluster.node };
-
-    let sources = Sources::of(&settings, resource_hosts(&farm), &identities);
-    let hosts = resource_hosts(&farm);
-    let reach = reach(&settings, &farm);
-    let names = resource_names(&farm);
-    let config = node::Config {
-        node: settings.cluster.node,
-        epoch,
-        incarnation,
-        seed,
-        keys: keys.clone(),
-        identities: identities.clone(),
-        farm,
-        proxy: settings.proxy.clone(),
-        capacity: options.capacity,
-        pair: pairing::of_node(&settings, incarnation, counter),
-    };
+    let start = Start::new(&settings, keys, options.capacity)?;
+    let around = Around::of(&settings, &farm, &identities);
     let started = sys::now();
-    let node = Arc::new(Node::<Locked>::new(started, config));
-    let io = Arc::new(IoStats::default());
+    let node = Node::<Locked>::new(started, start.node(&settings, identities.clone(), farm));
+    let (node, io) = (Arc::new(node), Arc::new(IoStats::default()));
     let runtime = service_threads(options.service_threads).map_err(StartError::System)?;
     let (udp, tcp) = split(bound);
     let waker = Waker::new().map_err(StartError::System)?;
     let driver = Driver::new(Arc::clone(&node), udp, Arc::clone(&io), runtime.handle(), waker);
-    driver.streams.exempt(hosts);
-    driver.name(names);
     driver.streams.speak(prepared).map_err(StartError::Secure)?;
     let traps = Traps::start(&settings, runtime.handle());
-    let pair = match ground.vip {
-        Some(vip) => {
-            let parts = Parts { settings: &settings, keys: &keys, incarnation, counter, vip };
-            let peered = pairing::start(parts, &driver, &traps, runtime.handle())?;
-            peered.pair.refer_to(reach);
-            Some(peered)
-        }
-        None => None,
+    let parts = |vip| Parts {
+        settings: &settings,
+        keys: &start.keys,
+        incarnation: start.incarnation,
+        counter: start.epoch.counter,
+        vip,
     };
-
+    let pair = ground.vip.map(|vip| pairing::start(parts(vip), &driver, &traps, runtime.handle())).transpose()?;
     let running = Running {
         node,
         io,
         listeners,
         started,
-        epoch,
+        start,
         workers: Mutex::default(),
         pulses: Vec::new(),
         lanes: (1..settings.workers).map(|_| Lane::default()).collect(),
         runtime: Some(runtime),
-        capacity: options.capacity,
-        incarnation,
-        seed,
-        keys,
         traps,
         pair,
         current: Mutex::new(Current { settings, identities }),
         driver,
         door: Arc::default(),
     };
-    running.hear(sources);
+    running.know(around);
     Ok((running, tcp))
+}
+
+/// What is bound, and what follows from it.
+struct Ports {
+    bound: Vec<Bound>,
+    listeners: Vec<Listen>,
+    identities: Identities,
+    farm: balance::Config,
+}
+
+impl Ports {
+    fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let virtual_ips = pairing::virtual_ips(settings);
+        let bind = |l: &Listen| match virtual_ips.contains(&l.addr.ip()) {
+            true if settings.cluster.is_on_loopback() => Bound::aside(l),
+            shared => Bound::new(l, shared),
+        };
+        let bound: Result<Vec<Bound>, _> = settings.listeners.iter().map(bind).collect();
+        let bound = bound.map_err(StartError::Bind)?;
+        let listeners = socket::addresses(&bound);
+        let ways = Ways { listeners: &listeners, virtual_ips: &virtual_ips };
+        let farm = route::groups(&settings.groups, ways).map_err(StartError::Route)?;
+        let local = sys::local_addresses().map_err(StartError::System)?;
+        let identities = socket::identities(&listeners, &local, &virtual_ips);
+        Ok(Self { bound, listeners, identities, farm })
+    }
 }
 
 impl Running {
@@ -264,26 +239,11 @@ impl Running {
         // An address that has left the interfaces lingers: dialogs carry it.
         let local = sys::local_addresses().unwrap_or_default();
         let identities = current.identities.succeed(socket::identities(&self.listeners, &local, &virtual_ips));
-        self.hear(Sources::of(&settings, resource_hosts(&farm), &identities));
+        self.know(Around::of(&settings, &farm, &identities));
         if let Some(peered) = &self.pair {
-            peered.pair.refer_to(reach(&settings, &farm));
             peered.pair.configured(settings.shared_lines());
         }
-        self.driver.streams.exempt(resource_hosts(&farm));
-        self.driver.name(resource_names(&farm));
-        let config = node::Config {
-            node: settings.cluster.node,
-            epoch: self.epoch,
-            incarnation: self.incarnation,
-            seed: self.seed,
-            keys: self.keys.clone(),
-            identities: identities.clone(),
-            farm,
-            proxy: settings.proxy.clone(),
-            capacity: self.capacity,
-            pair: pairing::of_node(&settings, self.incarnation, self.epoch.counter),
-        };
-        self.driver.reconfigure(config);
+        self.driver.reconfigure(self.start.node(&settings, identities.clone(), farm));
         self.traps.follow(&settings);
         *current = Current { settings, identities };
         plan.changes.extend(renewed);
@@ -307,11 +267,16 @@ impl Running {
         left
     }
 
-    /// SIP is taken from these only.
-    fn hear(&self, sources: Sources) {
+    fn know(&self, around: Around) {
+        let Around { sources, hosts, names, reach } = around;
         let sources = Arc::new(sources);
         self.driver.streams.welcome(Arc::clone(&sources));
+        self.driver.streams.exempt(hosts);
+        self.driver.name(names);
         self.door.hang(sources);
+        if let Some(peered) = &self.pair {
+            peered.pair.refer_to(reach);
+        }
     }
 
     fn stop(&self) {
@@ -404,21 +369,4 @@ fn split(bound: Vec<Bound>) -> Split {
         }
     }
     split
-}
-
-fn resources(farm: &balance::Config) -> impl Iterator<Item = &balance::ResourceConfig> {
-    farm.groups.iter().flat_map(|g| &g.resources)
-}
-
-fn resource_hosts(farm: &balance::Config) -> Vec<IpAddr> {
-    resources(farm).flat_map(|r| r.aliases.iter().chain([&r.route.flow.remote])).map(|a| a.ip()).collect()
-}
-
-/// What this node refers to, to tell its own isolation from the death of its peer.
-fn reach(settings: &Settings, farm: &balance::Config) -> Reach {
-    Reach::new(&settings.cluster.reference_points, resources(farm).map(|r| r.route.flow.remote.ip()))
-}
-
-fn resource_names(farm: &balance::Config) -> HashMap<ResourceId, String> {
-    resources(farm).map(|r| (r.id, r.aor.clone())).collect()
 }

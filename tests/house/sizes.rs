@@ -9,9 +9,9 @@ const FILE: usize = 400;
 const FUNCTION: usize = 70;
 
 /// Files above the limit and their present size.
-const LARGE_FILES: &[(&str, usize)] = &[("src/runtime/running.rs", 424)];
+const LARGE_FILES: &[(&str, usize)] = &[];
 /// Functions above the limit (`path::name`) and their present size.
-const LARGE_FUNCTIONS: &[(&str, usize)] = &[("src/runtime/running.rs::assemble", 89)];
+const LARGE_FUNCTIONS: &[(&str, usize)] = &[];
 
 /// Compares what was measured with the limit and the list of exceptions.
 fn ratchet(sizes: Vec<(String, usize)>, limit: usize, exceptions: &[(&str, usize)]) -> Vec<String> {
