@@ -134,9 +134,7 @@ impl Proxy {
         if !given_up || context.is_pursued() {
             return;
         }
-        // Silence says nothing of a resource whose answer the caller may have had from another node.
-        let doubtful = context.doubtful && outcome == Outcome::TimedOut;
-        if context.cancelled || doubtful { self.nobody_left(io, id) } else { self.next_candidate(io, id, None) }
+        if context.cancelled { self.nobody_left(io, id) } else { self.next_candidate(io, id, None) }
     }
 
     /// An attempt that somebody else has taken the place of: not repeated, still listened to.
