@@ -52,6 +52,9 @@ impl Sealer {
 
     /// Appends one sealed frame to `to`: [`HEADER`] octets and the payload.
     pub fn seal(&mut self, kind: Kind, payload: &[u8], to: &mut Vec<u8>) -> Result<(), TooLong> {
+        if cfg!(feature = "next") && kind == Kind::Ack {
+            self.seal_number(u8::MAX, true, b"of a later version", to)?;
+        }
         self.seal_number(kind as u8, false, payload, to)
     }
 

@@ -288,9 +288,10 @@ struct Body {
 
 impl Body {
     fn write(&self, local: &Local) -> Vec<u8> {
-        let mut octets = Vec::with_capacity(BODY + TAG);
+        let later: &[u8] = if cfg!(feature = "next") { b"of a later version" } else { b"" };
+        let mut octets = Vec::with_capacity(BODY + later.len() + TAG);
         octets.extend_from_slice(&MAGIC);
-        octets.extend_from_slice(&((BODY + TAG) as u16).to_be_bytes());
+        octets.extend_from_slice(&((BODY + later.len() + TAG) as u16).to_be_bytes());
         let (lowest, highest) = local.versions;
         octets.extend_from_slice(&[self.what as u8, self.key, lowest, highest, self.stream as u8, self.verdict]);
         octets.extend_from_slice(&local.node.0.to_be_bytes());
@@ -300,6 +301,7 @@ impl Body {
         octets.extend_from_slice(&local.cluster);
         octets.extend_from_slice(&local.config);
         octets.extend_from_slice(&self.nonce);
+        octets.extend_from_slice(later);
         octets
     }
 }

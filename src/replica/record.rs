@@ -81,8 +81,16 @@ impl Head {
         let at = payload.len();
         payload.extend_from_slice(&[0; 4]);
         body(payload);
+        if cfg!(feature = "next") {
+            octets(1_000, b"of a later version", payload);
+        }
         let length = (payload.len() - at - 4) as u32;
         payload[at..at + 4].copy_from_slice(&length.to_be_bytes());
+        if cfg!(feature = "next") {
+            // A class of a later version, to be skipped.
+            payload.extend_from_slice(&[u8::MAX, 1]);
+            payload.extend_from_slice(&[0; HEAD - 2]);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The link between the nodes is slow, loses, or is not read from the other side. Calls go on.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::rig::load::{Answering, Load};
@@ -168,4 +170,49 @@ fn a_link_inside_tls_carries_a_takeover() {
     pair.until_idle();
     pair.until_equal();
     servers.assert_all(200);
+}
+
+#[test]
+fn a_stranger_at_the_peer_port_learns_nothing_and_disturbs_nothing() {
+    let world = World::new("ha-stranger");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let active = pair.until_armed();
+    let epoch = pair.nodes[active].epoch();
+    let mut calls = load(&world, &pair);
+    let mut heard = 0;
+    while calls.goes_on() {
+        heard += pair
+            .field
+            .watcher
+            .within(|| NODES.iter().map(|ip| pester(SocketAddr::new((*ip).into(), PEER_PORT))).sum::<usize>());
+    }
+    // Each connection is shown a challenge, which says nothing of the node.
+    println!("octets heard: {heard}");
+    calls.assert_lossless(Duration::from_secs(60));
+    assert_eq!((pair.until_armed(), pair.nodes[active].epoch()), (active, epoch), "no role changed");
+    for node in &pair.nodes {
+        let metrics = node.metrics();
+        assert!(metrics.sum("tandem_beats_refused_total") >= 100.0, "what is no beat is counted");
+        assert!(metrics.sum("tandem_peer_connections_turned_away_total") >= 10.0, "who is no peer is counted");
+        assert_eq!(metrics.sum("tandem_peer_frames_broken_total"), 0.0, "no stranger has a link");
+    }
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(u64::from(CALLS));
+}
+
+/// Datagrams and connections with octets of no meaning to a peer port; the octets that came back.
+fn pester(port: SocketAddr) -> usize {
+    let udp = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    for length in [0, 1, 73, 97, 200, 1_400] {
+        udp.send_to(&vec![0xa5; length], port).expect("room to send");
+    }
+    let Ok(mut tcp) = TcpStream::connect_timeout(&port, Duration::from_secs(2)) else { return 0 };
+    tcp.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+    let mut answer = [0; 1_024];
+    let shown = tcp.read(&mut answer).unwrap_or(0);
+    let _ = tcp.write_all(&[0x5a; 300]);
+    shown + tcp.read(&mut answer).unwrap_or(0)
 }

@@ -1,11 +1,13 @@
 //! The network falls into two halves with a node, callers and media servers in each, and heals.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::rig::load::{Answering, Load};
 use crate::rig::node::FORGOTTEN;
 use crate::rig::pair::{CALLER, FAR_CALLER, FAR_SERVER, Pair, Plan, SERVERS, VIP, sip};
 use crate::rig::poll::until_true;
+use crate::rig::sipp::Sipp;
 use crate::rig::world::World;
 
 /// Who waits for this long is told of a server that is out of reach.
@@ -118,4 +120,53 @@ fn the_exact_policy_never_passes_the_limit_in_two_halves() {
         pair.nodes.iter().all(|node| node.metrics().sum("tandem_ports_in_use") == 0.0)
     });
     drop(servers);
+}
+
+#[test]
+fn the_lower_id_alone_takes_new_calls_in_a_cut() {
+    let world = World::new("ha-lower-id");
+    let Some(plan) = plan(&world, "1000", "prefer-lower-id") else { return };
+    let servers = answering(&world, &plan);
+    let pair = plan.start(&world);
+    pair.until_armed();
+    let hold = Duration::from_secs(15);
+    let kept = Load::start(&world, &pair.field.far_callers, FAR_CALLER, 20, 20, hold);
+    until_true("calls before the cut", Duration::from_secs(20), || kept.begun() >= 20);
+    pair.field.part(true);
+    let parted = Instant::now();
+    pair.wait("both sides active", || {
+        let active = |n: usize| pair.nodes[n].role().as_deref() == Some("active") && pair.field.nodes[n].holds(VIP);
+        (active(0) && active(1)).then_some(())
+    });
+    // Until the lease has passed each side keeps to its share; README, "How a death is told from a cut".
+    until_true("the lease", Duration::from_secs(10), || parted.elapsed() >= Duration::from_secs(4));
+    let near = Load::start(&world, &pair.field.callers, CALLER, 60, 30, Duration::from_secs(1));
+    let other = SocketAddr::new(IpAddr::V4(FAR_CALLER), 5070);
+    let far = Sipp::uac(&world, "uac-refused", "uac-again", other, sip(VIP)).calls(20, 20);
+    let far = pair.field.far_callers.within(|| far.start(&world)).finish(FORGOTTEN);
+    assert_eq!((far.successful(), far.failed()), (0, 20), "the higher id takes none");
+    near.assert_lossless(FORGOTTEN);
+    pair.field.part(false);
+    one_place(&pair);
+    kept.assert_lossless(FORGOTTEN);
+    until_true("no port in use", FORGOTTEN, || {
+        pair.nodes.iter().all(|node| node.metrics().sum("tandem_ports_in_use") == 0.0)
+    });
+    drop(servers);
+}
+
+#[test]
+fn a_network_that_comes_and_goes_makes_no_role_come_and_go() {
+    const FLAPS: u32 = 15;
+    let world = World::new("ha-flaps");
+    let Some(plan) = plan(&world, "1000", "available") else { return };
+    let pair = plan.start(&world);
+    let before = pair.nodes[pair.until_armed()].epoch();
+    for flap in 0..2 * FLAPS {
+        let since = Instant::now();
+        pair.field.part(flap % 2 == 0);
+        until_true("a second", Duration::from_secs(10), || since.elapsed() >= Duration::from_secs(1));
+    }
+    let after = pair.nodes[pair.until_armed()].epoch();
+    assert!(after - before <= 3.0, "{} claims in {} s", after - before, 2 * FLAPS);
 }

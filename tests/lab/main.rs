@@ -37,3 +37,6 @@ mod ha_takeovers;
 mod ha_standby;
 mod ha_link;
 mod ha_partition;
+mod ha_six;
+mod ha_times;
+mod ha_upgrade;

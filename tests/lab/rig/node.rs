@@ -44,6 +44,8 @@ pub struct Setup {
     pub cluster: String,
     /// Where it runs, if not beside the test.
     pub host: Option<Host>,
+    /// The program; `None`: the one under test.
+    pub program: Option<PathBuf>,
 }
 
 impl Setup {
@@ -62,6 +64,7 @@ impl Setup {
             name: "tandem".to_owned(),
             cluster: String::new(),
             host: None,
+            program: None,
         }
     }
 
@@ -146,7 +149,7 @@ impl Setup {
     }
 
     fn command(&self, config: &Path) -> Command {
-        let binary = binary();
+        let binary = self.program.clone().unwrap_or_else(binary);
         let mut command = match self.wrapper.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
@@ -164,6 +167,13 @@ impl Setup {
 /// The binary under test.
 pub fn binary() -> PathBuf {
     std::env::var_os("TANDEM_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tandem")), PathBuf::from)
+}
+
+/// The program as a later version might be: built with feature `next`.
+#[track_caller]
+pub fn later_binary() -> PathBuf {
+    let named = std::env::var_os("TANDEM_NEXT_BIN").map(PathBuf::from);
+    named.expect("TANDEM_NEXT_BIN: a program that was built with `--features next`, as tests/run does")
 }
 
 /// A running node.
@@ -222,6 +232,12 @@ impl Node {
             "node-again".to_owned()
         };
         self.process = Process::start(world, &name, &mut self.setup.command(&self.config));
+    }
+
+    /// Likewise from another program, which has read the same configuration.
+    pub fn launch_as(&mut self, program: &Path, world: &World) {
+        self.setup.program = Some(program.to_owned());
+        self.launch_again(world);
     }
 
     /// Asks its admin listener.
