@@ -195,7 +195,7 @@ fn a_stranger_at_the_peer_port_learns_nothing_and_disturbs_nothing() {
     for node in &pair.nodes {
         let metrics = node.metrics();
         assert!(metrics.sum("tandem_beats_refused_total") >= 100.0, "what is no beat is counted");
-        assert!(metrics.sum("tandem_peer_connections_turned_away_total") >= 10.0, "who is no peer is counted");
+        assert!(metrics.sum("tandem_peer_handshakes_refused_total") >= 10.0, "who is no peer is counted");
         assert_eq!(metrics.sum("tandem_peer_frames_broken_total"), 0.0, "no stranger has a link");
     }
     pair.until_idle();
