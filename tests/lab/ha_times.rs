@@ -74,7 +74,7 @@ fn outage(pair: &mut Pair<'_>, caller: &Udp, kind: Kind) -> Duration {
 #[test]
 fn how_long_nobody_answers() {
     let full = std::env::var_os("TANDEM_LAB_FULL").is_some();
-    let (rounds, rate) = if full { (20, 200) } else { (3, 100) };
+    let (rounds, rate, hold) = if full { (20, 200, 10) } else { (2, 100, 3) };
     let world = World::new("ha-times");
     let Some(plan) = Plan::new(&world, "5000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
@@ -82,7 +82,7 @@ fn how_long_nobody_answers() {
     let caller = pair.field.callers.within(|| Udp::bind(SocketAddr::new(CALLER.into(), 5070)));
     let mut calls = 0;
     for kind in [Kind::Kill, Kind::Host, Kind::Cable, Kind::HandOver] {
-        let load = Load::start(&world, &pair.field.callers, CALLER, rate * 4 * rounds, rate, Duration::from_secs(10));
+        let load = Load::start(&world, &pair.field.callers, CALLER, rate * 4 * rounds, rate, Duration::from_secs(hold));
         until_true("calls", PATIENCE, || load.begun() > 0);
         let mut times: Vec<Duration> = (0..rounds).map(|_| outage(&mut pair, &caller, kind)).collect();
         times.sort_unstable();
