@@ -358,7 +358,11 @@ impl Cluster {
             return;
         }
         let armed = self.unarmed(now, &self.peers[n]).is_ok();
-        if armed && now >= self.own.retry_at || self.peers[n].link && now >= self.own.retry_at.max(began + RETRY) {
+        // What was tried before this trouble began was another one.
+        let first = self.own.retry_at < began + RETRY;
+        if armed && (first || now >= self.own.retry_at)
+            || self.peers[n].link && now >= self.own.retry_at.max(began + RETRY)
+        {
             self.own.retry_at = now + RETRY;
             let _refused = self.give(now, n, cause, out);
         } else if !self.peers[n].link && now >= began + self.config.timing.isolation {

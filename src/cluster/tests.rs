@@ -1349,6 +1349,31 @@ mod network {
     }
 
     #[test]
+    fn a_cable_pulled_again_is_no_second_try_of_a_hand_over_that_failed() {
+        let mut w = World::armed(8, 2);
+        let usable = |w: &mut World, node: usize, yes: bool| {
+            w.machines[node].usable = yes;
+            w.input(node, Input::Usable(yes));
+        };
+        let armed = |w: &World| (0..2).all(|n| w.cluster(n).status().armed);
+        usable(&mut w, 0, false);
+        w.link = 0;
+        (0..2).for_each(|node| w.tell_link(node, Duration::ZERO, Link::Down(Loss::Closed)));
+        w.until(ms(500), |w| w.active() == [1]);
+        let failed = w.machines[0].notices.iter().any(|n| matches!(n, Notice::HandOverFailed(..)));
+        assert!(failed, "the link fell in the middle");
+        usable(&mut w, 0, true);
+        w.until(ms(500), armed);
+        usable(&mut w, 1, false);
+        w.until(ms(100), |w| w.active() == [0]);
+        usable(&mut w, 1, true);
+        w.until(ms(500), armed);
+        usable(&mut w, 0, false);
+        let took = w.until(ms(2_000), |w| w.active() == [1]);
+        assert!(took <= ms(50), "{took:?}");
+    }
+
+    #[test]
     fn a_pulled_cable_makes_the_active_node_withdraw_and_the_peer_claim() {
         for seed in 0..50 {
             let mut w = World::armed(seed, 1);
