@@ -276,7 +276,7 @@ fn split(data: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn flow(transport: Transport, remote: &str) -> Flow {
     let (listener, conn) = match transport {
         Transport::Udp => (ListenerId(0), None),
-        Transport::Tcp => (ListenerId(1), Some(ConnId(7))),
+        Transport::Tcp | Transport::Tls => (ListenerId(1), Some(ConnId(7))),
     };
     Flow { transport, listener, local: here(), remote: remote.parse().unwrap(), conn }
 }
