@@ -4,11 +4,23 @@
 
 use crate::base::{NodeId, Time};
 
+use super::cause::Cause;
 use super::detector::Health;
-use super::io::{Command, Effect, Role, Wish};
+use super::io::{Command, Effect, Fitness, Role, Wish};
 use super::message::{Message, Refusal};
-use super::notice::{Cause, Death, Notice, Reason};
+use super::notice::{Death, Notice, Reason};
 use super::state::{Cluster, Giving, Phase, Stage, Taking};
+
+/// Who was given the role keeps it for so long although it lags behind: a load that neither node can bear must not go
+/// to and fro.
+const STEADY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// After addresses were lost that had just been put back, it is tried again after so long, then twice as long each time.
+const HOLD_FIRST: std::time::Duration = std::time::Duration::from_millis(50);
+/// Until it is so long.
+const HOLD_LAST: std::time::Duration = std::time::Duration::from_secs(4);
+/// Between two hand-overs for that reason.
+const OFFER: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Cluster {
     /// Begins to hand over to a peer.
@@ -18,7 +30,7 @@ impl Cluster {
         }
         self.willing(now, &self.peers[n])?;
         let armed = self.unarmed(now, &self.peers[n]);
-        let urgent = matches!(cause, Cause::Unusable | Cause::Isolated);
+        let urgent = cause.is_urgent();
         if !urgent {
             armed?;
         }
@@ -31,8 +43,35 @@ impl Cluster {
         Ok(())
     }
 
+    /// Why this node, active `since` then, had better not be.
+    pub(super) fn weakness(&self, now: Time, since: Time) -> Option<Cause> {
+        let handed = self.reason == Reason::HandOver || self.reason == Reason::Elected && self.own.copy;
+        match self.own.fitness {
+            Fitness::Fit => None,
+            Fitness::Behind => (!handed || now >= since + STEADY).then_some(Cause::Behind),
+            Fitness::Faulty => Some(Cause::Unfit),
+        }
+    }
+
+    /// The addresses were lost: who is armed shall have them; without such a peer this node asks and claims anew.
+    pub(super) fn hold_again(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if now < self.own.hold_at {
+            return;
+        }
+        let first = now >= self.own.hold_at + HOLD_LAST;
+        // A peer that did not take them a moment ago is not asked again.
+        let offer = self.own.offered_at == Time::ZERO || now >= self.own.offered_at + OFFER;
+        self.own.hold_pause = if first { HOLD_FIRST } else { (self.own.hold_pause * 2).min(HOLD_LAST) };
+        self.own.hold_at = now + self.own.hold_pause;
+        match self.peers.iter().position(|p| self.unarmed(now, p).is_ok()) {
+            Some(n) if offer && self.give(now, n, Cause::Dropped, out).is_ok() => self.own.offered_at = now,
+            _ if self.peers.is_empty() => self.claim(now, Reason::Resumed, 0, out),
+            _ => self.question(now, out),
+        }
+    }
+
     fn urgent(&self) -> bool {
-        self.giving.is_some_and(|g| matches!(g.cause, Cause::Unusable | Cause::Isolated))
+        self.giving.is_some_and(|g| g.cause.is_urgent())
     }
 
     fn stage(&mut self, stage: Stage, until: Time) {
@@ -220,7 +259,7 @@ impl Cluster {
         if urgent || self.complete(now) {
             return Ok(());
         }
-        Err(if self.own.fit { Refusal::NotArmed } else { Refusal::PeerUnfit })
+        Err(if self.fit() { Refusal::NotArmed } else { Refusal::PeerUnfit })
     }
 
     fn asked_to_take(&mut self, now: Time, n: usize, term: crate::base::Epoch, counter: u32, out: &mut Vec<Effect>) {

@@ -58,8 +58,11 @@ pub enum Input {
     },
     /// Whether the interface can carry the virtual addresses: up, carrier, guard alive.
     Usable(bool),
-    /// Whether this node's workers turn and its shards are sound.
-    Fit(bool),
+    /// The virtual addresses are held here no more, although nobody wished that: only a claim under a new epoch can put
+    /// them back.
+    Dropped,
+    /// Whether this node does its work.
+    Fit(Fitness),
     /// A message of a peer over the urgent stream.
     Told {
         /// Who.
@@ -71,6 +74,17 @@ pub enum Input {
     Flushed(u32),
     /// An operator's wish.
     Command(Command),
+}
+
+/// Whether a node does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitness {
+    /// It does.
+    Fit,
+    /// It lags behind: what comes in is handled long after the caller has repeated it.
+    Behind,
+    /// A worker does not turn, or a shard failed.
+    Faulty,
 }
 
 /// A change of the stream link to a peer.

@@ -6,7 +6,7 @@ use crate::base::{NodeId, PathId, Time};
 use super::beat::{Beat, State};
 use super::config::HaMode;
 use super::detector::{Health, Ignored, News};
-use super::io::{Answer, Effect, Input, Link, Progress, Role, Wish};
+use super::io::{Answer, Effect, Fitness, Input, Link, Progress, Role, Wish};
 use super::message::Refusal;
 use super::notice::{Death, Notice, Reason};
 use super::role::probe_limit;
@@ -41,9 +41,17 @@ impl Cluster {
                 }
                 out.push(Effect::Notice(if usable { Notice::Usable } else { Notice::Unusable }));
             }
-            Input::Fit(fit) if fit != self.own.fit => {
-                self.own.fit = fit;
-                out.push(Effect::Notice(if fit { Notice::Fit } else { Notice::Unfit }));
+            Input::Dropped => {
+                let acts = matches!(self.phase, Phase::Active { .. } | Phase::Asking { .. });
+                self.own.dropped |= acts;
+            }
+            Input::Fit(fitness) if fitness != self.own.fitness => {
+                self.own.fitness = fitness;
+                out.push(Effect::Notice(match fitness {
+                    Fitness::Fit => Notice::Fit,
+                    Fitness::Behind => Notice::Behind,
+                    Fitness::Faulty => Notice::Unfit,
+                }));
             }
             Input::Usable(_) | Input::Fit(_) => {}
             Input::Told { peer, message } => {
@@ -303,7 +311,10 @@ impl Cluster {
         }
         let dead = |p: &super::detector::Peer| matches!(self.health(now, p), Health::Dead(_));
         let answered = |p: &super::detector::Peer| self.heard(now, p) && p.answered;
-        if self.peers.iter().all(|p| dead(p) || answered(p)) {
+        let free = self.peers.iter().all(|p| dead(p) || answered(p));
+        if free && self.own.dropped {
+            self.claim(now, Reason::Resumed, 0, out);
+        } else if free {
             self.phase = Phase::Active { since: now };
             out.push(Effect::Role { role: Role::Active, epoch: self.epoch });
             self.wish(Wish::Hold, out);

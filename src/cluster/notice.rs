@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::{Epoch, NodeId, PathId};
 
+use super::cause::Cause;
 use super::message::Refusal;
 
 /// Whom a notice concerns.
@@ -48,23 +49,6 @@ pub enum Reason {
     Resumed,
     /// It is active, and met a node that knew of a higher epoch.
     Renewed,
-}
-
-/// Why a node gives its role away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// An operator asked.
-    Switchover,
-    /// The peer is preferred (`preempt`).
-    GiveBack,
-    /// The node stops.
-    Stop,
-    /// Its workers do not turn or its shards are unsound.
-    Unfit,
-    /// Its interface cannot carry the addresses.
-    Unusable,
-    /// It reaches none of its reference points and the peer reaches one.
-    Isolated,
 }
 
 /// Something happened.
@@ -114,6 +98,8 @@ pub enum Notice {
     Usable,
     /// Workers do not turn or shards are unsound.
     Unfit,
+    /// What comes in waits for too long.
+    Behind,
     /// Fit again.
     Fit,
     /// Own timers fired this late: nobody is judged for a while.
@@ -204,6 +190,7 @@ impl fmt::Display for Notice {
             | Notice::Unusable
             | Notice::Usable
             | Notice::Unfit
+            | Notice::Behind
             | Notice::Fit
             | Notice::Late(_) => self.of_self(f),
             _ => self.of_role(f),
@@ -297,6 +284,10 @@ impl Notice {
             }
             Notice::Usable => f.write_str("the interface can carry the virtual address again"),
             Notice::Unfit => f.write_str("this node is unfit: a worker does not turn or a shard failed; restart it"),
+            Notice::Behind => f.write_str(
+                "this node lags behind: what comes in waits for longer than half a second; free its processors, or \
+                 share its load",
+            ),
             Notice::Fit => f.write_str("this node is fit again"),
             Notice::Late(by) => {
                 write!(f, "timers of this node fire {by:?} late: it judges no peer meanwhile; see what starves it")
@@ -371,19 +362,6 @@ impl fmt::Display for Reason {
             Reason::Resumed => f.write_str("the peer did not take over"),
             Reason::Renewed => f.write_str("a peer knew of a higher epoch"),
         }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Cause::Switchover => "an operator asked for it",
-            Cause::GiveBack => "it is preferred",
-            Cause::Stop => "this node stops",
-            Cause::Unfit => "this node is unfit",
-            Cause::Unusable => "this node's interface cannot carry the address",
-            Cause::Isolated => "this node reaches none of its reference points and the peer does",
-        })
     }
 }
 

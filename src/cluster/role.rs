@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use crate::base::{Epoch, NodeId, Time};
 
 use super::beat::{Flags, State};
+use super::cause::Cause;
 use super::detector::{Health, Peer};
 use super::io::{Effect, Wish};
-use super::notice::{Cause, Death, Notice, Reason};
+use super::notice::{Death, Notice, Reason};
 use super::state::{Cluster, Giving, Phase, Probing, Stage};
 use super::timing::Timing;
 
@@ -43,7 +44,7 @@ impl Cluster {
             out.push(Effect::Cold);
             out.push(Effect::Notice(Notice::Cold));
         }
-        self.own.calls = true;
+        (self.own.calls, self.own.dropped) = (true, false);
         out.push(Effect::Role { role: self.role(), epoch: self.epoch });
         let on_silence = self.on_silence();
         for peer in &mut self.peers {
@@ -93,6 +94,7 @@ impl Cluster {
         self.term = self.term.max(epoch);
         self.seen = self.seen.max(epoch.counter);
         self.election = None;
+        self.own.dropped = false;
         self.probing = Probing::Idle { not_before: Time::ZERO };
         self.told.address_answers = false;
         if news {
@@ -332,15 +334,17 @@ impl Cluster {
             } else if now >= began + self.grace(cause) && self.lost_touch(now, began, flag) {
                 self.withdraw(now, out);
             }
+        } else if self.own.dropped {
+            self.hold_again(now, out);
         } else if now >= self.own.retry_at {
             let better = self.config.preempt && self.stable(now, since);
             let above = |p: &Peer| p.last.is_some_and(|last| last.priority > self.config.priority);
-            let wanted = |p: &Peer| (!self.own.fit || (better && above(p))) && self.unarmed(now, p).is_ok();
+            let weakness = self.weakness(now, since);
+            let wanted = |p: &Peer| (weakness.is_some() || (better && above(p))) && self.unarmed(now, p).is_ok();
             let to = self.peers.iter().position(wanted);
             if let Some(n) = to {
-                let cause = if self.own.fit { Cause::GiveBack } else { Cause::Unfit };
                 self.own.retry_at = now + RETRY;
-                let _refused = self.give(now, n, cause, out);
+                let _refused = self.give(now, n, weakness.unwrap_or(Cause::GiveBack), out);
             }
         }
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use crate::base::{Epoch, NodeId, Time};
 
 use super::beat::{Flags, State};
+use super::cause::Cause;
 use super::config::{Config, ConfigError};
 use super::detector::{Health, Peer};
 use super::hold::Hold;
-use super::io::{Budget, Role, Wish};
+use super::io::{Budget, Fitness, Role, Wish};
 use super::message::Refusal;
-use super::notice::{Cause, Reason};
+use super::notice::Reason;
 use super::partition::{Outlook, budget};
 
 /// This node's view of who is active, and its part in it. A value without side effects: observations go in by
@@ -76,9 +77,17 @@ pub(super) struct Clock {
 /// What is known of this node itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Own {
-    pub fit: bool,
+    pub fitness: Fitness,
     pub usable: bool,
     pub unusable_since: Time,
+    /// As the active node it lost the virtual addresses, and they are still to be put back.
+    pub dropped: bool,
+    /// Not before then is it tried again to put them back.
+    pub hold_at: Time,
+    /// When they were last offered to a peer.
+    pub offered_at: Time,
+    /// The last pause before that.
+    pub hold_pause: std::time::Duration,
     pub reach: Option<bool>,
     pub isolated_since: Time,
     /// It wrote calls under its last claim that no other node has taken.
@@ -184,7 +193,11 @@ impl Cluster {
             tick: 0,
             next_beat: now,
             own: Own {
-                fit: true,
+                fitness: Fitness::Fit,
+                dropped: false,
+                hold_at: Time::ZERO,
+                offered_at: Time::ZERO,
+                hold_pause: std::time::Duration::ZERO,
                 usable: true,
                 unusable_since: now,
                 reach: None,
@@ -310,8 +323,12 @@ impl Cluster {
         self.phase == Phase::Standby && self.peers[n].link && self.peers[n].sync.incoming && self.able()
     }
 
+    pub(super) fn fit(&self) -> bool {
+        self.own.fitness == Fitness::Fit
+    }
+
     pub(super) fn able(&self) -> bool {
-        self.own.fit && self.own.usable && !self.leaving
+        self.fit() && self.own.usable && !self.own.dropped && !self.leaving
     }
 
     /// Why the peer could not take over from this active node without a loss.

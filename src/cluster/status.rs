@@ -133,7 +133,7 @@ impl Cluster {
             armed,
             why_not: if armed { None } else { self.why_not(now) },
             budget: self.budget(now),
-            fit: self.own.fit,
+            fit: self.fit(),
             usable: self.own.usable,
             reach: self.own.reach,
             late: now < self.clock.late_until,
@@ -166,7 +166,7 @@ impl Cluster {
         }
         let Some((n, _)) = self.leader(now) else { return Some(WhyNot::NobodyActive) };
         let reasons = [
-            (!self.own.fit, WhyNot::Unfit),
+            (!self.fit(), WhyNot::Unfit),
             (!self.own.usable, WhyNot::Unusable),
             (self.leaving, WhyNot::Refused(Refusal::Leaving)),
             (!self.peers[n].link, WhyNot::LinkDown),

@@ -47,7 +47,7 @@ impl Cluster {
         };
         let (echo_incarnation, echo) = peer.echo(path);
         let flags = Flags::default()
-            .with(Flags::FIT, self.own.fit)
+            .with(Flags::FIT, self.fit() && !self.own.dropped)
             .with(Flags::USABLE, self.own.usable)
             .with(Flags::ARMED, self.complete(now))
             .with(Flags::REACHES, self.own.reach != Some(false))

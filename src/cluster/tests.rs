@@ -77,6 +77,8 @@ struct Machine {
     version: u64,
     wish: Wish,
     present: bool,
+    /// Claims up to this one have lost the address, which only a later one can put back.
+    lost: Epoch,
     relay: Option<NodeId>,
     claims: Vec<(Time, Epoch)>,
     done: bool,
@@ -141,6 +143,7 @@ impl World {
             version: 0,
             wish: Wish::Drop,
             present: false,
+            lost: Epoch::default(),
             relay: None,
             claims: Vec::new(),
             done: false,
@@ -235,7 +238,7 @@ impl World {
         m.cluster = Some(Cluster::new(now, config).unwrap());
         m.stall += m.stall % 2;
         m.backlog.clear();
-        (m.wish, m.relay, m.done) = (Wish::Drop, None, false);
+        (m.wish, m.lost, m.relay, m.done) = (Wish::Drop, Epoch::default(), None, false);
         let (usable, reach) = (m.usable, m.reach);
         self.note(format!("{node} starts"));
         self.input(node, Input::Usable(usable));
@@ -383,11 +386,15 @@ impl World {
             Effect::Vip(wish) => {
                 let m = &mut self.machines[node];
                 m.wish = wish;
+                let barred = m.cluster.as_ref().is_some_and(|cluster| cluster.term() <= m.lost);
                 m.present = match wish {
-                    Wish::Hold => true,
+                    Wish::Hold => !barred,
                     Wish::Quiet => m.present,
                     Wish::Drop => false,
                 };
+                if wish == Wish::Hold && barred {
+                    self.later(ms(1), Event::Input { node, life, input: Input::Dropped });
+                }
             }
             Effect::Announce => self.machines[node].announced += 1,
             Effect::Probe => self.later(ms(19), Event::Probe { node, life }),
@@ -409,7 +416,7 @@ impl World {
             Effect::Budget(budget) => self.machines[node].budget = Some(budget),
             Effect::Done => {
                 self.machines[node].done = true;
-                self.later(ms(2), Event::Input { node, life: 0, input: Input::Fit(true) });
+                self.later(ms(2), Event::Input { node, life: 0, input: Input::Fit(Fitness::Fit) });
             }
             Effect::Role { .. } | Effect::Armed(_) | Effect::Discard | Effect::Cold => {}
         }
@@ -499,6 +506,10 @@ impl World {
                 let m = &mut self.machines[node];
                 if m.life == life && m.stall == stall && (m.cluster.is_none() || stall % 2 == 1) {
                     m.present = false;
+                    if let Some(cluster) = m.cluster.as_ref().filter(|_| m.wish != Wish::Drop) {
+                        m.lost = cluster.term();
+                        m.backlog.push_back(Input::Dropped);
+                    }
                     self.watch();
                 }
             }
@@ -877,7 +888,7 @@ mod start {
         assert_eq!(cluster.next_timeout(), Time::NEVER);
         assert_eq!(cluster.authority(), Time::NEVER);
         out.clear();
-        cluster.handle(Time::from_micros(u64::MAX / 2), Input::Fit(true), &mut out);
+        cluster.handle(Time::from_micros(u64::MAX / 2), Input::Fit(Fitness::Fit), &mut out);
         assert_eq!(out, [], "however long it stood still");
     }
 
@@ -996,12 +1007,51 @@ mod death {
             let gap = |n: &Notice| matches!(n, Notice::Doubt(gap) if *gap >= ms(125));
             assert!(w.machines[0].notices.iter().any(gap));
             w.until(ms(40), |w| w.active() == [0] && w.answers(0));
+            // Its guard gave the address up meanwhile: only a new epoch puts it back.
             let epoch = w.cluster(0).term();
-            assert!(w.has(0, Notice::Confirmed(epoch)));
+            assert!(w.has(0, Notice::Claimed(epoch, Reason::Resumed)));
             w.run(ms(500));
             w.expect_pair();
-            assert_eq!(w.claims(), 1, "seed {seed}");
+            assert_eq!((w.active(), w.claims()), (vec![0], 2), "seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_lone_node_whose_guard_gave_the_address_up_puts_it_back() {
+        for (seed, stall) in (0..60).map(|n| (n, 84 + 7 * n)) {
+            let mut w = World::armed(seed, 1);
+            w.kill(1);
+            w.run(ms(1_000));
+            w.hang(0, ms(stall));
+            w.run(ms(stall));
+            w.until(ms(60), |w| w.active() == [0] && w.answers(0));
+            w.run(ms(500));
+            assert!(w.answers(0), "stall of {stall} ms");
+        }
+    }
+
+    #[test]
+    fn an_armed_peer_gets_the_address_that_a_guard_gave_up() {
+        let mut w = World::armed(4, 1);
+        w.machines[0].present = false;
+        w.machines[0].lost = w.cluster(0).term();
+        w.input(0, Input::Dropped);
+        w.until(ms(60), |w| w.active() == [1] && w.answers(1));
+        assert!(w.has(0, Notice::HandOver(NodeId(2), Cause::Dropped)));
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_held_is_not_tried_without_end() {
+        let mut w = World::armed(4, 1);
+        w.kill(1);
+        w.run(ms(1_000));
+        w.machines[0].lost = Epoch { counter: 1_000, node: NodeId(9) };
+        w.input(0, Input::Dropped);
+        w.run(ms(20_000));
+        let claims = w.machines[0].claims.len();
+        assert!((8..=14).contains(&claims), "{claims}");
+        w.machines[0].lost = Epoch::default();
+        w.until(ms(4_100), |w| w.answers(0));
     }
 
     #[test]
@@ -1509,10 +1559,10 @@ mod hand_over {
         w.run(ms(5));
         assert_eq!(w.command(0, Command::Switchover), Err(Refusal::NotArmed));
         w.run(ms(500));
-        w.input(1, Input::Fit(false));
+        w.input(1, Input::Fit(Fitness::Faulty));
         w.run(ms(50));
         assert_eq!(w.command(0, Command::Switchover), Err(Refusal::PeerUnfit));
-        w.input(1, Input::Fit(true));
+        w.input(1, Input::Fit(Fitness::Fit));
         w.input(1, Input::Usable(false));
         w.run(ms(50));
         assert_eq!(w.command(0, Command::Switchover), Err(Refusal::PeerUnusable));
@@ -1631,7 +1681,12 @@ mod hand_over {
 
     #[test]
     fn an_unfit_or_unreachable_active_node_hands_over_at_once() {
-        for (input, cause) in [(Input::Fit(false), Cause::Unfit), (Input::Usable(false), Cause::Unusable)] {
+        let troubles = [
+            (Input::Fit(Fitness::Faulty), Cause::Unfit),
+            (Input::Fit(Fitness::Behind), Cause::Behind),
+            (Input::Usable(false), Cause::Unusable),
+        ];
+        for (input, cause) in troubles {
             let mut w = World::armed(8, 2);
             w.input(0, input);
             switched(&mut w);
@@ -1640,6 +1695,39 @@ mod hand_over {
             assert_eq!((w.active(), w.claims()), (vec![1], 2));
             assert_eq!(w.overlap, Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn an_active_node_that_lags_behind_steps_back_if_it_is_too_slow_to_hand_over() {
+        let mut w = World::armed(9, 2);
+        w.stream_cut = true;
+        w.input(0, Input::Fit(Fitness::Behind));
+        w.until(ms(250), |w| w.active() == [1]);
+        assert!(w.has(0, Notice::HandOver(NodeId(2), Cause::Behind)));
+        assert!(w.has(0, Notice::Withdrew));
+    }
+
+    #[test]
+    fn an_active_node_that_lags_behind_serves_on_if_nobody_else_could() {
+        let mut w = World::armed(9, 2);
+        w.input(1, Input::Fit(Fitness::Faulty));
+        w.run(ms(50));
+        w.input(0, Input::Fit(Fitness::Behind));
+        w.run(ms(5_000));
+        assert_eq!((w.active(), w.claims()), (vec![0], 1));
+    }
+
+    #[test]
+    fn a_load_that_neither_bears_does_not_go_to_and_fro() {
+        let mut w = World::armed(9, 2);
+        w.input(0, Input::Fit(Fitness::Behind));
+        switched(&mut w);
+        w.input(0, Input::Fit(Fitness::Fit));
+        w.input(1, Input::Fit(Fitness::Behind));
+        w.run(ms(59_000));
+        assert_eq!((w.active(), w.claims()), (vec![1], 2));
+        w.until(ms(1_500), |w| w.active() == [0]);
+        assert!(w.has(1, Notice::HandOver(NodeId(1), Cause::Behind)));
     }
 
     #[test]
@@ -1761,8 +1849,9 @@ mod seeds {
                     let _refused = w.command(node, Command::Switchover);
                 }
                 5 if w.up(node) && !w.hung(node) => {
-                    let fit = w.chance.one_in(2);
-                    w.input(node, Input::Fit(fit));
+                    let fitness = [Fitness::Fit, Fitness::Behind, Fitness::Faulty, Fitness::Fit];
+                    let fitness = fitness[w.chance.between(0, 3) as usize];
+                    w.input(node, Input::Fit(fitness));
                 }
                 _ => {
                     w.hang(0, ms(35));
@@ -1808,7 +1897,7 @@ mod seeds {
         w.run(ms(8_000));
         for node in 0..2 {
             (w.machines[node].usable, w.machines[node].reach) = (true, None);
-            for input in [Input::Usable(true), Input::Reach(None), Input::Fit(true)] {
+            for input in [Input::Usable(true), Input::Reach(None), Input::Fit(Fitness::Fit)] {
                 w.input(node, input);
             }
         }

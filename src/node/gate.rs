@@ -16,6 +16,10 @@ use crate::transaction::kept::{Kept, Pool};
 /// How many positions are remembered with the time at which they were put out: a peer that lags by more is far behind
 /// in any case.
 const MARKS: usize = 64;
+/// Where nothing waits for the peer, records gather for so long, or
+const GATHER: Duration = Duration::from_millis(2);
+/// until they have so many octets: a write costs as much as a message.
+const GATHERED: usize = 16 * 1024;
 
 /// What a gate counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +62,10 @@ pub struct Gate {
     acked: Seq,
     /// The last message that left before the peer's word came waits for the acknowledgement of this.
     untold: Seq,
+    /// The peer was asked to acknowledge up to here at once.
+    asked: Seq,
+    /// When records that gather are put out; `NEVER`: there are none.
+    due: Time,
     /// What [`Gate::take_tells`] said last.
     tells: bool,
     /// When what was put out last reached which position; the first one is not acknowledged.
@@ -90,6 +98,8 @@ impl Gate {
             cap: view.commit_timeout,
             acked: Seq(0),
             untold: Seq(0),
+            asked: Seq(0),
+            due: Time::NEVER,
             tells: true,
             marks: VecDeque::with_capacity(MARKS),
             held: VecDeque::new(),
@@ -131,7 +141,7 @@ impl Gate {
         self.peer = Some(peer);
         // What stands before is a matter of digests.
         self.acked = self.lane.open();
-        self.untold = Seq(0);
+        (self.untold, self.asked, self.due) = (Seq(0), self.acked, Time::NEVER);
         self.marks.clear();
         self.acked
     }
@@ -141,6 +151,7 @@ impl Gate {
         self.peer = None;
         self.armed = false;
         self.lane.close();
+        self.due = Time::NEVER;
         self.marks.clear();
         self.release(now, out);
     }
@@ -197,14 +208,18 @@ impl Gate {
         (self.lane.last().seq.0.saturating_sub(self.acked.0), self.marks.front().map(|(_, at)| *at))
     }
 
-    /// When the cap of the oldest message passes.
+    /// When the cap of the oldest message passes, or records have gathered for long enough.
     pub fn next_timeout(&self) -> Time {
+        self.cap_passes().min(self.due)
+    }
+
+    fn cap_passes(&self) -> Time {
         self.held.front().filter(|_| self.active).map_or(Time::NEVER, |held| held.since + self.cap)
     }
 
     /// Lets go what has waited too long.
     pub fn handle_timeout(&mut self, now: Time, out: &mut Out) {
-        while self.next_timeout() <= now {
+        while self.cap_passes() <= now {
             self.stats.unprotected += 1;
             self.untold = self.untold.max(self.held[0].seq);
             self.send_first(now, out);
@@ -216,9 +231,44 @@ impl Gate {
         self.held.len()
     }
 
-    /// Puts out what was recorded since the last call.
+    /// Puts out what was recorded, unless nothing waits for it and more may come.
     pub fn flush(&mut self, now: Time, out: &mut Out) {
+        let pending = self.lane.pending();
+        if self.commit == Commit::Async && self.peer.is_some() && pending > 0 && pending < GATHERED {
+            if self.due == Time::NEVER {
+                self.due = now + GATHER;
+            }
+            if now < self.due {
+                return;
+            }
+        }
+        self.put_out(now, out);
+        if let Some(peer) = self.peer
+            && self.held.back().is_some_and(|held| held.seq > self.asked)
+        {
+            self.ask(peer, out);
+        }
+    }
+
+    /// Puts out all that was recorded; whether the peer has acknowledged it. If not, it is asked to.
+    pub fn flush_all(&mut self, now: Time, out: &mut Out) -> bool {
+        self.put_out(now, out);
+        let done = self.is_acknowledged();
+        if let (false, Some(peer)) = (done, self.peer) {
+            self.ask(peer, out);
+        }
+        done
+    }
+
+    fn ask(&mut self, peer: NodeId, out: &mut Out) {
+        self.asked = self.lane.last().seq;
+        out.frame(peer, Stream::Urgent, Kind::Ask, |_| {});
+    }
+
+    /// Puts out all that was recorded.
+    pub fn put_out(&mut self, now: Time, out: &mut Out) {
         let Some(peer) = self.peer else { return };
+        self.due = Time::NEVER;
         let start = out.arena.len() as u32;
         if self.lane.take_pending(&mut out.arena) {
             if self.marks.len() < MARKS {
@@ -234,6 +284,7 @@ impl Gate {
         self.discard();
         self.marks.clear();
         self.lane.close();
+        self.due = Time::NEVER;
         self.peer = None;
     }
 
@@ -383,6 +434,59 @@ mod tests {
             hold(&mut gate, at(6), &mut out);
         }
         assert_eq!((gate.waiting(), gate.take_tells()), (limits::HELD, Some(false)), "no more can wait");
+    }
+
+    /// Kinds of the frames that were put out, and how many records the last one has.
+    fn put_out(out: &mut Out) -> (Vec<Kind>, usize) {
+        let last = out.frames.iter().rfind(|frame| frame.kind == Kind::Records);
+        let records = last.map(|frame| record::Records::read(out.payload(frame)).unwrap().count()).unwrap_or_default();
+        (out.frames.drain(..).map(|frame| frame.kind).collect(), records)
+    }
+
+    #[test]
+    fn records_that_nothing_waits_for_gather_for_a_while() {
+        let view = View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys(), Time::ZERO);
+        let (mut gate, mut out) = (gate(), Out::new());
+        gate.open(PEER);
+        gate.set_view(at(0), &View { armed: true, commit: Commit::Async, ..view }, &mut out);
+        hold(&mut gate, at(10), &mut out);
+        assert_eq!((gate.waiting(), gate.next_timeout()), (0, Time::NEVER));
+        gate.flush(at(10), &mut out);
+        gate.record(&ended());
+        gate.flush(at(2_009), &mut out);
+        assert_eq!((put_out(&mut out), gate.next_timeout()), ((vec![], 0), at(2_010)));
+        gate.flush(at(2_010), &mut out);
+        assert_eq!((put_out(&mut out), gate.next_timeout()), ((vec![Kind::Records], 2), Time::NEVER));
+        while gate.lane.pending() < GATHERED {
+            gate.record(&ended());
+        }
+        gate.flush(at(2_011), &mut out);
+        assert_eq!(put_out(&mut out).0, [Kind::Records], "they are many");
+        gate.record(&ended());
+        gate.flush(at(2_012), &mut out);
+        gate.put_out(at(2_012), &mut out);
+        assert_eq!(put_out(&mut out), (vec![Kind::Records], 1), "something stands behind them");
+    }
+
+    #[test]
+    fn the_peer_is_asked_once_for_what_a_message_waits_for() {
+        let view = View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys(), Time::ZERO);
+        let (mut gate, mut out) = (gate(), Out::new());
+        gate.open(PEER);
+        gate.set_view(at(0), &View { armed: true, ..view }, &mut out);
+        gate.record(&ended());
+        gate.flush(at(1), &mut out);
+        assert_eq!(put_out(&mut out), (vec![Kind::Records], 1), "nothing waits for it");
+        let seq = hold(&mut gate, at(2), &mut out);
+        gate.flush(at(2), &mut out);
+        assert_eq!(put_out(&mut out), (vec![Kind::Records, Kind::Ask], 1));
+        gate.flush(at(3), &mut out);
+        assert_eq!(put_out(&mut out), (vec![], 0));
+        assert!(!gate.flush_all(at(4), &mut out));
+        assert_eq!(put_out(&mut out), (vec![Kind::Ask], 0), "a hand-over waits for it, too");
+        gate.acked(at(5), seq, &mut out);
+        assert!(gate.flush_all(at(6), &mut out));
+        assert_eq!(put_out(&mut out), (vec![], 0));
     }
 
     #[test]

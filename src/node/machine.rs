@@ -155,7 +155,7 @@ impl<K: Cells> Node<K> {
             self.spread_health(now, out);
         }
         if self.deadlines.is_due(self.shards.len() + 1, now) {
-            self.sync_round(now, out);
+            self.sync_timeout(now, out);
         }
         self.deadlines.refresh();
     }
@@ -219,12 +219,6 @@ impl<K: Cells> Node<K> {
     /// Whether this node acts for the pair. Takes no part.
     pub fn is_active_now(&self) -> bool {
         self.signs.is_active()
-    }
-
-    /// Until when this node may act as the active one without its cluster having run again; see
-    /// [`Cluster::authority`]. Takes no part.
-    pub fn authority(&self) -> Time {
-        self.signs.authority()
     }
 
     /// Indexes one message; the shard that it is for, if it is for one.
@@ -336,6 +330,7 @@ impl<K: Cells> Node<K> {
     }
 
     fn publish(&self, n: usize, shard: &Shard) {
+        self.signs.set_waiting(n, shard.gate().waiting() > 0);
         let (transaction, coarse) = match shard.silent {
             true => {
                 self.signs.unfit();

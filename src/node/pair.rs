@@ -24,6 +24,9 @@ impl<K: Cells> Node<K> {
             self.close_lanes(now, out);
             self.look(now, out, |view| view.linked = false);
         }
+        if matches!(input, Input::Dropped | Input::Usable(false)) {
+            self.addresses(now, false);
+        }
         self.ask_cluster(now, out, |cluster, effects| cluster.handle(now, input, effects));
         // After the cluster's word: what a new life of the peer makes this node adopt stands in the first digests.
         if let Some((peer, true)) = link {
@@ -45,6 +48,30 @@ impl<K: Cells> Node<K> {
     /// Whether the peer could take over, or this node for the peer, without a loss.
     pub fn is_armed(&self) -> bool {
         self.hub.with(|hub| hub.view.armed)
+    }
+
+    /// Whether messages wait for the peer's word, which comes over its link. Takes no part.
+    pub fn is_waiting(&self) -> bool {
+        self.signs.is_waiting()
+    }
+
+    /// Whether a message from or to this address is none of this node's any more, because another one acts for the pair;
+    /// counted. Takes no part.
+    pub fn is_stale(&self, local: std::net::IpAddr) -> bool {
+        self.signs.is_virtual(local) && self.signs.is_stale()
+    }
+
+    /// Until when this node may act as the active one without its cluster having run again; see
+    /// [`cluster::Cluster::authority`]. Takes no part.
+    pub fn authority(&self) -> Time {
+        self.signs.authority()
+    }
+
+    /// Whether the addresses of the pair are at this node, as far as an active one was told. Without them no answer to
+    /// what is asked from there comes here, so resources are probed from its own address.
+    pub fn addresses(&self, now: Time, here: bool) {
+        self.hub.with(|hub| hub.prober.stand_by(now, !(here && self.signs.is_active())));
+        self.publish_probes();
     }
 
     /// What the cluster says of itself, if this node is one of a pair.
@@ -112,6 +139,7 @@ impl<K: Cells> Node<K> {
         if !active {
             self.signs.set_active(false);
             self.hub.with(|hub| hub.peer.relays.clear());
+            self.addresses(now, false);
         }
         self.look(now, out, |view| {
             view.active = active;
@@ -119,8 +147,6 @@ impl<K: Cells> Node<K> {
                 view.epoch = epoch;
             }
         });
-        self.hub.with(|hub| hub.prober.stand_by(now, !active));
-        self.publish_probes();
         if active {
             self.hub.with(|hub| hub.owed = None);
             self.signs.set_active(true);
@@ -167,7 +193,10 @@ impl<K: Cells> Node<K> {
         });
         let Some((to, epoch)) = owed else { return };
         for n in 0..self.shards.len() {
-            self.with_shard(now, n, out, |shard, desk, out| shard.give_up(now, to, epoch, desk, out));
+            self.with_shard(now, n, out, |shard, desk, out| {
+                shard.give_up(now, to, epoch, desk, out);
+                shard.put_out(now, out);
+            });
         }
         out.frame(to, Stream::Urgent, Kind::Handover, |_| {});
     }

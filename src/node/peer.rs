@@ -1,6 +1,7 @@
 //! The link to the peer: what it brings is applied, what it asks for is sent, so that both nodes hold the same.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::base::{Bucket, NodeId, Time, Version, limits};
 use crate::out::Out;
@@ -14,7 +15,9 @@ use super::peer_link::Side;
 use super::{Cell, Cells, Node, Received, Scratch};
 
 /// A digest goes out this often, one lane after the other.
-const ROUND: std::time::Duration = std::time::Duration::from_millis(100);
+const ROUND: Duration = Duration::from_millis(100);
+/// Records that nobody waits for are acknowledged together, so long after the first of them.
+const ACKNOWLEDGE: Duration = Duration::from_millis(10);
 
 impl<K: Cells> Node<K> {
     /// The link to `peer` stands: from now on it is told everything.
@@ -22,6 +25,7 @@ impl<K: Cells> Node<K> {
         self.hub.with(|hub| {
             hub.peer.up = Some(peer);
             hub.peer.incoming.clear();
+            hub.peer.owed.clear();
             hub.peer.outgoing.begin(self.shards.len());
             hub.peer.apart.clear();
             hub.peer.round = now + ROUND;
@@ -29,7 +33,12 @@ impl<K: Cells> Node<K> {
         for n in 0..self.shards.len() {
             self.begin_lane(now, n, peer, out);
         }
-        self.deadlines.publish(self.shards.len() + 1, now + ROUND, super::TimerName::Sync);
+        self.publish_sync();
+    }
+
+    fn publish_sync(&self) {
+        let due = self.hub.with(|hub| hub.peer.next_timeout());
+        self.deadlines.publish(self.shards.len() + 1, due, super::TimerName::Sync);
     }
 
     fn begin_lane(&self, now: Time, n: usize, peer: NodeId, out: &mut Out) {
@@ -54,6 +63,7 @@ impl<K: Cells> Node<K> {
         self.hub.with(|hub| {
             hub.peer.up = None;
             hub.peer.incoming.clear();
+            hub.peer.owed.clear();
             hub.peer.outgoing.begin(0);
             hub.peer.apart.clear();
             hub.peer.flush = None;
@@ -62,7 +72,7 @@ impl<K: Cells> Node<K> {
         for n in 0..self.shards.len() {
             self.with_shard(now, n, out, |shard, _, out| shard.close(now, out));
         }
-        self.deadlines.publish(self.shards.len() + 1, Time::NEVER, super::TimerName::Sync);
+        self.publish_sync();
     }
 
     /// One authentic frame of `peer`. `false`: it makes no sense, and the link is of no use.
@@ -84,6 +94,10 @@ impl<K: Cells> Node<K> {
             Kind::Digest => self.digest(now, peer, payload, out),
             Kind::Want => self.want(now, payload, out),
             Kind::Bucket => self.bucket(now, peer, payload, out),
+            Kind::Ask => {
+                self.acknowledge(peer, out);
+                true
+            }
             Kind::Relay => self.relayed(now, payload, scratch, out),
             Kind::Handover => {
                 self.take_handover(now, peer, out);
@@ -132,8 +146,26 @@ impl<K: Cells> Node<K> {
                 shard.run(now, desk, out, |proxy, io| proxy.apply(io, peer, &head, read));
             });
         }
-        out.frame(peer, Stream::Urgent, Kind::Ack, |payload| sync_frame::write_ack(lane, to, payload));
+        let first = self.hub.with(|hub| {
+            let first = hub.peer.owed.is_empty();
+            hub.peer.owe(lane, to, now + ACKNOWLEDGE);
+            first
+        });
+        if first {
+            self.publish_sync();
+        }
         true
+    }
+
+    /// Acknowledges what was taken.
+    fn acknowledge(&self, peer: NodeId, out: &mut Out) {
+        self.hub.with(|hub| {
+            if !hub.peer.owed.is_empty() {
+                out.frame(peer, Stream::Urgent, Kind::Ack, |payload| {
+                    hub.peer.owed.drain(..).for_each(|(lane, seq)| sync_frame::write_ack(lane, seq, payload));
+                });
+            }
+        });
     }
 
     fn acked(&self, now: Time, lane: u16, seq: crate::base::Seq, out: &mut Out) {
@@ -153,6 +185,7 @@ impl<K: Cells> Node<K> {
             Turn::Now => {}
             Turn::Early | Turn::Dropped => return true,
         }
+        self.acknowledge(peer, out);
         let mut differ = Vec::new();
         for (bucket, theirs) in digest.rows() {
             let ours = self.shards[bucket.shard(self.shards.len())].with(|s| s.proxy().digest(peer, bucket));
@@ -284,22 +317,29 @@ impl<K: Cells> Node<K> {
         }
     }
 
-    /// The next lane's digest, if it is time.
-    pub(super) fn sync_round(&self, now: Time, out: &mut Out) {
+    /// What the link wants at `now`: acknowledgements that are owed, the next lane's digest.
+    pub(super) fn sync_timeout(&self, now: Time, out: &mut Out) {
+        let (peer, owed) = self.hub.with(|hub| (hub.peer.up, hub.peer.owed_until <= now));
+        if let (Some(peer), true) = (peer, owed) {
+            self.acknowledge(peer, out);
+        }
+        self.sync_round(now, out);
+        self.publish_sync();
+    }
+
+    fn sync_round(&self, now: Time, out: &mut Out) {
         let next = self.hub.with(|hub| {
-            let peer = hub.peer.up?;
+            let peer = hub.peer.up.filter(|_| hub.peer.round <= now)?;
             hub.peer.round = now + ROUND;
             hub.peer.outgoing.next_round().map(|lane| (peer, hub.peer.outgoing.run(lane)))
         });
         if let Some((peer, run)) = next {
             let n = usize::from(run.lane);
             self.with_shard(now, n, out, |shard, _, out| {
-                shard.flush(now, out);
+                shard.put_out(now, out);
                 self.write_digest(run, shard, false, peer, out);
             });
         }
-        let due = self.hub.with(|hub| hub.peer.up.map_or(Time::NEVER, |_| hub.peer.round));
-        self.deadlines.publish(self.shards.len() + 1, due, super::TimerName::Sync);
     }
 
     /// A lane was full: what it holds is compared anew.

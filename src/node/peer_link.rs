@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{Bucket, NodeId, Time, limits};
+use crate::base::{Bucket, NodeId, Seq, Time, limits};
 use crate::cluster::Progress;
 use crate::replica::sync::{Incoming, Outgoing};
 
@@ -30,6 +30,10 @@ pub(super) struct PeerLink {
     pub told: Progress,
     /// Relay frames that came before this node acts for the pair.
     pub relays: Vec<Vec<u8>>,
+    /// Positions of the peer's lanes that were taken and not acknowledged yet.
+    pub owed: Vec<(u16, Seq)>,
+    /// When they are acknowledged at the latest; meaningless while there are none.
+    pub owed_until: Time,
     /// Counters since the start.
     pub stats: PeerStats,
 }
@@ -51,6 +55,23 @@ impl PeerLink {
             self.relays.push(payload.to_vec());
         }
         room
+    }
+
+    /// `lane` was taken up to `seq`: to be acknowledged by `until`, if nothing else is due earlier.
+    pub(super) fn owe(&mut self, lane: u16, seq: Seq, until: Time) {
+        if self.owed.is_empty() {
+            self.owed_until = until;
+        }
+        match self.owed.iter_mut().find(|(owed, _)| *owed == lane) {
+            Some((_, last)) => *last = seq,
+            None => self.owed.push((lane, seq)),
+        }
+    }
+
+    /// When the link wants something done next.
+    pub(super) fn next_timeout(&self) -> Time {
+        let round = self.up.map_or(Time::NEVER, |_| self.round);
+        if self.owed.is_empty() { round } else { round.min(self.owed_until) }
     }
 
     /// These buckets of a lane differ.
@@ -93,4 +114,25 @@ pub struct PeerStats {
     pub relayed_out: u64,
     /// Messages that came in at the peer and were handled here.
     pub relayed_in: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_due_when_the_first_of_it_is() {
+        let at = Time::from_micros;
+        let mut link = PeerLink::default();
+        assert_eq!(link.next_timeout(), Time::NEVER);
+        link.owe(3, Seq(7), at(10));
+        link.owe(1, Seq(2), at(20));
+        link.owe(3, Seq(9), at(30));
+        assert_eq!((link.next_timeout(), &link.owed[..]), (at(10), &[(3, Seq(9)), (1, Seq(2))][..]));
+        (link.up, link.round) = (Some(NodeId(2)), at(5));
+        assert_eq!(link.next_timeout(), at(5));
+        link.owed.clear();
+        link.owe(3, Seq(10), at(40));
+        assert_eq!(link.owed_until, at(40));
+    }
 }

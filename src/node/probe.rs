@@ -80,8 +80,8 @@ impl Prober {
         self.reckon();
     }
 
-    /// A node that stands by probes from its own address and less often: it must know who lives when it takes over, but
-    /// nothing may come from the address of the pair.
+    /// A node without the addresses of the pair probes from its own and less often: it must know who lives when it takes
+    /// over, but nothing may come from the addresses of the pair.
     pub fn stand_by(&mut self, now: Time, yes: bool) {
         if self.standby != yes {
             self.standby = yes;

@@ -90,16 +90,20 @@ impl Shard {
         self.gate.take_tells()
     }
 
-    /// Puts out what was recorded; whether the lane was full meanwhile.
+    /// Puts out what was recorded, or lets it gather; whether the lane was full meanwhile.
     pub(super) fn flush(&mut self, now: Time, out: &mut Out) -> bool {
         self.gate.flush(now, out);
         self.gate.take_overflow()
     }
 
-    /// Puts out what was recorded; whether the peer has acknowledged all of it.
+    /// Puts out all that was recorded; whether the peer has acknowledged it. If not, it is asked to.
     pub(super) fn flush_all(&mut self, now: Time, out: &mut Out) -> bool {
-        self.gate.flush(now, out);
-        self.gate.is_acknowledged()
+        self.gate.flush_all(now, out)
+    }
+
+    /// Puts out all that was recorded, for what stands behind it.
+    pub(super) fn put_out(&mut self, now: Time, out: &mut Out) {
+        self.gate.put_out(now, out);
     }
 
     /// Everything of `owner` is this node's; `whole`: nothing that it told anybody is unknown here.

@@ -12,6 +12,8 @@ pub(super) struct Signs {
     active: AtomicBool,
     authority: AtomicU64,
     virtual_ips: Vec<IpAddr>,
+    /// Shards with messages that wait for the peer's word, a bit each.
+    waiting: AtomicU64,
     /// Messages for a virtual address that came while another node acts for it.
     stale: AtomicU64,
     /// Messages that were passed on to the peer.
@@ -27,6 +29,7 @@ impl Signs {
             active: AtomicBool::new(alone),
             authority: AtomicU64::new(authority.as_micros()),
             virtual_ips,
+            waiting: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             relayed: AtomicU64::new(0),
         }
@@ -60,6 +63,21 @@ impl Signs {
     /// It does, or does not.
     pub(super) fn set_active(&self, yes: bool) {
         self.active.store(yes, Ordering::SeqCst);
+    }
+
+    /// Whether messages wait for the peer's word.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether messages of shard `n` do.
+    pub(super) fn set_waiting(&self, n: usize, yes: bool) {
+        let bit = 1 << (n % 64);
+        match (yes, self.waiting.load(Ordering::Relaxed) & bit != 0) {
+            (true, false) => self.waiting.fetch_or(bit, Ordering::Relaxed),
+            (false, true) => self.waiting.fetch_and(!bit, Ordering::Relaxed),
+            _ => 0,
+        };
     }
 
     /// Whether a message for a virtual address that is here is one that another node acts for: it was waiting while that

@@ -69,6 +69,10 @@ impl Proxy {
         let (request, acts) = (message.is_request(), self.view.acts());
         let count = if request { &mut self.stats.requests } else { &mut self.stats.responses };
         *count += 1;
+        if cfg!(feature = "next") {
+            // What a fault of ours does to the message that meets it, and to the others.
+            assert!(message.headers().all(|header| header.name_text != b"X-Tandem-Stumble"), "asked to stumble");
+        }
         match (request, acts) {
             (true, true) => self.request(io, message, flow),
             (false, true) => self.response(io, message, flow),

@@ -1,8 +1,11 @@
 //! Responses without a transaction, and ACKs that meet one. A stray response goes on only if its branch is
 //! authentically ours and no live transaction of this run could own it (RFC 6026 §7.3): a proxy is no anonymising relay.
 
-use crate::base::{Flow, Host};
+use smallvec::SmallVec;
+
+use crate::base::{Flow, Host, LegId, Seq};
 use crate::identity::IdentityId;
+use crate::out::EndReason;
 use crate::replica::{Kind, Stream};
 use crate::sip::edit::decimal;
 use crate::sip::{Message, Method};
@@ -38,12 +41,31 @@ impl Proxy {
         let invite = response.cseq().method == Method::Invite;
         let passes = invite && response.status().is_some_and(|status| status < 300);
         if passes || !self.transactions.has_answered(response) {
-            return self.relay(io, response, identity);
+            let (from, recorded) = (io.out.transmits.len(), self.end_stray(io, response));
+            let relayed = self.relay(io, response, identity);
+            io.hold_since(from, recorded);
+            return relayed;
         }
         if invite {
             io.send(from, |bytes| write_bare_ack(response, bytes));
         }
         false
+    }
+
+    /// The final to a BYE that another run or node passed on: what that would have done with its leg (§15.1.1) is done
+    /// here. Nothing names the leg but its Call-ID; where two share one, both keep their ports until their lease ends.
+    /// The position of the record, 0 if nothing ended.
+    fn end_stray(&mut self, io: &mut Io<'_>, response: &Message<'_>) -> Seq {
+        let ends = response.cseq().method == Method::Bye;
+        if !ends || !response.status().is_some_and(|status| status >= 200 && !matches!(status, 401 | 407)) {
+            return Seq(0);
+        }
+        let call = self.view.keys.call_key(response.call_id());
+        let legs: SmallVec<[LegId; 2]> = self.legs.iter().filter(|leg| leg.call == call).map(|leg| leg.id).collect();
+        let &[leg] = &legs[..] else { return Seq(0) };
+        let recorded = self.record_end(io, call, leg);
+        self.end_leg(io, leg, EndReason::Bye);
+        recorded
     }
 
     /// A response to an INVITE of an earlier run of this node: what may still become a call passes, a refusal is

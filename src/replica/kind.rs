@@ -54,11 +54,13 @@ pub enum Kind {
     Settings = 10,
     /// Streams that callers have open to the sender. The driver's own.
     Callers = 11,
+    /// Somebody waits for the acknowledgement of what came before: it is to come now. Empty.
+    Ask = 12,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Records,
         Kind::Ack,
         Kind::Digest,
@@ -70,6 +72,7 @@ impl Kind {
         Kind::Handover,
         Kind::Settings,
         Kind::Callers,
+        Kind::Ask,
     ];
 
     /// The kind with this number.

@@ -85,6 +85,11 @@ impl Lane {
         version
     }
 
+    /// Octets that were written and not handed over.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Hands over what was written since the last call, as the payload of a Records frame; whether there was any. A
     /// position that has grown without a change is handed over, too: the peer would wait for what stands in between.
     pub fn take_pending(&mut self, payload: &mut Vec<u8>) -> bool {

@@ -18,7 +18,7 @@ use crate::runtime::sys;
 const BUFFER: usize = 4 << 20;
 
 /// How long a receive that waits for one datagram waits ([`Wait::ForOne`](crate::runtime::datagram::Wait::ForOne)).
-pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(10);
+pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(4);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
@@ -31,7 +32,7 @@ const ROUNDS: usize = 20;
 const ERRORS: usize = 64;
 
 /// How long the receiver waits for the cluster's thread, in steps.
-const AUTHORITY_WAIT: std::time::Duration = std::time::Duration::from_millis(1);
+const AUTHORITY_WAIT: Duration = Duration::from_millis(1);
 /// After so many steps it goes on: the cluster's thread is as late as this one, and the guard watches both.
 const AUTHORITY_WAITS: usize = 100;
 
@@ -137,6 +138,12 @@ impl Driver {
     /// The UDP listener with this id.
     pub fn listener(&self, id: ListenerId) -> Option<&UdpListener> {
         self.socket(id).map(|s| &s.listener)
+    }
+
+    /// How long the oldest datagram has waited that nobody has taken in hand yet.
+    pub fn waited(&self) -> Duration {
+        let waiting = |(_, listener): (_, &UdpListener)| sys::waiting(listener.socket.as_fd());
+        self.listeners().filter_map(waiting).max().unwrap_or_default()
     }
 
     /// Ends what the receiver sleeps for.
@@ -280,6 +287,7 @@ impl Driver {
         for _ in 0..ROUNDS {
             std::mem::swap(&mut turn.out, &mut turn.sent);
             self.pass_on(now, &mut turn.sent);
+            self.withhold(now, &mut turn.sent);
             self.send(turn);
             self.tell(&turn.sent);
             if turn.failed.is_empty() && turn.refused.is_empty() {

@@ -3,17 +3,32 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::machine::{Driver, Turn, UdpSocket};
-use crate::base::{Flow, Transport};
+use crate::base::{Flow, Time, Transport};
 use crate::out::{Out, Transmit};
 use crate::runtime::datagram::Packet;
 use crate::runtime::stats::{Closed, SendError};
-use crate::runtime::sys::SLOTS;
+use crate::runtime::sys::{self, SLOTS};
+
+/// What was handled longer ago than this was handled by a thread that did not run since.
+const LATE: Duration = Duration::from_millis(20);
 
 impl Driver {
+    /// What was `handled` by a node that acted, and could not be sent until another one acts, stays here: that one goes on
+    /// with the calls, and may have sent what follows.
+    pub(super) fn withhold(&self, handled: Time, sent: &mut Out) {
+        if self.port.get().is_none() || sent.transmits.is_empty() || self.node.is_active_now() {
+            return;
+        }
+        if sys::now().since(handled) > LATE {
+            sent.transmits.retain(|transmit| !self.node.is_stale(transmit.flow.local.ip()));
+        }
+    }
+
     /// Sends the transmits of `turn.sent` in order, neighbours on one socket in one call.
     pub(super) fn send(&self, turn: &mut Turn) {
         let sent = std::mem::take(&mut turn.sent);

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use crate::base::{Epoch, Time};
-use crate::cluster::{self, Refusal, Role};
+use crate::cluster::{self, Fitness, Refusal, Role};
+
+use super::fitness::Watched;
 
 /// What this node last knew and did as one of a pair.
 #[derive(Debug)]
@@ -14,7 +16,8 @@ pub(super) struct Facts {
     pub since: Time,
     pub epoch: Epoch,
     pub armed: bool,
-    pub fit: bool,
+    pub watched: Watched,
+    pub fitness: Fitness,
     pub reach: Option<Option<bool>>,
     pub next_kick: Time,
     pub next_reach: Time,
@@ -50,7 +53,8 @@ impl Facts {
             since: now,
             epoch: Epoch::default(),
             armed: false,
-            fit: true,
+            watched: Watched::default(),
+            fitness: Fitness::Fit,
             reach: None,
             next_kick: now,
             next_reach: now,

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::machine::{Pair, REACH, STUCK, WORK};
-use crate::base::Time;
+use crate::base::{Epoch, Time};
 use crate::cluster::{self, Input, Level, Notice, Role};
 use crate::runtime::snmp::{self, Trap};
 use crate::runtime::sys;
@@ -40,10 +40,7 @@ impl Pair {
     pub(super) fn hear_guard(&self, now: Time) {
         while let Some(event) = self.vip.event() {
             match event {
-                Event::Held { .. } => {
-                    let mut facts = self.facts.lock();
-                    facts.took = facts.claimed.take().map(|since| now.since(since)).or(facts.took);
-                }
+                Event::Held { epoch } => self.held(now, epoch),
                 Event::Quiet | Event::Dropped { cause: vip::Cause::Wished } => {}
                 Event::ProbeAnswered { .. } => self.probed(now, cluster::Answer::Somebody),
                 Event::ProbeUnanswered => self.probed(now, cluster::Answer::Nobody),
@@ -63,13 +60,23 @@ impl Pair {
                         // What would be said over that cable now would be waited for in vain.
                         self.links.leave(&carried);
                     }
-                    self.tell(now, Input::Usable(false));
-                    if !matches!(event, Event::CarrierLost { .. } | Event::GuardDied) {
-                        // Only an epoch of its own can take them again, and only once somebody else had the chance.
-                        self.tell(now, Input::Usable(true));
-                    }
+                    let unusable = matches!(event, Event::CarrierLost { .. } | Event::GuardDied);
+                    self.tell(now, if unusable { Input::Usable(false) } else { Input::Dropped });
                 }
+                Event::Hindered { reason } => tracing::warn!("{reason}"),
             }
+        }
+    }
+
+    /// The addresses are here, as the claim of `epoch` wanted.
+    fn held(&self, now: Time, epoch: Epoch) {
+        let mut facts = self.facts.lock();
+        facts.took = facts.claimed.take().map(|since| now.since(since)).or(facts.took);
+        let latest = facts.epoch == epoch;
+        drop(facts);
+        if latest {
+            self.driver.node.addresses(now, true);
+            self.driver.nudge();
         }
     }
 
@@ -84,10 +91,12 @@ impl Pair {
         if entitled && turning(WORK) {
             self.vip.kick();
         }
-        let fit = self.driver.node.is_fit() && turning(STUCK);
-        let changed = std::mem::replace(&mut self.facts.lock().fit, fit) != fit;
+        let sound = self.driver.node.is_fit() && turning(STUCK);
+        let waited = self.driver.waited();
+        let fitness = self.facts.lock().watched.look(now, sound, waited);
+        let changed = std::mem::replace(&mut self.facts.lock().fitness, fitness) != fitness;
         if changed {
-            self.tell(now, Input::Fit(fit));
+            self.tell(now, Input::Fit(fitness));
         }
         if now >= self.facts.lock().next_reach {
             self.facts.lock().next_reach = now + REACH;

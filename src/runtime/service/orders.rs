@@ -236,7 +236,7 @@ pub(super) fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Prometheus wants the start of the process in Unix time; nothing else asks the wall clock.
+/// Prometheus wants the start of the process in Unix time.
 #[expect(clippy::disallowed_methods, reason = "an instant to show, not to compute with")]
 fn unix_time() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);

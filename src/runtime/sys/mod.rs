@@ -17,7 +17,7 @@ use std::mem::{self, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 use socket2::SockAddr;
@@ -125,10 +125,11 @@ pub fn poll(interests: &mut [Interest], timeout: Option<Duration>) -> io::Result
     }
 }
 
-/// Sets a UDP socket up for [`Inbox`] and [`read_refused`]: local address of what comes in, drop counter, error queue,
-/// and no path-MTU guessing (large datagrams are fragmented instead of lost).
+/// Sets a UDP socket up for [`Inbox`], [`waiting`] and [`read_refused`]: local address and time of what comes in, drop
+/// counter, error queue, and no path-MTU guessing (large datagrams are fragmented instead of lost).
 pub fn prepare(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
     if v6 {
         option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
@@ -215,6 +216,28 @@ impl Inbox {
         }
         Some(datagram)
     }
+}
+
+/// How long the oldest datagram has waited in a [prepared](prepare) socket; `None` if none waits. It stays there. By the
+/// wall clock, the only one that the kernel stamps datagrams with: a step of that clock shows in what waited meanwhile.
+#[expect(clippy::disallowed_methods, reason = "the kernel's stamps have no other clock")]
+pub fn waiting(socket: BorrowedFd<'_>) -> Option<Duration> {
+    let mut control: Control = [0; 24];
+    // SAFETY: all-zero bits are a valid msghdr, one without a name and without room for octets.
+    let mut header: msghdr = unsafe { mem::zeroed() };
+    header.msg_control = ptr::from_mut(&mut control).cast();
+    header.msg_controllen = size_of::<Control>();
+    // SAFETY: the control buffer is a local, of the length that the header says.
+    let n = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    if n < 0 {
+        return None;
+    }
+    let stamp = |(control, data): (&cmsghdr, _)| {
+        (control.cmsg_level == libc::SOL_SOCKET && control.cmsg_type == libc::SCM_TIMESTAMPNS).then(|| read(data))
+    };
+    let stamp: libc::timespec = controls(&header, &control).find_map(stamp)??;
+    let came = UNIX_EPOCH + Duration::new(stamp.tv_sec.try_into().ok()?, stamp.tv_nsec.try_into().ok()?);
+    Some(SystemTime::now().duration_since(came).unwrap_or_default())
 }
 
 /// Send headers, used again for each batch.
@@ -309,6 +332,7 @@ fn controls<'a>(header: &'a msghdr, buffer: &'a Control) -> impl Iterator<Item =
 /// Types of the kernel's interface that any bits make a valid value of.
 trait Plain: Copy {}
 impl Plain for u32 {}
+impl Plain for libc::timespec {}
 impl Plain for libc::in_pktinfo {}
 impl Plain for libc::in6_pktinfo {}
 impl Plain for libc::sock_extended_err {}
@@ -403,6 +427,23 @@ mod tests {
         // The kernel's own choice towards 127.0.0.1 would be 127.0.0.1.
         carries("0.0.0.0:0", "127.0.0.2", "127.0.0.1");
         carries("[::]:0", "::1", "::1");
+    }
+
+    #[test]
+    fn the_oldest_datagram_tells_how_long_it_has_waited_and_stays() {
+        let us = socket("127.0.0.1:0");
+        assert_eq!(waiting(us.as_fd()), None);
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let begun = std::time::Instant::now();
+        peer.send_to(b"one", us.local_addr().unwrap()).unwrap();
+        poll(&mut [Interest::readable(us.as_fd())], Some(Duration::from_secs(5))).unwrap();
+        let first = waiting(us.as_fd()).unwrap();
+        assert!(first <= begun.elapsed());
+        while waiting(us.as_fd()).unwrap() <= first {}
+        let mut inbox = Inbox::new();
+        assert_eq!(inbox.receive(us.as_fd(), Wait::No).unwrap(), 1);
+        assert_eq!(inbox.datagram(0).unwrap().local, Some([127, 0, 0, 1].into()));
+        assert_eq!(waiting(us.as_fd()), None);
     }
 
     #[test]

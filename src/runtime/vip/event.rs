@@ -97,6 +97,11 @@ pub enum Event {
         /// What was tried and why it failed.
         reason: String,
     },
+    /// Something beside the addresses failed; they are where they were.
+    Hindered {
+        /// What was tried and why it failed.
+        reason: String,
+    },
     /// The guard has ended or hangs: nobody watches over the addresses. They end with the kernel's lease.
     GuardDied,
 }
@@ -150,7 +155,7 @@ impl fmt::Display for Event {
             Self::CarrierBack { interface } => write!(f, "{interface} has its link again"),
             Self::AddressDeleted { ip } => write!(f, "somebody deleted {ip}; it was put back"),
             Self::Stranger { ip, mac } => write!(f, "another host, {mac}, claims {ip}"),
-            Self::Failed { reason } => f.write_str(reason),
+            Self::Failed { reason } | Self::Hindered { reason } => f.write_str(reason),
             Self::GuardDied => f.write_str("their guard has ended or hangs; restart the node"),
         }
     }

@@ -227,7 +227,7 @@ impl Machine {
             let reason = format!(
                 "{CONNECTIONS} connections are known already; callers of more notice a takeover when they next send"
             );
-            self.say(Event::Failed { reason });
+            self.say(Event::Hindered { reason });
         }
     }
 }
@@ -242,7 +242,12 @@ impl Hands for Machine {
     }
 
     fn release(&mut self) -> Result<(), String> {
-        self.places.release()
+        let released = self.places.release();
+        // Afterwards: nothing can be sent from the addresses any more.
+        if let Err(reason) = self.places.forget_unsent() {
+            self.say(Event::Hindered { reason });
+        }
+        released
     }
 
     fn refresh(&mut self) -> Result<(), String> {
@@ -271,7 +276,7 @@ impl Hands for Machine {
 
     fn tickle(&mut self, first: bool) -> bool {
         self.callers.tell(first).unwrap_or_else(|e| {
-            self.say(Event::Failed { reason: format!("callers cannot be told of the takeover: {e}") });
+            self.say(Event::Hindered { reason: format!("callers cannot be told of the takeover: {e}") });
             false
         })
     }

@@ -15,6 +15,7 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecUnspec, LinkAttribute, LinkEvent, LinkFlags, LinkLayerType, LinkMessage,
 };
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -160,6 +161,27 @@ impl Netlink {
         message.header.index = index;
         message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![inet])]));
         self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK, drop)
+    }
+
+    /// Forgets the neighbours of an interface that are still asked for, and with each the packets that wait for its
+    /// answer.
+    pub fn forget_unresolved(&mut self, index: u32) -> io::Result<()> {
+        let mut unresolved = Vec::new();
+        self.request(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()), NLM_F_DUMP, |message| {
+            if let RouteNetlinkMessage::NewNeighbour(neighbour) = message
+                && neighbour.header.ifindex == index
+                && neighbour.header.state == NeighbourState::Incomplete
+            {
+                unresolved.push(neighbour);
+            }
+        })?;
+        for mut neighbour in unresolved {
+            neighbour.attributes.retain(|attribute| matches!(attribute, NeighbourAttribute::Destination(_)));
+            let done = self.request(RouteNetlinkMessage::DelNeighbour(neighbour), NLM_F_ACK, drop);
+            // It may have been given up meanwhile.
+            done.or_else(|e| if e.raw_os_error() == Some(libc::ENOENT) { Ok(()) } else { Err(e) })?;
+        }
+        Ok(())
     }
 
     /// Sends a request and reads until its end: the acknowledgement, or the end of the dump.

@@ -1,6 +1,7 @@
 //! Where each virtual address belongs, and putting it there.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -109,6 +110,15 @@ impl Places {
         }
         let inside = self.leave_loopback();
         failed.map_or(inside, Err)
+    }
+
+    /// Lets the kernel forget what waits for neighbours behind a cable that is out. It keeps such packets for up to three
+    /// seconds, and would send them after whoever acts then has spoken.
+    pub fn forget_unsent(&mut self) -> Result<(), String> {
+        let dark: BTreeSet<u32> = self.all.iter().filter(|p| !p.interface.carrier).map(|p| p.interface.index).collect();
+        dark.into_iter()
+            .try_for_each(|index| self.netlink.forget_unresolved(index))
+            .map_err(|e| format!("what waits for the cable cannot be taken back, and may be sent late: {e}"))
     }
 
     /// Puts all where they are once more, with a fresh lease.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tandem::agent::script::{Outcome, Plan};
+use tandem::proxy::Commit;
 
-use super::scenario::{Act, HOSTS};
+use super::scenario::{Act, HOSTS, Scenario};
 use super::world::World;
 use crate::scenario::{SERVERS, caller_addr, server_addr};
 
@@ -101,6 +102,32 @@ fn an_answer_that_the_survivor_never_heard_of_is_not_sought_elsewhere() {
 }
 
 #[test]
+fn a_call_that_ends_while_it_is_taken_over_ends_on_both_nodes() {
+    let plan = || Plan { hold: ms(1_000), ..Plan::default() };
+    let ends = {
+        let mut w = world(12);
+        w.call(0, plan());
+        w.run_until(ms(5_000), |w| !w.down("BYE").is_empty());
+        w.now
+    };
+    for n in 0..400 {
+        let early = Duration::from_micros(200 * (n / 2));
+        let mut w = world(12);
+        w.call(0, plan());
+        w.run_for((ends + ms(5)).since(w.now) - early);
+        match n % 2 {
+            0 => w.command(0, tandem::cluster::Command::Switchover),
+            _ => w.crash(0, ms(500)),
+        }
+        w.run_until(Duration::from_secs(40), |w| !w.reports.is_empty());
+        w.run_for(ms(5_000));
+        assert_eq!((w.reports[0].outcome, w.active()), (Outcome::Completed, Some(1)), "{early:?} before the end");
+        let left = [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+        assert_eq!(left, [(0, 0); 2], "{early:?} before 5 ms after the end");
+    }
+}
+
+#[test]
 fn a_cancel_that_was_answered_is_carried_out_by_the_survivor() {
     let mut w = world(4);
     let slow = tandem::agent::media_server::Behaviour { answer_after: ms(9_000), ..Default::default() };
@@ -124,6 +151,38 @@ fn without_an_armed_peer_nothing_waits() {
     assert_eq!(w.node(0).stats().gate.held, 0);
     w.run_until(Duration::from_secs(15), |w| !w.reports.is_empty());
     assert_eq!(w.reports[0].outcome, Outcome::Completed);
+}
+
+#[test]
+fn what_waits_for_the_peer_has_its_word_at_once() {
+    let mut w = world(11);
+    w.call(0, Plan::default());
+    w.run_until(Duration::from_secs(15), |w| !w.reports.is_empty());
+    w.run_for(ms(12));
+    let gate = w.node(0).stats().gate;
+    // INVITE and 100, 200, 200 to BYE: there, applied and back takes two flights of 0.2 ms each.
+    assert_eq!((gate.held, gate.unprotected), (4, 0));
+    assert!(gate.waited_us < 4 * 500, "{} us", gate.waited_us);
+    assert_eq!(w.node(0).exposure().map(|exposure| exposure.records), Some(0), "the rest was acknowledged later");
+}
+
+#[test]
+fn where_nothing_waits_for_the_peer_it_is_told_a_moment_later() {
+    let mut w = World::armed_in(10, Scenario { commit: Commit::Async, ..Scenario::quiet() });
+    for _ in 0..20 {
+        w.call(0, Plan { hold: Duration::from_secs(8), ..Plan::default() });
+    }
+    w.run_until(ms(2_000), |w| w.node(0).gauges().legs == 20);
+    let told = w.now;
+    w.run_until(ms(5), |w| w.node(1).gauges().legs == 20);
+    assert!(w.now.since(told) > ms(1), "the last records gathered first");
+    w.run_for(ms(12));
+    let gate = w.node(0).stats().gate;
+    let unacknowledged = w.node(0).exposure().map(|exposure| exposure.records);
+    assert_eq!((gate.held, gate.unprotected, unacknowledged), (0, 0, Some(0)));
+    w.crash(0, NEVER);
+    w.run_until(Duration::from_secs(25), |w| w.reports.len() == 20);
+    assert!(w.reports.iter().all(|report| report.outcome == Outcome::Completed));
 }
 
 #[test]

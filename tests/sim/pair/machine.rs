@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tandem::base::{NodeId, Time};
+use tandem::base::{Epoch, NodeId, Time};
 use tandem::cluster::{self, Effect, Role, Wish};
 use tandem::node::{Config, Input, Node, Received, Scratch, Single};
 use tandem::out::Out;
@@ -29,6 +29,10 @@ pub struct Machine {
     /// Whether the kernel has the virtual address.
     pub present: bool,
     pub wish: Wish,
+    /// Of its last claim.
+    pub epoch: Epoch,
+    /// Claims up to this one have lost the address, which only a later one can put back.
+    pub lost: Epoch,
     pub role: Role,
     /// Counts stalls; odd while it hangs.
     pub stall: u64,
@@ -48,6 +52,8 @@ impl Machine {
             durable: 0,
             present: false,
             wish: Wish::Drop,
+            epoch: Epoch::default(),
+            lost: Epoch::default(),
             role: Role::Starting,
             stall: 0,
             backlog: VecDeque::new(),
@@ -87,6 +93,7 @@ impl Machine {
         self.stall += self.stall % 2;
         self.backlog.clear();
         (self.wish, self.role, self.done, self.present) = (Wish::Drop, Role::Starting, false, false);
+        self.lost = Epoch::default();
         self.unprotected = 0;
     }
 
@@ -122,6 +129,20 @@ impl Machine {
         self.handle(now, Input::Message(Received { flow, bytes }), out);
     }
 
+    /// The guard gives the address up, because the process does not turn.
+    pub fn give_up(&mut self) {
+        self.present = false;
+        if self.hung() && self.wish != Wish::Drop {
+            self.lost = self.epoch;
+            self.backlog.push_back(Waiting::Pair(cluster::Input::Dropped));
+        }
+    }
+
+    /// Whether the guard holds the address for the claim of `epoch`.
+    pub fn holds(&self, epoch: Epoch) -> bool {
+        self.wish == Wish::Hold && epoch == self.epoch && epoch > self.lost
+    }
+
     /// Effects that change this machine alone. Others come back.
     pub fn carry_out(&mut self, effect: Effect) -> Option<Effect> {
         match effect {
@@ -129,14 +150,16 @@ impl Machine {
                 assert!(counter > self.durable, "the durable counter grows");
                 self.durable = counter;
             }
-            Effect::Role { role, .. } => self.role = role,
+            Effect::Role { role, epoch } => {
+                self.role = role;
+                if role == Role::Active {
+                    self.epoch = epoch;
+                }
+            }
             Effect::Vip(wish) => {
                 self.wish = wish;
-                self.present = match wish {
-                    Wish::Hold => true,
-                    Wish::Quiet => self.present,
-                    Wish::Drop => false,
-                };
+                // It goes at once, and takes a moment to come.
+                self.present &= wish != Wish::Drop;
                 return Some(effect);
             }
             Effect::Discard => {

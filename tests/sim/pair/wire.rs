@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tandem::agent::chance::Chance;
-use tandem::base::Time;
+use tandem::base::{Epoch, Time};
 use tandem::cluster::{self, Beat, Loss};
 use tandem::replica::{Kind, Stream};
 
@@ -35,6 +35,23 @@ pub enum Event {
         loss: Loss,
     },
     Probe {
+        node: usize,
+        life: u64,
+    },
+    /// The guard has put the address up, for the claim of an epoch.
+    Held {
+        node: usize,
+        life: u64,
+        epoch: Epoch,
+    },
+    /// The node hears of it.
+    Told {
+        node: usize,
+        life: u64,
+        epoch: Epoch,
+    },
+    /// The guard says that it does not hold the address.
+    Dropped {
         node: usize,
         life: u64,
     },

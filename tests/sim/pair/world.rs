@@ -12,6 +12,7 @@ use tandem::base::{Bucket, Epoch, Flow, LegId, NodeId, Time, table_hash};
 use tandem::cluster::{self, Effect, Link, Loss, Role, Wish};
 use tandem::node::{Command, Input, Node, Single};
 use tandem::out::{Event as Fact, Out};
+use tandem::proxy::Commit;
 use tandem::replica::Stream;
 
 use super::machine::{Machine, Waiting};
@@ -25,6 +26,8 @@ use crate::scenario::{SERVERS, Settings, caller_addr, node_addr, resource_of, se
 const STEPS_AT_ONCE: usize = 20_000;
 /// Older datagrams are thrown away by who wakes up.
 const LEASE: Duration = Duration::from_millis(2_300);
+/// What it takes to put the address up.
+const HOLD: Duration = Duration::from_micros(300);
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -155,7 +158,11 @@ impl World {
 
     /// A pair that is armed and has nothing to do; node 0 is active.
     pub fn armed(seed: u64) -> Self {
-        let mut world = World::new(seed, std::env::var("TANDEM_SIM_LOUD").is_ok(), Scenario::quiet());
+        Self::armed_in(seed, Scenario::quiet())
+    }
+
+    pub fn armed_in(seed: u64, scenario: Scenario) -> Self {
+        let mut world = World::new(seed, std::env::var("TANDEM_SIM_LOUD").is_ok(), scenario);
         world.run_until(ms(10_000), World::is_pair);
         assert_eq!(world.active(), Some(0));
         world
@@ -322,7 +329,29 @@ impl World {
             Event::Guard { node, life, stall } => {
                 let machine = &mut self.machines[node];
                 if machine.life == life && machine.stall == stall && !machine.turns() {
-                    machine.present = false;
+                    machine.give_up();
+                }
+            }
+            Event::Held { node, life, epoch } => {
+                let machine = &mut self.machines[node];
+                if machine.life == life && machine.up() && machine.holds(epoch) {
+                    machine.present = true;
+                    self.announce_twice(node);
+                    self.wire.at(self.now, Event::Told { node, life, epoch });
+                }
+            }
+            Event::Told { node, life, epoch } => {
+                let machine = &self.machines[node];
+                match &machine.node {
+                    Some(_) if machine.life != life || !machine.holds(epoch) => {}
+                    Some(tandem) if !machine.hung() => tandem.addresses(self.now, true),
+                    Some(_) => self.wire.at(self.now + ms(1), Event::Told { node, life, epoch }),
+                    None => {}
+                }
+            }
+            Event::Dropped { node, life } => {
+                if self.machines[node].life == life {
+                    self.pair_input(node, cluster::Input::Dropped);
                 }
             }
             Event::Link => self.look_after_link(),
@@ -440,11 +469,6 @@ impl World {
                 Waiting::Packet(..) => {}
                 _ => self.take(node, &waiting),
             }
-        }
-        let now = self.now;
-        let machine = &mut self.machines[node];
-        if machine.wish == Wish::Hold && machine.node.as_ref().is_some_and(|n| now <= n.authority()) {
-            machine.present = true;
         }
     }
 
@@ -718,7 +742,7 @@ impl World {
             self.show(source, flow, bytes);
             self.summary.trace = table_hash(self.summary.trace ^ self.now.as_micros(), bytes);
             if let Source::Machine(n) = source {
-                self.leaves(n, flow);
+                self.leaves(n, flow, bytes);
             }
             if let Err(why) = self.check.sent(flow, bytes, &mut self.model) {
                 self.fail(&why);
@@ -761,10 +785,13 @@ impl World {
     }
 
     /// Only the node that has the address may send from it.
-    fn leaves(&self, n: usize, flow: Flow) {
+    fn leaves(&self, n: usize, flow: Flow, bytes: &[u8]) {
         let machine = &self.machines[n];
         let vip = flow.local == node_addr();
         let may = machine.present || machine.wish == Wish::Hold;
+        // A call's message may be late for its address; what asks for an answer there may not.
+        let probe = bytes.starts_with(b"OPTIONS") && bytes.windows(12).any(|octets| octets == b"z9hG4bKprobe");
+        self.ensure(!(vip && probe) || machine.present, || format!("{n} probes from an address it does not have"));
         self.ensure(!vip || may || machine.is_active(), || format!("{n} sends from an address it does not have"));
         self.ensure(vip || flow.local == own_addr(n), || format!("{n} sends from {}", flow.local));
     }
@@ -791,14 +818,25 @@ impl World {
         }
         match self.machines[n].carry_out(effect) {
             Some(Effect::Beat { path, beat, .. }) => self.wire.beat(self.now, n, path.0, beat),
-            Some(Effect::Vip(Wish::Hold) | Effect::Announce) => {
-                self.announce(n);
-                self.wire.at(self.now + ms(500), Event::Again { node: n, life });
+            Some(Effect::Vip(Wish::Hold)) => {
+                let epoch = self.machines[n].epoch;
+                let event = match self.machines[n].holds(epoch) {
+                    true => Event::Held { node: n, life, epoch },
+                    false => Event::Dropped { node: n, life },
+                };
+                self.wire.at(self.now + HOLD, event);
             }
+            Some(Effect::Announce) if self.machines[n].present => self.announce_twice(n),
             Some(Effect::Probe) => self.wire.at(self.now + ms(19), Event::Probe { node: n, life }),
             Some(Effect::Done) => self.wire.at(self.now + ms(2), Event::Leave { node: n, life }),
             _ => {}
         }
+    }
+
+    fn announce_twice(&mut self, holder: usize) {
+        self.announce(holder);
+        let life = self.machines[holder].life;
+        self.wire.at(self.now + ms(500), Event::Again { node: holder, life });
     }
 
     fn announce(&mut self, holder: usize) {
@@ -891,6 +929,10 @@ impl World {
             return;
         }
         let waiting = self.machines.iter().any(|m| m.node.as_ref().is_none_or(|n| n.gauges().held > 0));
+        // Records that nothing waits for gather where they were written.
+        let gathering =
+            |n: &Node<Single>| self.scenario.commit == Commit::Async && n.exposure().is_some_and(|e| e.records > 0);
+        let waiting = waiting || self.machines.iter().filter_map(|m| m.node.as_ref()).any(gathering);
         let open = self.faults.last().is_some_and(|f| f.until == Time::NEVER);
         if waiting || open {
             return;
