@@ -6,22 +6,18 @@
 //! Needs `taskset`; without Kamailio its column is left out. Loopback addresses 127.0.41.x.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-#[path = "../tests/core/world.rs"]
-#[expect(dead_code, reason = "the transcripts use all of it")]
-mod world;
+#[expect(dead_code, reason = "calls that stay are of another benchmark")]
+mod rig;
 
-const PROXY: &str = "127.0.41.1:5060";
-const CALLER: &str = "127.0.41.9:5060";
+use rig::{MCPS, PROXY, cpu, median, number, paced, pinned, resources, stop};
+
 const SINK: &str = "127.0.41.20:5060";
-const MCPS: [&str; 3] = ["127.0.41.11:5060", "127.0.41.12:5060", "127.0.41.13:5060"];
 /// Datagrams of one call that reach the proxy.
 const DATAGRAMS: u32 = 7;
 
@@ -29,7 +25,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     match args.first().map(String::as_str) {
         Some("relay") => relay(),
-        Some("calls") => calls(number(&args, 1, 1_000), number(&args, 2, 6)),
+        Some("calls") => rig::calls(number(&args, 1, 1_000), number(&args, 2, 6)),
         Some("flood") => flood(number(&args, 1, 7_000), number(&args, 2, 6)),
         _ => compare(number(&args, 0, 1_000), number(&args, 1, 6), number(&args, 2, 5)),
     }
@@ -74,10 +70,10 @@ fn measure(subject: Subject, rate: u32, seconds: u32, work: &Path) -> Option<f64
     let before = cpu(child.id());
     let (mode, rate) = if subject == Subject::Relay { ("flood", rate * DATAGRAMS) } else { ("calls", rate) };
     let own = std::env::current_exe().ok()?;
-    let done = pinned(&own).args([mode, &rate.to_string(), &seconds.to_string()]).output().ok()?;
+    let done = pinned(&own, 0).args([mode, &rate.to_string(), &seconds.to_string()]).output().ok()?;
     let used = cpu(child.id()) - before;
     stop(&mut child);
-    let done: f64 = String::from_utf8_lossy(&done.stdout).trim().parse().ok()?;
+    let done: f64 = String::from_utf8_lossy(&done.stdout).split_whitespace().next()?.parse().ok()?;
     let offered = f64::from(rate * seconds);
     if done < offered * 0.999 {
         println!("{subject:?}: only {done} of {offered}");
@@ -90,14 +86,14 @@ fn measure(subject: Subject, rate: u32, seconds: u32, work: &Path) -> Option<f64
 fn start(subject: Subject, work: &Path) -> Option<Child> {
     let mut command = match subject {
         Subject::Relay => {
-            let mut relay = pinned(&std::env::current_exe().ok()?);
+            let mut relay = pinned(&std::env::current_exe().ok()?, 0);
             relay.arg("relay");
             relay
         }
         Subject::Tandem => {
             let file = work.join("tandem.toml");
             fs::write(&file, tandem_toml(work)).ok()?;
-            let mut tandem = pinned(Path::new(env!("CARGO_BIN_EXE_tandem")));
+            let mut tandem = pinned(Path::new(env!("CARGO_BIN_EXE_tandem")), 0);
             tandem.arg("run").arg("--config").arg(file);
             tandem
         }
@@ -109,7 +105,7 @@ fn start(subject: Subject, work: &Path) -> Option<Child> {
             let list = work.join("dispatcher.list");
             fs::write(&list, MCPS.map(|m| format!("1 sip:{m}\n")).concat()).ok()?;
             let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/kamailio.cfg");
-            let mut kamailio = pinned(&binary);
+            let mut kamailio = pinned(&binary, 0);
             kamailio.args(["-DD", "-E", "-m", "512", "-M", "16", "-x", "fm", "-X", "fm", "-b", "4194304"]);
             kamailio.arg("-Y").arg(work).arg("-w").arg(work).arg("-f").arg(config);
             kamailio.args(["-A".to_owned(), format!("LIST=\"{}\"", list.display())]);
@@ -121,63 +117,12 @@ fn start(subject: Subject, work: &Path) -> Option<Child> {
 }
 
 fn tandem_toml(work: &Path) -> String {
-    let head = format!(
+    format!(
         "[cluster]\nha-mode = \"none\"\nstate-dir = \"{}\"\n[proxy]\nsip.transport = [\"udp:{PROXY}\"]\n\
-         [admin]\nlisten = \"127.0.41.1:9090\"\n[[resource-group]]\nname = \"MCP\"\nmonitor-method = \"option\"\n\
-         monitor-interval = \"5s\"\n",
-        work.join("state").display()
-    );
-    let member = |m| format!("[[resource-group.resource]]\naor = \"sip:{m}\"\nport-capacity = 200000\n");
-    head + &MCPS.map(member).concat()
-}
-
-/// Everything runs on core 0: between cores of a virtual machine a wake-up costs more than a call.
-fn pinned(program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(program);
-    command
-}
-
-/// Nanoseconds that a process, its threads and its children have run.
-fn cpu(root: u32) -> u64 {
-    family(root)
-        .into_iter()
-        .map(|pid| {
-            let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-            tasks
-                .filter_map(|t| {
-                    fs::read_to_string(t.path().join("schedstat")).ok()?.split(' ').next()?.parse::<u64>().ok()
-                })
-                .sum::<u64>()
-        })
-        .sum()
-}
-
-fn family(root: u32) -> Vec<u32> {
-    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|e| {
-            let pid = e.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(e.path().join("stat")).ok()?;
-            Some((pid, stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?))
-        })
-        .collect();
-    let mut members = vec![root];
-    let mut next = 0;
-    while let Some(&parent) = members.get(next) {
-        members.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
-        next += 1;
-    }
-    members
-}
-
-fn stop(child: &mut Child) {
-    for pid in family(child.id()) {
-        let _ = Command::new("kill").arg("-KILL").arg(pid.to_string()).stderr(Stdio::null()).status();
-    }
-    let _ = child.wait();
+         [admin]\nlisten = \"127.0.41.1:9090\"\n{}",
+        work.join("state").display(),
+        resources()
+    )
 }
 
 /// The floor: one blocking receive and one send per datagram.
@@ -203,91 +148,4 @@ fn flood(rate: u32, seconds: u32) {
         let _ = source.send_to(&[b'x'; 600], PROXY);
     });
     println!("{}", counter.join().unwrap_or(0));
-}
-
-/// Whole calls through the proxy; prints how many came to their end.
-fn calls(rate: u32, seconds: u32) {
-    for mcp in MCPS {
-        let socket = UdpSocket::bind(mcp).expect("a media server's address");
-        thread::spawn(move || serve(&socket, mcp));
-    }
-    let caller = Arc::new(UdpSocket::bind(CALLER).expect("the caller's address"));
-    let done = Arc::new(AtomicU32::new(0));
-    let (socket, count) = (Arc::clone(&caller), Arc::clone(&done));
-    thread::spawn(move || hear(&socket, &count));
-    let body =
-        "v=0\r\no=- 1 1 IN IP4 127.0.41.9\r\ns=-\r\nc=IN IP4 127.0.41.9\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\n";
-    let total = rate * seconds;
-    paced(rate, total, |n| {
-        let invite = world::invite(1_000_000 + n).replace("Content-Length: 0\r\n\r\n", "");
-        let invite = format!("{invite}Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let _ = caller.send_to(invite.as_bytes(), PROXY);
-    });
-    let deadline = Instant::now() + Duration::from_secs(3);
-    while done.load(Ordering::Relaxed) < total && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-    }
-    println!("{}", done.load(Ordering::Relaxed));
-}
-
-/// A media server: OPTIONS and BYE get 200, INVITE 100, 180 and 200.
-fn serve(socket: &UdpSocket, own: &str) {
-    let mut buffer = [0; 65_536];
-    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-        let Some(request) = sent(&buffer[..length], from) else { continue };
-        let contact = format!("Contact: <sip:mcp@{own}>\r\n");
-        let answers: &[(&str, &str)] = match request.start_line().split(' ').next() {
-            Some("INVITE") => &[("100 Trying", ""), ("180 Ringing", &contact), ("200 OK", &contact)],
-            Some("ACK") => &[],
-            _ => &[("200 OK", "")],
-        };
-        for (status, more) in answers {
-            let tag = if status.starts_with("100") { "" } else { "mcp" };
-            let _ = socket.send_to(request.answer(status, tag, more).as_bytes(), from);
-        }
-    }
-}
-
-/// The caller: a 200 to INVITE gets ACK and BYE, a 200 to BYE is a call done.
-fn hear(socket: &UdpSocket, done: &AtomicU32) {
-    let mut buffer = [0; 65_536];
-    let mut number = 0;
-    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-        let Some(response) = sent(&buffer[..length], from).filter(|r| r.start_line().starts_with("SIP/2.0 200")) else {
-            continue;
-        };
-        if response.header("CSeq").ends_with("BYE") {
-            done.fetch_add(1, Ordering::Relaxed);
-            continue;
-        }
-        number += 1;
-        for (method, cseq) in [("ACK", 1), ("BYE", 2)] {
-            let _ = socket.send_to(world::from_caller(number, method, cseq, &response).as_bytes(), PROXY);
-        }
-    }
-}
-
-fn sent(octets: &[u8], from: SocketAddr) -> Option<world::Sent> {
-    let text = String::from_utf8(octets.to_vec()).ok()?;
-    Some(world::Sent { flow: world::udp(&from.to_string()), text, name: None })
-}
-
-fn paced(rate: u32, total: u32, mut act: impl FnMut(u32)) {
-    let start = Instant::now();
-    for n in 0..total {
-        let due = start + Duration::from_secs_f64(f64::from(n) / f64::from(rate));
-        if let Some(wait) = due.checked_duration_since(Instant::now()) {
-            thread::sleep(wait);
-        }
-        act(n);
-    }
-}
-
-fn number(args: &[String], at: usize, default: u32) -> u32 {
-    args.get(at).and_then(|a| a.parse().ok()).unwrap_or(default)
-}
-
-fn median(mut figures: Vec<f64>) -> Option<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
 }
