@@ -31,7 +31,7 @@ fn server(world: &World, silence: Duration, late: bool) -> Mcp {
 
 #[test]
 fn before_a_provisional_response_the_cancel_is_held_back() {
-    let world = World::new("held");
+    let world = World::beside("held");
     let server = server(&world, Duration::from_millis(700), false);
     let node = Setup::new(&world).members(&[server.at], "10").start(&world);
     let udp = Udp::bind(world.addr(100, 5060));
@@ -50,7 +50,7 @@ fn before_a_provisional_response_the_cancel_is_held_back() {
 
 #[test]
 fn while_it_rings_the_cancel_leaves_at_once() {
-    let world = World::new("rings");
+    let world = World::beside("rings");
     let server = server(&world, Duration::ZERO, false);
     let node = Setup::new(&world).members(&[server.at], "10").start(&world);
     let udp = Udp::bind(world.addr(100, 5060));
@@ -73,7 +73,7 @@ fn while_it_rings_the_cancel_leaves_at_once() {
 
 #[test]
 fn an_answer_that_crosses_the_cancel_reaches_the_caller() {
-    let world = World::new("crosses");
+    let world = World::beside("crosses");
     let server = server(&world, Duration::ZERO, true);
     let node = Setup::new(&world).members(&[server.at], "10").start(&world);
     let udp = Udp::bind(world.addr(100, 5060));

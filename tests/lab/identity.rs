@@ -9,6 +9,7 @@ use crate::rig::call::Call;
 use crate::rig::mcp::{Mcp, Seen};
 use crate::rig::message::{parameter, sent_by};
 use crate::rig::node::{NODE, Node, Setup};
+use crate::rig::poll::{SOON, until};
 use crate::rig::sipp::Sipp;
 use crate::rig::tcp::Tcp;
 use crate::rig::udp::Udp;
@@ -60,7 +61,7 @@ fn answers_come_from_the_address_that_was_asked_on_a_wildcard_listener() {
 
 #[test]
 fn two_listeners_keep_their_own_names() {
-    let world = World::new("two");
+    let world = World::beside("two");
     let server = Mcp::answering(world.addr(11, 5060));
     let mut setup = Setup::new(&world).group("MCP", PROBED, &[server.at], "10");
     let second = world.addr(2, 5062);
@@ -93,7 +94,7 @@ fn ipv6_on_both_sides() {
 
 #[test]
 fn callers_on_udp_and_media_servers_on_tcp() {
-    let world = World::new("bridge");
+    let world = World::beside("bridge");
     let member = world.addr(11, 5060);
     let uas = Sipp::uas(&world, "uas", "uas", member).args(["-t", "t1"]).start(&world);
     let setup = Setup::new(&world).group("MCP", "monitor-method = \"none\"", &[], "1");
@@ -107,12 +108,12 @@ fn callers_on_udp_and_media_servers_on_tcp() {
 
 #[test]
 fn a_message_over_the_path_mtu_takes_the_stream() {
-    let world = World::new("large");
+    let world = World::beside("large");
     let small = Mcp::answering(world.addr(11, 5060));
     let large = Sipp::uas(&world, "uas", "uas", small.at).args(["-t", "t1"]).launch(&world);
     let setup = Setup::new(&world).group("MCP", "monitor-method = \"none\"", &[], "1");
     let node = setup.resource(&format!("sip:{}", small.at), "port-capacity = 10\ntcp = true").start(&world);
-    Tcp::connect(world.ip(99).into(), small.at);
+    until("SIPp listens beside the media server", SOON, || Tcp::try_connect(world.ip(99).into(), small.at).ok());
     let udp = Udp::bind(world.addr(100, 5060));
     let mut call = Call::new(udp.at, node.sip);
     let body = format!("v=0\r\n{}", "a=candidate:1 1 UDP 1 192.0.2.1 1 typ host\r\n".repeat(40));
@@ -132,7 +133,7 @@ fn a_message_over_the_path_mtu_takes_the_stream() {
 
 #[test]
 fn a_stream_that_is_gone_is_opened_again_for_the_answer() {
-    let world = World::new("reopen");
+    let world = World::beside("reopen");
     let server = Mcp::answering(world.addr(11, 5060));
     let node: Node = Setup::new(&world).members(&[server.at], "10").start(&world);
     let mut tcp = Tcp::connect(world.ip(100).into(), world.addr(NODE, 5060));

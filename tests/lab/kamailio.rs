@@ -24,7 +24,7 @@ struct Chain {
 
 impl Chain {
     fn new(name: &str) -> Chain {
-        let world = World::new(name);
+        let world = World::beside(name);
         let at = |host| world.addr(host, 5060);
         let downstream = Kamailio::start(&world, "downstream", at(DOWNSTREAM), at(SERVER));
         let upstream = Kamailio::start(&world, "upstream", at(UPSTREAM), at(NODE));

@@ -22,7 +22,7 @@ fn answered(udp: &Udp, node: &Node) -> Call {
 }
 
 fn one_server(name: &str, proxy: &str) -> (World, Mcp, Setup) {
-    let world = World::new(name);
+    let world = World::beside(name);
     let server = Mcp::answering(world.addr(11, 5060));
     let setup = Setup::new(&world).members(&[server.at], "10").proxy(proxy);
     (world, server, setup)

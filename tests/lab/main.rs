@@ -40,3 +40,4 @@ mod ha_partition;
 mod ha_six;
 mod ha_times;
 mod ha_upgrade;
+mod ha_self;

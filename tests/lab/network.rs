@@ -18,7 +18,7 @@ const PATIENT: &str = "monitor-method = \"none\"\nfirst-response-timeout = \"25s
 
 #[test]
 fn an_unreachable_port_is_told_by_icmp_and_the_next_server_is_tried() {
-    let world = World::new("icmp");
+    let world = World::beside("icmp");
     let closed = world.addr(11, 5060);
     let server = Mcp::answering(world.addr(12, 5060));
     let node = Setup::new(&world).group("MCP", PATIENT, &[closed, server.at], "10").start(&world);
@@ -36,7 +36,7 @@ fn an_unreachable_port_is_told_by_icmp_and_the_next_server_is_tried() {
 #[test]
 fn a_forbidden_packet_is_counted_and_the_next_server_is_tried() {
     if netns::inside("network::a_forbidden_packet_is_counted_and_the_next_server_is_tried") {
-        let world = World::new("eperm");
+        let world = World::beside("eperm");
         let walled = Mcp::answering(world.addr(11, 5060));
         let server = Mcp::answering(world.addr(12, 5060));
         let group = "monitor-method = \"none\"\nfirst-response-timeout = \"500ms\"";
@@ -58,7 +58,7 @@ fn a_forbidden_packet_is_counted_and_the_next_server_is_tried() {
 
 #[test]
 fn an_overflowing_receive_buffer_is_counted_and_the_next_message_is_served() {
-    let world = World::new("overflow");
+    let world = World::beside("overflow");
     let server = Mcp::answering(world.addr(11, 5060));
     let node = Setup::new(&world).members(&[server.at], "10").start(&world);
     let udp = Udp::bind(world.addr(100, 5060));
@@ -82,7 +82,7 @@ fn an_overflowing_receive_buffer_is_counted_and_the_next_message_is_served() {
 #[test]
 fn a_full_queue_is_counted_and_retransmission_covers() {
     if netns::inside("network::a_full_queue_is_counted_and_retransmission_covers") {
-        let world = World::new("enobufs");
+        let world = World::beside("enobufs");
         let server = insisting(world.addr(11, 5060));
         let node = Setup::new(&world).group("MCP", PATIENT, &[server.at], "100").start(&world);
         // A few INVITEs fit; the queue drops the others and says so.
@@ -95,7 +95,7 @@ fn a_full_queue_is_counted_and_retransmission_covers() {
 #[test]
 fn a_full_send_buffer_is_counted_and_retransmission_covers() {
     if netns::inside("network::a_full_send_buffer_is_counted_and_retransmission_covers") {
-        let world = World::new("eagain");
+        let world = World::beside("eagain");
         let server = insisting(world.addr(11, 5060));
         let node = Setup::new(&world).t1(500).group("MCP", PATIENT, &[server.at], "1000").start(&world);
         // The queue holds more than the buffer of the socket may owe it.
@@ -108,7 +108,7 @@ fn a_full_send_buffer_is_counted_and_retransmission_covers() {
 #[test]
 fn a_packet_forbidden_now_and_then_is_counted_and_retransmission_covers() {
     if netns::inside("network::a_packet_forbidden_now_and_then_is_counted_and_retransmission_covers") {
-        let world = World::new("eperm-net");
+        let world = World::beside("eperm-net");
         let server = insisting(world.addr(11, 5060));
         let node = Setup::new(&world).group("MCP", PATIENT, &[server.at], "100").start(&world);
         netns::forbid(server.at.ip(), 10);

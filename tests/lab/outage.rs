@@ -9,7 +9,7 @@ use crate::rig::world::World;
 
 #[test]
 fn a_media_server_that_dies_costs_no_call_that_it_has_not_answered() {
-    let world = World::new("outage");
+    let world = World::beside("outage");
     let members = [11, 12, 13].map(|host| world.addr(host, 5060));
     let start = |name: &str, n: usize| Sipp::uas(&world, name, "uas", members[n]).start(&world);
     let mut doomed = start("doomed", 0);

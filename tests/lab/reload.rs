@@ -27,7 +27,7 @@ fn reloads(metrics: &Metrics, outcome: &str) -> f64 {
 
 #[test]
 fn what_is_wrong_is_refused_with_its_line_and_changes_nothing() {
-    let world = World::new("refused");
+    let world = World::beside("refused");
     let server = Mcp::answering(world.addr(11, 5060));
     let node = Setup::new(&world).members(&[server.at], "10").start(&world);
     let udp = Udp::bind(world.addr(100, 5060));
@@ -53,7 +53,7 @@ fn what_is_wrong_is_refused_with_its_line_and_changes_nothing() {
 
 #[test]
 fn a_removed_media_server_drains_and_a_new_one_serves() {
-    let world = World::new("drains");
+    let world = World::beside("drains");
     let [old, kept, new] = [11, 12, 13].map(|host| Mcp::answering(world.addr(host, 5060)));
     let mut node = Setup::new(&world).members(&[old.at, kept.at], "10").start(&world);
     let udp = Udp::bind(world.addr(100, 5060));

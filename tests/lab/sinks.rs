@@ -11,7 +11,7 @@ use crate::rig::world::World;
 
 #[test]
 fn a_log_that_nobody_reads() {
-    let world = World::new("log");
+    let world = World::beside("log");
     let server = Traffic::server(&world);
     let mut setup: Setup = Traffic::setup(&world);
     // Trace says something of every packet: far more than a pipe holds.
@@ -28,7 +28,7 @@ fn a_log_that_nobody_reads() {
 
 #[test]
 fn metrics_that_nobody_reads() {
-    let world = World::new("scrape");
+    let world = World::beside("scrape");
     let server = Traffic::server(&world);
     let node = Traffic::setup(&world).start(&world);
     let mut stalled: Vec<TcpStream> = Vec::new();

@@ -16,7 +16,7 @@ const SOURCES: u8 = 6;
 
 #[test]
 fn three_thousand_slow_streams_keep_nobody_out_and_are_closed() {
-    let world = World::new("slow");
+    let world = World::beside("slow");
     let server = Traffic::server(&world);
     let node = Traffic::setup(&world).start(&world);
     let mut traffic = Traffic::start(&world, server, 15);
@@ -44,7 +44,7 @@ fn three_thousand_slow_streams_keep_nobody_out_and_are_closed() {
 
 #[test]
 fn resets_garbage_and_single_octets() {
-    let world = World::new("resets");
+    let world = World::beside("resets");
     let server = Traffic::server(&world);
     let node = Traffic::setup(&world).start(&world);
     let mut traffic = Traffic::start(&world, server, 10);
@@ -83,7 +83,7 @@ fn resets_garbage_and_single_octets() {
 
 #[test]
 fn a_reader_that_stops_reading_is_closed_and_holds_no_memory() {
-    let world = World::new("deaf");
+    let world = World::beside("deaf");
     let server = Traffic::server(&world);
     let node = Traffic::setup(&world).start(&world);
     let mut deaf = Tcp::connect(world.ip(200).into(), node.sip);

@@ -28,7 +28,7 @@ struct Field {
 
 impl Field {
     fn new(name: &str) -> Field {
-        let (world, ca) = (World::new(name), Authority::founded());
+        let (world, ca) = (World::beside(name), Authority::founded());
         let own = ca.issue(&[&world.ip(NODE).to_string()], 2090);
         let tls = world.addr(NODE, 5061);
         Field { world, ca, own, tls }

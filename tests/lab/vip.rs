@@ -29,6 +29,7 @@ const PORT: u16 = 5060;
 /// What the driver is told by its environment.
 const DRIVER: &str = "TANDEM_LAB_VIP_DRIVER";
 const CALLER: &str = "TANDEM_LAB_VIP_CALLER";
+const LISTENER: &str = "TANDEM_LAB_VIP_LISTENER";
 
 /// The main process, when this program is started as one: commands on standard input, events on standard output. Its
 /// sockets are bound to addresses that it does not have yet; they echo what comes, with its name before it.
@@ -46,6 +47,7 @@ fn driver() {
         Err(e) => return say(&format!("refused {e}")),
     };
     let sockets: Vec<UdpSocket> = ips.iter().map(|ip| bound(*ip, Type::DGRAM).into()).collect();
+    let first = sockets[0].try_clone().expect("a socket");
     vip.lend(&sockets.iter().map(AsFd::as_fd).collect::<Vec<_>>()).expect("the guard takes them");
     for socket in sockets {
         let name = name.clone();
@@ -55,11 +57,11 @@ fn driver() {
     listener.listen(8).expect("a listener");
     thread::spawn(move || accept(&listener.into()));
     say("ready");
-    drive(&vip);
+    drive(&vip, &first);
 }
 
-/// Kicks and obeys until standard input ends.
-fn drive(vip: &Vip) {
+/// Kicks and obeys until standard input ends. `socket`: of the first address.
+fn drive(vip: &Vip, socket: &UdpSocket) {
     let (send, commands) = channel();
     thread::spawn(move || io::stdin().lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
     let mut working = true;
@@ -90,6 +92,11 @@ fn drive(vip: &Vip) {
             }
             ["work"] => {
                 working = true;
+                continue;
+            }
+            ["send", word, to] => {
+                socket.send_to(word.as_bytes(), addr(to)).expect("the kernel takes it");
+                say(word);
                 continue;
             }
             ["tickle", local, remote] => {
@@ -425,6 +432,42 @@ fn a_pulled_cable_is_told_and_the_address_is_announced_when_it_is_back() {
 }
 
 #[test]
+fn what_a_pulled_cable_held_back_is_not_sent_when_it_is_back() {
+    let Some((world, lan, a, _b, c)) = pair("vip-unsent") else { return };
+    let mut first = Peer::driver(&world, &a, "first", VIP);
+    let mut listener = Peer::start(c.command(&this()).env(LISTENER, "10.77.0.100:5070"), "vip::listener");
+    listener.expect("listens");
+    first.tell("hold 1");
+    first.expect("Held");
+    lan.cable(1, "down");
+    first.expect("CarrierLost");
+    first.tell("send early 10.77.0.100:5070");
+    first.expect("early");
+    assert!(a.ip("neigh show to 10.77.0.100").contains("INCOMPLETE"), "the kernel keeps it");
+    first.tell("drop");
+    first.expect("Dropped { cause: Wished }");
+    lan.cable(1, "up");
+    first.expect("CarrierBack");
+    first.tell("hold 2");
+    first.expect("Held");
+    // Behind the other one, if that still waited.
+    first.tell("send late 10.77.0.100:5070");
+    assert_eq!(listener.expect("came"), "came late");
+}
+
+/// The listener, when this program is started as one: says what comes.
+#[test]
+fn listener() {
+    let Ok(at) = env::var(LISTENER) else { return };
+    let socket = UdpSocket::bind(at).expect("a socket");
+    say("listens");
+    let mut octets = [0; 64];
+    while let Ok(length) = socket.recv(&mut octets) {
+        say(&format!("came {}", String::from_utf8_lossy(&octets[..length])));
+    }
+}
+
+#[test]
 fn a_quiet_holder_answers_nobody_and_still_receives() {
     let Some((world, _lan, a, b, c)) = pair("vip-quiet") else { return };
     let both = format!("{VIP} {VIP6}");
@@ -493,7 +536,9 @@ fn a_process_that_comes_back_finds_its_port_free_and_no_address() {
     let guard = first.guard();
     first.crash();
     let mut again = Peer::driver(&world, &a, "first", VIP);
-    assert!(has_ended(guard) && !a.has(VIP), "the new guard waits for the old one");
+    assert!(!a.has(VIP), "the new guard waits for the old one");
+    // Its lock goes a moment before it does.
+    until_true("the end of the old guard", SOON, || has_ended(guard));
     again.tell("hold 2");
     again.expect("Held");
     Peer::caller(&c, &format!("{VIP}:{PORT}")).expect("first");

@@ -42,7 +42,7 @@ fn corpus() -> Vec<Case> {
 
 #[test]
 fn own_messages_as_datagrams() {
-    let world = World::new("own-udp");
+    let world = World::beside("own-udp");
     let (node, server) = node(&world);
     datagram::replay(&world, &node, &server, &own::cases());
     node.assert_quiet();
@@ -50,7 +50,7 @@ fn own_messages_as_datagrams() {
 
 #[test]
 fn own_messages_on_streams() {
-    let world = World::new("own-tcp");
+    let world = World::beside("own-tcp");
     let (node, server) = node(&world);
     stream::replay(&world, &node, &server, &own::cases());
     node.assert_quiet();
@@ -58,7 +58,7 @@ fn own_messages_on_streams() {
 
 #[test]
 fn the_corpus_as_datagrams() {
-    let world = World::new("corpus-udp");
+    let world = World::beside("corpus-udp");
     let (node, server) = node(&world);
     datagram::replay(&world, &node, &server, &corpus());
     node.assert_quiet();
@@ -66,7 +66,7 @@ fn the_corpus_as_datagrams() {
 
 #[test]
 fn the_corpus_on_streams() {
-    let world = World::new("corpus-tcp");
+    let world = World::beside("corpus-tcp");
     let (node, server) = node(&world);
     stream::replay(&world, &node, &server, &corpus());
     node.assert_quiet();

@@ -245,8 +245,13 @@ impl Drop for Rules {
 
 /// Sends SIGKILL at once, without a process of its own; who is gone already is no error.
 pub fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+/// Likewise any signal.
+pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-    let _gone = kill_process(pid, Signal::KILL);
+    let _gone = kill_process(pid, signal);
 }
 
 /// Runs a command to its end; its output. Panics when it fails.

@@ -2,6 +2,7 @@
 //! messages that shares nothing with the one under test.
 
 pub mod actor;
+pub mod busy;
 pub mod call;
 pub mod http;
 pub mod kamailio;

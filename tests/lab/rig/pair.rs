@@ -259,7 +259,10 @@ impl Pair<'_> {
             let names = ["tandem_calls", "tandem_ringing", "tandem_ports_in_use"];
             node.try_metrics().is_some_and(|m| names.iter().all(|name| m.sum(name) == 0.0))
         };
-        self.wait("no call and no port", || self.nodes.iter().all(idle).then_some(()));
+        // RFC 3261 §9.1: an attempt whose CANCEL nobody answers holds its port for 64·T1 more.
+        let limit = PATIENCE + Duration::from_secs(32);
+        let what = "no call and no port";
+        until_or(|| self.describe(what), limit, || self.nodes.iter().all(idle).then_some(()));
     }
 
     /// `what`, how both nodes are, and their last words.

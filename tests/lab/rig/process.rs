@@ -67,6 +67,14 @@ impl Process {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Its threads whose name begins so.
+    pub fn threads(&self, name: &str) -> Vec<u32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("a living process").flatten();
+        let of = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let named = tasks.filter(|task| of(task).starts_with(name));
+        named.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+    }
+
     /// Resident memory in KiB.
     pub fn rss(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a living process");

@@ -120,10 +120,13 @@ impl Running {
         table(&file.and_then(|f| fs::read_to_string(f).ok()).unwrap_or_default())
     }
 
-    /// The first messages that SIPp did not expect.
+    /// What SIPp says of calls that it gave up, then of what came to no call; without the messages. If it complains of
+    /// something else, the beginning of that.
     fn trouble(&self) -> String {
         let errors = fs::read_to_string(self.stats.join(format!("{}.errors", self.name))).unwrap_or_default();
-        errors.chars().take(3_000).collect()
+        let about = |word: &'static str| errors.lines().filter(move |line| line.contains(word));
+        let told: Vec<&str> = about("Aborting").chain(about("Discarding")).chain(about("Dead call")).take(40).collect();
+        if told.is_empty() { errors.chars().take(3_000).collect() } else { told.join("\n") }
     }
 }
 

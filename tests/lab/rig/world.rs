@@ -1,13 +1,14 @@
 //! One test's own piece of the loopback network and of the disk.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-/// 256 addresses and a directory, and the turn: only one world exists at a time.
+/// 256 addresses and a directory, and the turn: a world is alone, or beside others that mind no company.
 pub struct World {
     block: u32,
     dir: PathBuf,
@@ -15,12 +16,22 @@ pub struct World {
 }
 
 impl World {
-    /// Waits for its turn.
+    /// Waits until nobody else is there, and is alone.
     pub fn new(name: &str) -> World {
+        Self::open(name, File::lock)
+    }
+
+    /// Waits until nobody is there who wants to be alone. For tests that wait most of their time, and that listen on
+    /// their own addresses only.
+    pub fn beside(name: &str) -> World {
+        Self::open(name, File::lock_shared)
+    }
+
+    fn open(name: &str, take: fn(&File) -> io::Result<()>) -> World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let turn = File::create(tmp.join("lab.turn")).expect("a file that says whose turn it is");
-        turn.lock().expect("the turn");
+        take(&turn).expect("the turn");
         // Late retransmissions of an earlier test must not find anybody: each test has addresses of its own.
         let block = (process::id() * 16 + NEXT.fetch_add(1, Ordering::Relaxed)) % 0x4000;
         let dir = tmp.join(format!("{name}-{}", process::id()));
