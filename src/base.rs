@@ -298,6 +298,9 @@ pub mod limits {
     pub const HALF_OPEN_PER_SOURCE: usize = 4;
     /// Stream connections of one node.
     pub const CONNECTIONS: usize = 10_000;
+    /// Descriptors that stream connections leave to everything else: listeners, operators, the peer, files. Of a process
+    /// that may have few it is half of them.
+    pub const DESCRIPTORS_KEPT: usize = 128;
     /// Stream connections from one source address (resources are exempt).
     pub const CONNECTIONS_PER_SOURCE: usize = 1_000;
     /// TLS handshakes of connections to this node that go on at one time.

@@ -17,8 +17,9 @@ use crate::runtime::sys;
 const CANDIDATES: usize = 64;
 
 /// The streams of a node.
-#[derive(Default)]
 pub struct Table {
+    /// So many there may be.
+    most: usize,
     /// In the order in which they began.
     pub all: BTreeMap<ConnId, Arc<Connection>>,
     /// Those that this node opened, by where they lead.
@@ -42,6 +43,29 @@ pub struct Table {
 }
 
 impl Table {
+    /// None yet. Streams alone never take all `descriptors` that the process may have: an operator would not get in.
+    pub fn new(descriptors: usize) -> Self {
+        let kept = limits::DESCRIPTORS_KEPT.min(descriptors / 2);
+        Table {
+            most: limits::CONNECTIONS.min(descriptors - kept),
+            all: BTreeMap::new(),
+            opened: HashMap::new(),
+            ways: HashMap::new(),
+            aliases: Aliases::default(),
+            handshakes: Handshakes::default(),
+            sources: HashMap::new(),
+            exempt: HashSet::new(),
+            welcome: None,
+            cursor: 0,
+            stopped: false,
+        }
+    }
+
+    /// How many there may be.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Whether this host may open one.
     pub fn welcomes(&self, host: IpAddr) -> bool {
         self.welcome.as_ref().is_none_or(|sources| sources.permit(host))
@@ -49,7 +73,7 @@ impl Table {
 
     /// Whether there is room for one more connection, if need be after one has been told to end.
     pub fn make_room(&mut self) -> bool {
-        if self.all.len() < limits::CONNECTIONS {
+        if self.all.len() < self.most {
             return true;
         }
         let cursor = ConnId(self.cursor);
@@ -105,4 +129,15 @@ impl Table {
 
 fn least_wanted<'a>(candidates: impl Iterator<Item = &'a Arc<Connection>>) -> Option<&'a Arc<Connection>> {
     candidates.filter_map(|c| Some((c.dispensable()?, c))).min_by_key(|(rank, _)| *rank).map(|(_, c)| c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_leave_descriptors_for_everything_else() {
+        let most = [64, 255, 256, 1_024, 65_536, usize::MAX].map(|descriptors| Table::new(descriptors).most());
+        assert_eq!(most, [32, 128, 128, 896, limits::CONNECTIONS, limits::CONNECTIONS]);
+    }
 }

@@ -13,10 +13,10 @@ use parking_lot::{Mutex, RwLock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time;
 
-use crate::base::{ConnId, Flow, ListenerId, Transport};
-
+use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
 use crate::config::Change;
 use crate::node::{Input, Received};
 use crate::runtime::connection::{Around, Connection, NotTaken};
@@ -26,6 +26,7 @@ use crate::runtime::secure::{Prepared, Secure, SecureError};
 use crate::runtime::sources::Sources;
 use crate::runtime::stats::{Closed, IoStats};
 use crate::runtime::stream_table::Table;
+use crate::runtime::sys;
 use crate::runtime::tls::{Broken, Name};
 use crate::runtime::wire::Wire;
 
@@ -49,6 +50,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// opened are not reused for requests, except over TLS where the other side proved who it is and offered it (RFC 5923 §1).
 pub struct Streams {
     table: Mutex<Table>,
+    /// One for each stream until its descriptor is closed: one that was told to end still has it for a moment.
+    places: Arc<Semaphore>,
     /// Set where a listener speaks TLS.
     secure: RwLock<Option<Arc<Secure>>>,
     next: AtomicU64,
@@ -69,8 +72,18 @@ pub trait Watch: Send + Sync {
 impl Streams {
     /// No streams yet. What comes in on them goes to `inlet`.
     pub fn new(runtime: Handle, stats: Arc<IoStats>, inlet: Weak<dyn Inlet>) -> Self {
+        let descriptors = sys::process::descriptors();
+        let table = Table::new(descriptors);
+        if table.most() < limits::CONNECTIONS {
+            tracing::info!(
+                "at most {} streams of SIP, since this process may have {descriptors} descriptors; \
+                 LimitNOFILE= in the unit file or ulimit -n allows more",
+                table.most()
+            );
+        }
         Self {
-            table: Mutex::default(),
+            places: Arc::new(Semaphore::new(table.most())),
+            table: Mutex::new(table),
             secure: RwLock::default(),
             next: AtomicU64::new(1),
             runtime,
@@ -178,8 +191,12 @@ impl Streams {
     }
 
     async fn open(self: Arc<Self>, connection: Arc<Connection>, names: Vec<Name>) {
-        match time::timeout(CONNECT_DEADLINE, connect(connection.flow)).await {
-            Ok(Ok(stream)) => {
+        let opened = async {
+            let place = self.place(CONNECT_DEADLINE).await;
+            (connect(connection.flow).await, place)
+        };
+        match time::timeout(CONNECT_DEADLINE, opened).await {
+            Ok((Ok(stream), _place)) => {
                 self.stats.streams_opened.count();
                 let wire = match (connection.flow.transport, self.secure()) {
                     (Transport::Tls, Some(secure)) => secure.open(names),
@@ -187,7 +204,7 @@ impl Streams {
                 };
                 self.serve(connection, stream, wire).await;
             }
-            Ok(Err(_)) | Err(_) => {
+            Ok((Err(_), _)) | Err(_) => {
                 self.stats.streams_unreachable.count();
                 self.forget(&connection);
             }
@@ -253,7 +270,7 @@ impl Streams {
             match socket.accept().await {
                 Ok((stream, remote)) => {
                     starved = false;
-                    self.admit(listener, transport, stream, remote);
+                    self.admit(listener, transport, stream, remote).await;
                 }
                 Err(e) if of_the_peer(&e) => {}
                 Err(e) => {
@@ -279,28 +296,26 @@ impl Streams {
         }
     }
 
-    fn admit(self: &Arc<Self>, listener: ListenerId, transport: Transport, stream: TcpStream, remote: SocketAddr) {
+    async fn admit(
+        self: &Arc<Self>,
+        listener: ListenerId,
+        transport: Transport,
+        stream: TcpStream,
+        remote: SocketAddr,
+    ) {
         self.stats.streams_accepted.count();
         let Ok(local) = stream.local_addr() else { return self.stats.closed(Closed::Error) };
         // Without these the stream still works.
         let _ = tune(&stream);
         let flow = Flow { transport, listener, local, remote, conn: None };
         let connection = Connection::new(self.next_id(), flow, true);
-        let mut table = self.table.lock();
-        if !table.welcomes(remote.ip()) {
-            // A reset leaves nothing behind, neither here nor on the way.
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-            return self.stats.closed(Closed::Stranger);
+        if !self.enter(&connection, &stream) {
+            return;
         }
-        if table.stopped || !table.make_room_from(remote.ip()) || !table.make_room() {
+        let Some(place) = self.place(ACCEPT_REST).await else {
+            self.table.lock().remove(&connection);
             return self.stats.closed(Closed::Refused);
-        }
-        if transport == Transport::Tls && !table.begin_handshake(&connection) {
-            return self.stats.closed(Closed::Refused);
-        }
-        table.sources.entry(remote.ip()).or_default().insert(connection.id);
-        table.all.insert(connection.id, Arc::clone(&connection));
-        drop(table);
+        };
         if let Some(watch) = self.watch() {
             watch.accepted(&flow);
         }
@@ -309,7 +324,39 @@ impl Streams {
             _ => Ok(Wire::Plain),
         };
         let streams = Arc::clone(self);
-        self.runtime.spawn(async move { streams.serve(connection, stream, wire).await });
+        self.runtime.spawn(async move {
+            streams.serve(connection, stream, wire).await;
+            drop(place);
+        });
+    }
+
+    /// Puts a connection that was accepted into the table, if it is welcome and there is room.
+    fn enter(&self, connection: &Arc<Connection>, stream: &TcpStream) -> bool {
+        let (remote, refused) = (connection.flow.remote, |why| {
+            self.stats.closed(why);
+            false
+        });
+        let mut table = self.table.lock();
+        if !table.welcomes(remote.ip()) {
+            // A reset leaves nothing behind, neither here nor on the way.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            return refused(Closed::Stranger);
+        }
+        if table.stopped || !table.make_room_from(remote.ip()) || !table.make_room() {
+            return refused(Closed::Refused);
+        }
+        if connection.flow.transport == Transport::Tls && !table.begin_handshake(connection) {
+            return refused(Closed::Refused);
+        }
+        table.sources.entry(remote.ip()).or_default().insert(connection.id);
+        table.all.insert(connection.id, Arc::clone(connection));
+        true
+    }
+
+    /// Waits until a stream that gave way has closed its descriptor.
+    async fn place(&self, limit: Duration) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        time::timeout(limit, place).await.ok()?.ok()
     }
 
     fn next_id(&self) -> ConnId {
@@ -348,7 +395,6 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::base::limits;
 
     const LIMIT: Duration = Duration::from_secs(5);
     const OPTIONS: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n";

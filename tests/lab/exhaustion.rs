@@ -2,40 +2,70 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::rig::call::{self, Call};
 use crate::rig::mcp::{self, Mcp};
 use crate::rig::message::Message;
-use crate::rig::node::Setup;
-use crate::rig::poll::until_true;
+use crate::rig::node::{Metrics, Setup};
+use crate::rig::poll::{SOON, until_true};
 use crate::rig::tcp::Tcp;
 use crate::rig::traffic::Traffic;
 use crate::rig::udp::Udp;
 use crate::rig::world::World;
 
 #[test]
-fn out_of_descriptors_calls_go_on_and_streams_come_back() {
-    let world = World::new("fds");
+fn streams_leave_descriptors_for_operators() {
+    let world = World::new("hoard");
     let server = Traffic::server(&world);
     let mut setup = Traffic::setup(&world);
     setup.wrapper = ["prlimit", "--nofile=64:64"].map(str::to_owned).to_vec();
     let node = setup.start(&world);
     let mut traffic = Traffic::start(&world, server, 10);
+    traffic.until_it_flows();
     let from = IpAddr::V4(world.ip(200));
     let hoard: Vec<Tcp> = (0..100).filter_map(|_| Tcp::try_connect(from, node.sip).ok()).collect();
-    node.until("failed accepts counted", |m| m.sum("tandem_accept_errors_total") > 0.0);
+    let evicted = |m: &Metrics| m.labelled("tandem_streams_closed_total", "reason=\"evicted\"");
+    let metrics = node.until("the oldest make room", |m| evicted(m) >= 68.0);
+    assert_eq!(metrics.sum("tandem_accept_errors_total"), 0.0);
     assert!(traffic.goes_on());
-    assert!(node.process.descriptors() <= 64);
+    assert!(node.process.descriptors() < 64);
+    let mut newcomer = Tcp::connect(from, node.sip);
+    newcomer.send(call::options(newcomer.local(), node.sip, 1).replace("UDP", "TCP"));
+    assert!(newcomer.message(SOON).is_some_and(|m| m.answers(200, "OPTIONS")));
+    traffic.assert_lossless();
+    drop(hoard);
+}
+
+#[test]
+fn out_of_descriptors_calls_go_on_and_streams_come_back() {
+    let world = World::new("fds");
+    let server = Traffic::server(&world);
+    let node = Traffic::setup(&world).start(&world);
+    let mut traffic = Traffic::start(&world, server, 10);
+    traffic.until_it_flows();
+    let limit = |files: usize| {
+        let (pid, files) = (node.process.pid().to_string(), format!("--nofile={files}:"));
+        let done = Command::new("prlimit").args(["--pid", &pid, &files]).status();
+        assert!(done.expect("prlimit").success());
+    };
+    let from = IpAddr::V4(world.ip(200));
+    limit(node.process.descriptors() + 1);
+    let hoard: Vec<Tcp> = (0..100).filter_map(|_| Tcp::try_connect(from, node.sip).ok()).collect();
+    until_true("the cause and the cure", SOON, || node.log().contains("cannot accept streams: "));
+    assert!(traffic.goes_on());
     let udp = Udp::bind(world.addr(102, 5060));
     udp.send(node.sip, call::options(udp.at, node.sip, 0));
     udp.answer(200, "OPTIONS");
     drop(hoard);
-    until_true("streams taken again", Duration::from_secs(10), || {
+    limit(1_024);
+    until_true("streams taken again", SOON, || {
         let Ok(mut tcp) = Tcp::try_connect(from, node.sip) else { return false };
         tcp.send(call::options(tcp.local(), node.sip, 1).replace("UDP", "TCP"));
         tcp.message(Duration::from_secs(1)).is_some_and(|m| m.answers(200, "OPTIONS"))
     });
+    assert!(node.metrics().sum("tandem_accept_errors_total") > 0.0);
     traffic.assert_lossless();
     let quiet = node.log().lines().filter(|l| l.contains("descriptor") || l.contains("accept")).count();
     assert!(quiet < 20, "{quiet} lines about it");

@@ -94,6 +94,14 @@ pub fn hurry() -> Urgency {
     }
 }
 
+/// How many descriptors this process may have.
+pub fn descriptors() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for the call, which cannot fail for a limit that exists.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
 /// Keeps what is mapped now in memory, if that is permitted. Later mappings stay free: they must not fail for a limit.
 pub fn lock_memory() -> bool {
     // SAFETY: mlockall takes a number.

@@ -122,7 +122,7 @@ impl Guard {
             }
             if let Err(e) = self.turn() {
                 self.machine.say(Event::Failed { reason: format!("the guard gives up: {e}") });
-                let _ = self.machine.places.release();
+                let _ = self.machine.release();
                 return ExitCode::FAILURE;
             }
         }

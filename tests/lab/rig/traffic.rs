@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::node::{NODE, Setup};
+use super::poll::{SOON, until_true};
 use super::sipp::{Running, Sipp};
 use super::world::World;
 
@@ -40,6 +41,12 @@ impl Traffic {
         };
         let callers = [caller("uac-udp", 100, &[]), caller("uac-tcp", 101, &["-t", "t1"])];
         Traffic { server, callers, calls: u64::from(calls) }
+    }
+
+    /// Waits until each caller has had a whole call.
+    pub fn until_it_flows(&self) {
+        let had_one = |caller: &Running| caller.score().column("SuccessfulCall(C)") > 0;
+        until_true("a call over each transport", SOON, || self.callers.iter().all(had_one));
     }
 
     /// Whether calls are still being made.
