@@ -60,11 +60,11 @@ impl Cluster {
         }
         let first = now >= self.own.hold_at + HOLD_LAST;
         // A peer that did not take them a moment ago is not asked again.
-        let offer = self.own.offered_at == Time::ZERO || now >= self.own.offered_at + OFFER;
+        let offer = self.own.offered_at.is_none_or(|at| now >= at + OFFER);
         self.own.hold_pause = if first { HOLD_FIRST } else { (self.own.hold_pause * 2).min(HOLD_LAST) };
         self.own.hold_at = now + self.own.hold_pause;
         match self.peers.iter().position(|p| self.unarmed(now, p).is_ok()) {
-            Some(n) if offer && self.give(now, n, Cause::Dropped, out).is_ok() => self.own.offered_at = now,
+            Some(n) if offer && self.give(now, n, Cause::Dropped, out).is_ok() => self.own.offered_at = Some(now),
             _ if self.peers.is_empty() => self.claim(now, Reason::Resumed, 0, out),
             _ => self.question(now, out),
         }

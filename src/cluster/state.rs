@@ -85,7 +85,7 @@ pub(super) struct Own {
     /// Not before then is it tried again to put them back.
     pub hold_at: Time,
     /// When they were last offered to a peer.
-    pub offered_at: Time,
+    pub offered_at: Option<Time>,
     /// The last pause before that.
     pub hold_pause: std::time::Duration,
     pub reach: Option<bool>,
@@ -196,7 +196,7 @@ impl Cluster {
                 fitness: Fitness::Fit,
                 dropped: false,
                 hold_at: Time::ZERO,
-                offered_at: Time::ZERO,
+                offered_at: None,
                 hold_pause: std::time::Duration::ZERO,
                 usable: true,
                 unusable_since: now,

@@ -437,6 +437,13 @@ impl World {
         self.machines[node].claims.push((now, epoch));
     }
 
+    /// The guard gives the address up, although nobody wished that.
+    fn lose_address(&mut self, node: usize) {
+        self.machines[node].present = false;
+        self.machines[node].lost = self.cluster(node).term();
+        self.input(node, Input::Dropped);
+    }
+
     /// Whether a host answers for the address.
     fn answers(&self, node: usize) -> bool {
         let m = &self.machines[node];
@@ -1033,11 +1040,39 @@ mod death {
     #[test]
     fn an_armed_peer_gets_the_address_that_a_guard_gave_up() {
         let mut w = World::armed(4, 1);
-        w.machines[0].present = false;
-        w.machines[0].lost = w.cluster(0).term();
-        w.input(0, Input::Dropped);
+        w.lose_address(0);
         w.until(ms(60), |w| w.active() == [1] && w.answers(1));
         assert!(w.has(0, Notice::HandOver(NodeId(2), Cause::Dropped)));
+    }
+
+    #[test]
+    fn an_armed_peer_that_does_not_hear_the_offer_is_elected() {
+        let mut w = World::armed(4, 1);
+        w.stream_cut = true;
+        w.lose_address(0);
+        w.until(ms(250), |w| w.active() == [1] && w.answers(1));
+        assert!(w.has(0, Notice::HandOverFailed(NodeId(2), Refusal::TimedOut)));
+        assert!(w.has(0, Notice::Withdrew));
+        assert!(w.has(1, Notice::Claimed(w.cluster(1).term(), Reason::Elected)));
+    }
+
+    #[test]
+    fn an_address_that_goes_again_and_again_is_offered_once_a_second() {
+        let mut w = World::armed(4, 1);
+        let begun = w.now;
+        w.lose_address(0);
+        w.until(ms(60), |w| w.active() == [1] && w.answers(1));
+        w.until(ms(500), |w| w.cluster(1).status().armed);
+        assert_eq!(w.command(1, Command::Switchover), Ok(()));
+        w.until(ms(200), |w| w.active() == [0] && w.answers(0) && w.cluster(0).status().armed);
+        assert!(w.now < begun + ms(1_000), "{:?}", w.now.since(begun));
+        w.lose_address(0);
+        w.until(ms(60), |w| w.answers(0));
+        assert!(w.has(0, Notice::Claimed(w.cluster(0).term(), Reason::Resumed)));
+        w.run((begun + ms(1_100)).since(w.now));
+        assert_eq!(w.active(), [0]);
+        w.lose_address(0);
+        w.until(ms(60), |w| w.active() == [1] && w.answers(1));
     }
 
     #[test]
