@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time;
 
 use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
@@ -192,7 +192,7 @@ impl Streams {
 
     async fn open(self: Arc<Self>, connection: Arc<Connection>, names: Vec<Name>) {
         let opened = async {
-            let place = self.place(CONNECT_DEADLINE).await;
+            let place = Arc::clone(&self.places).acquire_owned().await;
             (connect(connection.flow).await, place)
         };
         match time::timeout(CONNECT_DEADLINE, opened).await {
@@ -312,7 +312,10 @@ impl Streams {
         if !self.enter(&connection, &stream) {
             return;
         }
-        let Some(place) = self.place(ACCEPT_REST).await else {
+        // Those that gave way close their descriptors first.
+        let place = Arc::clone(&self.places).acquire_owned();
+        let Ok(Ok(place)) = time::timeout(ACCEPT_REST, place).await else {
+            connection.end(Closed::Refused);
             self.table.lock().remove(&connection);
             return self.stats.closed(Closed::Refused);
         };
@@ -351,12 +354,6 @@ impl Streams {
         table.sources.entry(remote.ip()).or_default().insert(connection.id);
         table.all.insert(connection.id, Arc::clone(connection));
         true
-    }
-
-    /// Waits until a stream that gave way has closed its descriptor.
-    async fn place(&self, limit: Duration) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.places).acquire_owned();
-        time::timeout(limit, place).await.ok()?.ok()
     }
 
     fn next_id(&self) -> ConnId {
