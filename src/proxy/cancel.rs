@@ -99,11 +99,11 @@ impl Proxy {
         self.note(id);
     }
 
-    /// Cancels every attempt but one; they are listened to until they end.
-    pub(super) fn cancel_others(&mut self, io: &mut Io<'_>, id: u32, winner: usize) {
+    /// Cancels every attempt but the one that was answered; they are listened to until they end.
+    pub(super) fn cancel_others(&mut self, io: &mut Io<'_>, id: u32, answered: Option<usize>) {
         for n in 0..self.contexts[id as usize].attempts.len() {
             let attempt = &mut self.contexts[id as usize].attempts[n];
-            if n != winner && matches!(attempt.state, AttemptState::Sent | AttemptState::Proceeding) {
+            if Some(n) != answered && matches!(attempt.state, AttemptState::Sent | AttemptState::Proceeding) {
                 self.cancel_attempt(io, id, n);
                 self.supersede(id, n);
             }

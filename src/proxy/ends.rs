@@ -7,6 +7,7 @@ use crate::transaction::ClientMachine;
 
 use super::context::{Attempt, AttemptState, Cancel, Context, Effect, Role};
 use super::initial::NOBODY;
+use super::route_token::RouteToken;
 use super::{Io, Proxy};
 
 impl Proxy {
@@ -36,6 +37,41 @@ impl Proxy {
         if context.answered || !matches!(context.role, Role::Initial { .. }) {
             return false;
         }
+        let (leg, resource) = (context.attempts[n].leg, context.attempts[n].resource);
+        // Each node counts its attempts alone, so the leg of another one may have the same id.
+        let other = self.legs.find_mut(leg).is_some_and(|leg| leg.resource != resource);
+        self.accepted_elsewhere(io, id, (!other).then_some(n));
+        true
+    }
+
+    /// An ACK to a 2xx that this node never saw, for an INVITE that it has taken over: its last owner passed the 2xx on
+    /// and could not say so.
+    pub(super) fn confirm(&mut self, io: &mut Io<'_>, token: &RouteToken, call_id: &[u8]) {
+        if self.legs.find(token.leg).is_some() {
+            return;
+        }
+        let asked = |a: &Attempt| a.leg == token.leg && a.resource == token.resource;
+        let mut ringing = self.contexts.iter().filter(|(_, c)| c.is_ringing());
+        let Some((id, context)) = ringing.find(|(_, c)| c.attempts.iter().any(asked)) else { return };
+        let invited = context.received;
+        self.rebuild(io, token.leg, token.resource, call_id, invited);
+        self.is_answered_elsewhere(io, id as u32);
+    }
+
+    /// The caller of this INVITE has a 2xx that did not pass here: to attempt `n`, or to none of this node.
+    pub(super) fn accepted_elsewhere(&mut self, io: &mut Io<'_>, id: u32, n: Option<usize>) {
+        if let Some(n) = n {
+            self.conclude_attempt(io, id, n);
+        }
+        self.send_final(io, id, 200, |_| {});
+        self.record_setup(io, id, None, Answer::Accepted);
+        // §16.7 step 10.
+        self.cancel_others(io, id, n);
+        self.drop_request(id);
+    }
+
+    /// As if the 2xx to an attempt had come by here.
+    fn conclude_attempt(&mut self, io: &mut Io<'_>, id: u32, n: usize) {
         let attempt = &mut self.contexts[id as usize].attempts[n];
         (attempt.state, attempt.cancel) = (AttemptState::Done, Cancel::No);
         let (client, grant) = (attempt.client, attempt.grant.take());
@@ -48,11 +84,6 @@ impl Proxy {
             machine.on_response(io.now, &timing, 200);
             self.transactions.arm_client(client);
         }
-        self.send_final(io, id, 200, |_| {});
-        self.record_setup(io, id, None, Answer::Accepted);
-        self.cancel_others(io, id, n);
-        self.drop_request(id);
-        true
     }
 
     /// The unanswered attempt that is known as a leg all the same.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::balance::Vouch;
-use crate::base::{Flow, Host, ResourceId, Seq, SessionId, Time, Transport, Version, limits};
+use crate::base::{Flow, Host, LegId, ResourceId, Seq, SessionId, Time, Transport, Version, limits};
 use crate::identity::IdentityId;
 use crate::out::{EndReason, Event, Out, Transmit};
 use crate::session::Leg;
@@ -66,6 +66,7 @@ impl Proxy {
             // §16.11 and §13.2.2.4: the ACK to a 2xx is a transaction of its own that nobody answers.
             self.send_hop(io.out, request, &hop, next.name);
             self.stats.requests_forwarded += 1;
+            self.confirm(io, &token, request.call_id());
             return Ok(());
         }
         if !self.has_room() {
@@ -265,33 +266,37 @@ impl Proxy {
                 if effect != Effect::Passes && side == Side::Caller {
                     self.rebuild(io, leg, resource, response.call_id(), received);
                 }
-                if let Some(leg) = self.legs.find_mut(leg) {
-                    leg.heard = io.now;
-                    if effect == Effect::Refreshes {
-                        leg.session_expires = session_end(io.now, response);
-                    }
-                }
-                if effect == Effect::Refreshes {
-                    self.arm_leg(io.now, leg);
-                    self.record_leg(io, leg, &[]);
+                match effect {
+                    Effect::Refreshes => self.refresh(io, leg, response),
+                    _ => self.legs.find_mut(leg).into_iter().for_each(|leg| leg.heard = io.now),
                 }
             }
         }
     }
 
-    /// A leg that a good token names and this node does not know is counted from now on.
+    /// A 2xx to INVITE or UPDATE begins the session interval anew, or ends it (RFC 4028 §8.2, §10).
+    pub(super) fn refresh(&mut self, io: &mut Io<'_>, id: LegId, response: &Message<'_>) {
+        if let Some(leg) = self.legs.find_mut(id) {
+            (leg.heard, leg.session_expires) = (io.now, session_end(io.now, response));
+        }
+        self.arm_leg(io.now, id);
+        self.record_leg(io, id, &[]);
+    }
+
+    /// A leg that a good token names and this node does not know is counted from now on; the position of its record,
+    /// 0 if nothing came of it.
     pub(super) fn rebuild(
         &mut self,
         io: &mut Io<'_>,
-        leg: crate::base::LegId,
+        leg: LegId,
         resource: ResourceId,
         call_id: &[u8],
         invited: Time,
-    ) {
+    ) -> Seq {
         if self.legs.find(leg).is_some() || self.legs.has_ended(leg) {
-            return;
+            return Seq(0);
         }
-        let Some(grant) = io.desk.adopt(io.now, resource, leg) else { return };
+        let Some(grant) = io.desk.adopt(io.now, resource, leg) else { return Seq(0) };
         self.stats.legs_rebuilt += 1;
         self.insert_leg(Leg {
             id: leg,
@@ -310,7 +315,7 @@ impl Proxy {
             session_expires: Time::NEVER,
             queued: Time::NEVER,
         });
-        self.record_leg(io, leg, &[]);
+        self.record_leg(io, leg, &[])
     }
 
     /// Adds a leg and arms its deadline.
@@ -322,7 +327,7 @@ impl Proxy {
     }
 
     /// Takes a leg out; its port returns.
-    pub(super) fn end_leg(&mut self, io: &mut Io<'_>, id: crate::base::LegId, reason: EndReason) {
+    pub(super) fn end_leg(&mut self, io: &mut Io<'_>, id: LegId, reason: EndReason) {
         let forget = io.now + self.transactions.timing.t1x64();
         // Also one that is not known: the answer to its INVITE may still be on its way.
         let Some(leg) = self.legs.remove(id, forget) else { return self.legs.remember_end(id, forget) };

@@ -150,7 +150,7 @@ impl Proxy {
         io.hold_since(from, recorded);
         if first {
             // §16.7 step 10.
-            self.cancel_others(io, id, n);
+            self.cancel_others(io, id, Some(n));
             self.drop_request(id);
         }
     }
@@ -230,7 +230,7 @@ impl Proxy {
         } else {
             io.desk.release(io.now, grant, Outcome::Refused(status));
             self.final_upstream(io, id, response, status);
-            self.cancel_others(io, id, n);
+            self.cancel_others(io, id, Some(n));
         }
     }
 

@@ -12,6 +12,7 @@ use crate::sip::{Message, Method};
 use crate::transaction::ServerMachine;
 use crate::transaction::branch::{Attempt, Recognised, recognise};
 
+use super::context::Context;
 use super::forward::{own_record_route, write_response};
 use super::own::via_target;
 use super::view::Taken;
@@ -41,7 +42,7 @@ impl Proxy {
         let invite = response.cseq().method == Method::Invite;
         let passes = invite && response.status().is_some_and(|status| status < 300);
         if passes || !self.transactions.has_answered(response) {
-            let (from, recorded) = (io.out.transmits.len(), self.end_stray(io, response));
+            let (from, recorded) = (io.out.transmits.len(), self.conclude_stray(io, response));
             let relayed = self.relay(io, response, identity);
             io.hold_since(from, recorded);
             return relayed;
@@ -52,17 +53,25 @@ impl Proxy {
         false
     }
 
-    /// The final to a BYE that another run or node passed on: what that would have done with its leg (§15.1.1) is done
-    /// here. Nothing names the leg but its Call-ID; where two share one, both keep their ports until their lease ends.
-    /// The position of the record, 0 if nothing ended.
-    fn end_stray(&mut self, io: &mut Io<'_>, response: &Message<'_>) -> Seq {
-        let ends = response.cseq().method == Method::Bye;
-        if !ends || !response.status().is_some_and(|status| status >= 200 && !matches!(status, 401 | 407)) {
+    /// A final that another run or node asked for: what that would have done with the leg is done here. Nothing names
+    /// the leg but its Call-ID; where two share one, both keep their ports until their lease ends. The position of the
+    /// record of its end, 0 if nothing ended.
+    fn conclude_stray(&mut self, io: &mut Io<'_>, response: &Message<'_>) -> Seq {
+        let status = response.status().unwrap_or_default();
+        let method = response.cseq().method;
+        // §15.1.1.
+        let ends = method == Method::Bye && status >= 200 && !matches!(status, 401 | 407);
+        let refreshes = matches!(method, Method::Invite | Method::Update) && (200..300).contains(&status);
+        if !ends && !refreshes {
             return Seq(0);
         }
         let call = self.view.keys.call_key(response.call_id());
         let legs: SmallVec<[LegId; 2]> = self.legs.iter().filter(|leg| leg.call == call).map(|leg| leg.id).collect();
         let &[leg] = &legs[..] else { return Seq(0) };
+        if refreshes {
+            self.refresh(io, leg, response);
+            return Seq(0);
+        }
         let recorded = self.record_end(io, call, leg);
         self.end_leg(io, leg, EndReason::Bye);
         recorded
@@ -86,18 +95,34 @@ impl Proxy {
             None => return self.stray_of_peer(io, response, from, identity, attempt),
         }
         match response.status() {
-            Some(101..200) => self.relay(io, response, identity),
+            // §16.7 step 5.
+            Some(101..200) => !self.transactions.has_answered(response) && self.relay(io, response, identity),
             Some(200..300) => {
-                if let Some((token, ..)) = own_record_route(response, &self.view) {
-                    self.rebuild(io, token.leg, token.resource, response.call_id(), io.now);
-                }
-                self.relay(io, response, identity)
+                let recorded = match own_record_route(response, &self.view) {
+                    Some((token, ..)) => self.rebuild(io, token.leg, token.resource, response.call_id(), io.now),
+                    None => Seq(0),
+                };
+                let from = io.out.transmits.len();
+                let relayed = self.relay(io, response, identity);
+                io.hold_since(from, recorded);
+                self.end_search(io, response);
+                relayed
             }
             Some(300..) if response.cseq().method == Method::Invite => {
                 io.send(from, |bytes| write_bare_ack(response, bytes));
                 false
             }
             _ => false,
+        }
+    }
+
+    /// The caller has a 2xx that another run or node asked for, and this one may be asking somebody else for the same
+    /// INVITE, because its caller repeated it here.
+    fn end_search(&mut self, io: &mut Io<'_>, response: &Message<'_>) {
+        let Some(server) = self.transactions.answered_by(response) else { return };
+        let id = self.transactions.server(server).owner;
+        if self.contexts.get(id as usize).is_some_and(Context::is_ringing) {
+            self.accepted_elsewhere(io, id, None);
         }
     }
 
@@ -112,7 +137,11 @@ impl Proxy {
     ) -> bool {
         let Some(peer) = self.view.peer.filter(|peer| peer.0 == attempt.node) else { return false };
         if !self.view.linked {
-            return self.relay(io, response, identity);
+            let relayed = self.relay(io, response, identity);
+            if response.status().is_some_and(|status| (200..300).contains(&status)) {
+                self.end_search(io, response);
+            }
+            return relayed;
         }
         io.out.frame(peer, Stream::Urgent, Kind::Relay, |payload| {
             crate::replica::relay::write(from, response.bytes(), payload);

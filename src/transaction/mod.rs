@@ -183,12 +183,16 @@ impl Transactions {
         self.by_key.find(key as u64, |id| self.servers[*id as usize].key == key).copied()
     }
 
-    /// Whether the request that `response` answers, as its next Via names it, has had a final from here.
+    /// The transaction of the request that `response` answers, as its next Via names it.
+    pub fn answered_by(&self, response: &Message<'_>) -> Option<u32> {
+        let via = response.next_via()?;
+        let branch = via.branch.filter(|b| b.starts_with(COOKIE))?;
+        self.find_server(fingerprint(&self.secret, &[branch, via.sent_by, response.cseq().method.as_bytes()]))
+    }
+
+    /// Whether the request that `response` answers has had a final from here.
     pub fn has_answered(&self, response: &Message<'_>) -> bool {
-        let Some(via) = response.next_via() else { return false };
-        let Some(branch) = via.branch.filter(|b| b.starts_with(COOKIE)) else { return false };
-        let key = fingerprint(&self.secret, &[branch, via.sent_by, response.cseq().method.as_bytes()]);
-        self.find_server(key).is_some_and(|id| match &self.server(id).machine {
+        self.answered_by(response).is_some_and(|id| match &self.server(id).machine {
             ServerMachine::Invite(machine) => machine.state != invite_server::State::Proceeding,
             ServerMachine::Other(machine) => machine.state == non_invite_server::State::Completed,
         })

@@ -466,6 +466,20 @@ fn nobody_else_is_asked_once_the_messages_of_the_dialog_come_by() {
 }
 
 #[test]
+fn an_ack_to_an_answer_that_passed_elsewhere_proves_that_there_was_one() {
+    let mut world = World::new();
+    let (_, ok) = answered(&mut world, 1);
+    let mut world = World::new();
+    let placed = world.receive(CALLER, &invite(1))[0].clone();
+    let ack = world.receive(CALLER, &from_caller(1, "ACK", 1, &ok));
+    assert_eq!((ack.len(), ack[0].header("CSeq"), ack[0].to()), (1, "1 ACK", placed.to()));
+    assert_eq!((world.gauges().legs, world.gauges().grants, world.gauges().ringing), (1, 1, 0));
+    assert_eq!(world.pass(Duration::from_secs(40)).len(), 0, "neither is the INVITE repeated, nor anybody else asked");
+    world.receive(CALLER, &from_caller(1, "BYE", 2, &ok));
+    world.assert_empties();
+}
+
+#[test]
 fn an_answer_that_comes_after_the_end_of_its_call_counts_nothing() {
     let mut world = World::new();
     let (_, ok) = answered(&mut world, 1);
@@ -518,6 +532,89 @@ fn answers_to_an_earlier_run_pass_only_if_they_may_become_a_call() {
     // In the same run nothing passes without a transaction (RFC 6026 §7.3).
     world.pass(Duration::from_secs(300));
     assert!(world.receive(MCPS[0], &placed.answer("200 OK", "m", OK_CONTACT)).is_empty());
+}
+
+/// A caller whose INVITE an earlier run sent to the first server repeats it to the next run, which asks the second.
+fn asked_twice() -> (World, Sent, Sent) {
+    let first = World::new().receive(CALLER, &invite(1))[0].clone();
+    let mut world = World::bent(Bend { epoch: 2, ..Bend::default() });
+    let other = world.receive(CALLER, &invite(2))[0].clone();
+    world.receive(MCPS[0], &other.answer("486 Busy Here", "o", ""));
+    world.receive(CALLER, &invite(2).replace("CSeq: 1 INVITE", "CSeq: 1 ACK").replacen("INVITE", "ACK", 1));
+    let second = world.receive(CALLER, &invite(1))[0].clone();
+    assert_eq!((first.to(), second.to()), (MCPS[0].into(), MCPS[1].into()));
+    (world, first, second)
+}
+
+#[test]
+fn an_answer_to_an_earlier_run_ends_the_search_of_this_one() {
+    let (mut world, first, second) = asked_twice();
+    assert_eq!(world.receive(MCPS[1], &second.answer("180 Ringing", "two", OK_CONTACT))[0].to(), CALLER);
+    let sent = world.receive(MCPS[0], &first.answer("200 OK", "one", OK_CONTACT));
+    assert_eq!((sent[0].status(), sent[0].tag(), sent[0].to()), (200, "one", CALLER.into()));
+    assert_eq!((sent[1].header("CSeq"), sent[1].to()), ("1 CANCEL", MCPS[1].into()), "§16.7 step 10");
+    assert_eq!((sent.len(), sent[1].branch()), (2, second.branch()));
+    assert!(world.receive(MCPS[1], &second.answer("180 Ringing", "two", OK_CONTACT)).is_empty(), "§16.7 step 5");
+    assert!(world.receive(MCPS[0], &first.answer("180 Ringing", "one", OK_CONTACT)).is_empty(), "§16.7 step 5");
+    world.receive(MCPS[1], &sent[1].answer("200 OK", "two", ""));
+    let acks = world.receive(MCPS[1], &second.answer("487 Request Terminated", "two", ""));
+    assert_eq!((acks.len(), acks[0].header("CSeq"), acks[0].to()), (1, "1 ACK", MCPS[1].into()));
+    assert!(world.receive(CALLER, &invite(1)).is_empty(), "its caller has his 200");
+    assert_eq!((world.gauges().legs, world.gauges().grants, world.gauges().ringing), (1, 1, 0));
+    world.receive(CALLER, &from_caller(1, "ACK", 1, &sent[0]));
+    let bye = world.receive(CALLER, &from_caller(1, "BYE", 2, &sent[0]))[0].clone();
+    assert_eq!(bye.to(), MCPS[0]);
+    world.assert_empties();
+}
+
+#[test]
+fn a_server_that_is_silent_when_the_answer_to_an_earlier_run_comes_is_cancelled_once_it_rings() {
+    let (mut world, first, second) = asked_twice();
+    assert_eq!(world.receive(MCPS[0], &first.answer("200 OK", "one", OK_CONTACT)).len(), 1, "§9.1: no CANCEL yet");
+    assert_eq!(world.pass(Duration::from_secs(20)).len(), 0, "nobody else is asked");
+    let sent = world.receive(MCPS[1], &second.answer("180 Ringing", "two", OK_CONTACT));
+    let lines: Vec<_> = sent.iter().map(|s| (s.header("CSeq"), s.to(), s.branch())).collect();
+    assert_eq!(lines, [("1 CANCEL", MCPS[1].into(), second.branch())]);
+    let late = world.receive(MCPS[1], &second.answer("200 OK", "two", OK_CONTACT));
+    assert_eq!((late[0].status(), late[0].tag(), late[0].to()), (200, "two", CALLER.into()), "a 2xx always passes");
+    assert_eq!((world.gauges().legs, world.gauges().grants), (1, 1));
+    world.assert_empties();
+}
+
+#[test]
+fn the_messages_of_a_dialog_with_another_server_end_the_search() {
+    let (mut world, first, second) = asked_twice();
+    world.receive(MCPS[1], &second.answer("180 Ringing", "two", OK_CONTACT));
+    let mut earlier = World::new();
+    assert_eq!(earlier.receive(CALLER, &invite(1))[0].branch(), first.branch());
+    let ok = earlier.receive(MCPS[0], &first.answer("200 OK", "one", OK_CONTACT))[0].clone();
+    let info = world.receive(CALLER, &from_caller(1, "INFO", 2, &ok))[0].clone();
+    assert_eq!(info.to(), MCPS[0]);
+    world.receive(MCPS[0], &info.answer("200 OK", "", ""));
+    // Timer C: before it asks on, or gives up, it sees that the call is answered.
+    let sent = world.pass(Duration::from_secs(200));
+    let lines: Vec<_> = sent.iter().map(|(_, s)| (s.header("CSeq"), s.to())).collect();
+    assert_eq!(lines[0], ("1 CANCEL", MCPS[1].into()));
+    assert!(lines.iter().all(|line| line == &lines[0]), "{lines:?}");
+    assert_eq!((world.gauges().legs, world.gauges().ringing), (1, 0));
+    world.receive(CALLER, &from_caller(1, "BYE", 3, &ok));
+    world.assert_empties();
+}
+
+#[test]
+fn an_answer_to_a_refresh_of_an_earlier_run_refreshes() {
+    let mut world = World::new();
+    let (_, ok) = answered(&mut world, 1);
+    let update = world.receive(CALLER, &from_caller(1, "UPDATE", 2, &ok))[0].clone();
+    let mut next = World::bent(Bend { epoch: 2, ..Bend::default() });
+    let info = next.receive(CALLER, &from_caller(1, "INFO", 3, &ok))[0].clone();
+    next.receive(MCPS[0], &info.answer("200 OK", "", ""));
+    let late = next.receive(MCPS[0], &update.answer("200 OK", "", &format!("{OK_CONTACT}Session-Expires: 90\r\n")));
+    assert_eq!((late[0].status(), late[0].to()), (200, CALLER.into()));
+    next.pass(Duration::from_secs(89));
+    assert_eq!(next.gauges().legs, 1);
+    next.pass(Duration::from_secs(2));
+    assert_eq!((next.gauges().legs, next.stats().calls.calls_ended_session_expired), (0, 1));
 }
 
 #[test]

@@ -114,8 +114,7 @@ fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was
     // Its port returns with its lease.
     let idle = |n: usize| pair.nodes[n].try_metrics().is_some_and(|m| m.sum("tandem_ports_in_use") == 0.0);
     until_true("no port after one lease", Duration::from_secs(60) + PATIENCE, || idle(0) && idle(1));
-    // Who repeats its INVITE to the survivor while the answer is on its way may ring at a second server: SIPp gives up a
-    // call that was answered and rings again, and ends neither. Every other call that was acknowledged has its BYE.
+    // Each call that was acknowledged has its BYE, but for those that SIPp gave up: it sends none for them.
     let scores = servers.stop();
     let sum = |message: &str| scores.iter().map(|score| score.messages(message)).sum::<u64>();
     assert!(sum("ACK_Recv") - sum("BYE_Recv") <= score.failed(), "{}: {scores:?}", score.trouble);
