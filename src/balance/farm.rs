@@ -9,7 +9,7 @@ use slab::Slab;
 use super::desk::{Ask, Grant, Outcome, Refusal, ResourceView, Vouch};
 use super::escrow::{Budget, Ration, Reserve};
 use super::group::{Config, Group, Member, ResourceConfig, Route, Terms};
-use super::health::{Evidence, HealthChange, Monitor, Probe};
+use super::health::{Doubt, Evidence, HealthChange, Monitor, Probe};
 use super::ledger::{Count, Ledger};
 use super::scheme::{self, Blocked};
 use crate::base::{Flow, Host, LegId, ResourceId, Time, Transport};
@@ -176,6 +176,19 @@ impl Farm {
         member.last_probe = Some(now);
         let change = member.health.probed(now, probe);
         self.changed(resource, change);
+    }
+
+    /// What speaks at `now` against which members.
+    pub fn doubts(&self, now: Time) -> impl Iterator<Item = Doubt> {
+        self.members.iter().filter_map(move |(_, m)| m.health.doubt(now, m.id))
+    }
+
+    /// What a node had seen whose calls are taken over.
+    pub fn hear(&mut self, now: Time, doubt: &Doubt) {
+        self.see(now);
+        if let Some(key) = self.key(doubt.resource) {
+            self.members[key as usize].health.hear(now, doubt);
+        }
     }
 
     /// Health changes since the last call, from probes and evidence alike; the Hub tells the shards. Only the way down

@@ -64,6 +64,21 @@ pub struct HealthChange {
     pub usable: bool,
 }
 
+/// What speaks against a member, for a node that takes over its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Which.
+    pub resource: ResourceId,
+    /// Failures in a row that nothing has excused yet; 0: none.
+    pub failures: u8,
+    /// Calls failed, not only probes.
+    pub calls: bool,
+    /// Until when it is overloaded.
+    pub overloaded_until: Time,
+    /// The server itself named that time.
+    pub explicit: bool,
+}
+
 /// How willingly a member is chosen; the lower rank wins whatever the scheme says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
@@ -202,6 +217,40 @@ impl Health {
                 self.probe_answered(now)
             }
             Probe::Failed => self.probe_failed(now),
+        }
+    }
+
+    /// What speaks at `now` against it, which is `resource`.
+    pub fn doubt(&self, now: Time, resource: ResourceId) -> Option<Doubt> {
+        let calls = match self.state {
+            State::Up => false,
+            State::Suspect { .. } => self.call_failures > 0,
+            State::Down { by_calls, .. } => by_calls,
+        };
+        let failures = match self.state {
+            State::Up => 0,
+            _ if calls => self.call_failures.max(1),
+            _ => self.probe_failures.max(1),
+        };
+        let overloaded_until = if now < self.overloaded_until { self.overloaded_until } else { Time::ZERO };
+        let explicit = overloaded_until > Time::ZERO && self.overload_explicit;
+        let doubt = Doubt { resource, failures, calls, overloaded_until, explicit };
+        (failures > 0 || overloaded_until > Time::ZERO).then_some(doubt)
+    }
+
+    /// What another node has seen makes a member that is up here suspect, one failure from down, but never down: the
+    /// other node may have been cut off from what this one reaches. Overload is the server's own word.
+    pub fn hear(&mut self, now: Time, doubt: &Doubt) {
+        if doubt.failures > 0 && self.state == State::Up {
+            self.suspect(now);
+            match doubt.calls {
+                true => self.call_failures = doubt.failures.min(self.call_threshold() - 1),
+                false => self.probe_failures = doubt.failures.min(self.monitor.map_or(1, |m| m.down_after).max(1) - 1),
+            }
+        }
+        let until = doubt.overloaded_until.min(now + OVERLOAD_HOLD_MAX);
+        if until > self.overloaded_until.max(now) {
+            (self.overloaded_until, self.overload_explicit) = (until, doubt.explicit);
         }
     }
 
@@ -464,5 +513,50 @@ mod tests {
         assert_eq!(h.rank(at(61)), Some(Rank::LastResort));
         h.probed(at(61), Probe::Answered);
         assert_eq!(h.rank(at(61)), Some(Rank::Good));
+    }
+
+    #[test]
+    fn what_another_node_saw_makes_suspect_and_one_more_failure_takes_down() {
+        let id = ResourceId(7);
+        let mut theirs = monitored();
+        assert_eq!(theirs.doubt(at(0), id), None);
+        for _ in 0..3 {
+            theirs.evidence(at(0), Evidence::Silent);
+        }
+        let doubt = theirs.doubt(at(1), id).unwrap();
+        assert_eq!((doubt.failures, doubt.calls), (3, true));
+        let mut ours = monitored();
+        ours.hear(at(1), &doubt);
+        assert_eq!((ours.name(at(1)), ours.rank(at(1)), ours.usable()), ("suspect", Some(Rank::Doubtful), true));
+        let mut answering = ours.clone();
+        assert_eq!(answering.probed(at(2), Probe::Answered), None);
+        assert_eq!(answering.name(at(2)), "suspect", "it answers OPTIONS, but calls had failed");
+        assert_eq!(ours.evidence(at(2), Evidence::Silent), Some(false));
+        let mut probed = monitored();
+        probed.hear(at(1), &Doubt { calls: false, ..doubt });
+        assert_eq!(probed.clone().probed(at(2), Probe::Failed), Some(false));
+        probed.probed(at(2), Probe::Answered);
+        assert_eq!(probed.name(at(2)), "up", "only the other node's probes had failed");
+        let mut down = monitored();
+        for _ in 0..3 {
+            down.probed(at(0), Probe::Failed);
+        }
+        down.hear(at(1), &doubt);
+        assert_eq!(down.name(at(1)), "down", "this node's own view stays");
+    }
+
+    #[test]
+    fn overload_is_told_as_the_server_told_it() {
+        let mut theirs = monitored();
+        theirs.evidence(at(0), Evidence::Overloaded(Some(Duration::from_secs(7))));
+        let doubt = theirs.doubt(at(1), ResourceId(7)).unwrap();
+        assert_eq!((doubt.failures, doubt.overloaded_until, doubt.explicit), (0, at(7), true));
+        assert_eq!(theirs.doubt(at(7), ResourceId(7)), None);
+        let mut ours = monitored();
+        ours.hear(at(2), &doubt);
+        assert_eq!((ours.rank(at(6)), ours.rank(at(7))), (None, Some(Rank::Good)));
+        ours.evidence(at(2), Evidence::Overloaded(Some(Duration::from_secs(30))));
+        ours.hear(at(3), &doubt);
+        assert_eq!(ours.rank(at(20)), None, "the later end holds");
     }
 }

@@ -14,4 +14,4 @@ pub use desk::{Ask, Desk, Grant, Outcome, Refusal, ResourceView, Vouch};
 pub use escrow::{Budget, Reserve, Shares};
 pub use farm::Farm;
 pub use group::{Config, GroupConfig, ResourceConfig, Route, SchemeName, Terms, resource_id};
-pub use health::{Evidence, HealthChange, Monitor, Probe};
+pub use health::{Doubt, Evidence, HealthChange, Monitor, Probe};

@@ -16,6 +16,7 @@ mod deadlines;
 mod signs;
 mod machine;
 mod survey;
+mod doubts;
 mod peer;
 mod pair;
 

@@ -161,6 +161,7 @@ impl<K: Cells> Node<K> {
             view.taken.retain(|taken| taken.node != owner);
             view.taken.push(Taken { node: owner, through, since: now });
         });
+        self.share_doubts(now);
         for n in 0..self.shards.len() {
             self.with_shard(now, n, out, |shard, desk, out| shard.adopt(now, owner, whole, desk, out));
         }

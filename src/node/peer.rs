@@ -28,6 +28,7 @@ impl<K: Cells> Node<K> {
             hub.peer.owed.clear();
             hub.peer.outgoing.begin(self.shards.len());
             hub.peer.apart.clear();
+            hub.peer.told_doubts = None;
             hub.peer.round = now + ROUND;
         });
         for n in 0..self.shards.len() {
@@ -104,6 +105,7 @@ impl<K: Cells> Node<K> {
                 true
             }
             Kind::Cluster => self.told(now, peer, payload, out),
+            Kind::Doubts => self.hear_doubts(now, payload),
             // Others' own.
             Kind::Goodbye | Kind::Settings | Kind::Callers => true,
         };
@@ -328,12 +330,14 @@ impl<K: Cells> Node<K> {
     }
 
     fn sync_round(&self, now: Time, out: &mut Out) {
-        let next = self.hub.with(|hub| {
+        let due = self.hub.with(|hub| {
             let peer = hub.peer.up.filter(|_| hub.peer.round <= now)?;
             hub.peer.round = now + ROUND;
-            hub.peer.outgoing.next_round().map(|lane| (peer, hub.peer.outgoing.run(lane)))
+            Some((peer, hub.peer.outgoing.next_round().map(|lane| hub.peer.outgoing.run(lane))))
         });
-        if let Some((peer, run)) = next {
+        let Some((peer, next)) = due else { return };
+        self.tell_doubts(now, peer, out);
+        if let Some(run) = next {
             let n = usize::from(run.lane);
             self.with_shard(now, n, out, |shard, _, out| {
                 shard.put_out(now, out);

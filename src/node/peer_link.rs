@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::balance::Doubt;
 use crate::base::{Bucket, NodeId, Seq, Time, limits};
 use crate::cluster::Progress;
 use crate::replica::sync::{Incoming, Outgoing};
@@ -34,6 +35,11 @@ pub(super) struct PeerLink {
     pub owed: Vec<(u16, Seq)>,
     /// When they are acknowledged at the latest; meaningless while there are none.
     pub owed_until: Time,
+    /// What the peer was last told that speaks against resources; `None`: nothing since the link stands, or since this
+    /// node acts.
+    pub told_doubts: Option<Vec<Doubt>>,
+    /// What the peer said that speaks against resources.
+    pub doubts: Vec<Doubt>,
     /// Counters since the start.
     pub stats: PeerStats,
 }

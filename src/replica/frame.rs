@@ -55,7 +55,7 @@ impl Sealer {
         if cfg!(feature = "next") && kind == Kind::Ack {
             self.seal_number(u8::MAX, true, b"of a later version", to)?;
         }
-        self.seal_number(kind as u8, false, payload, to)
+        self.seal_number(kind as u8, kind.is_ignorable(), payload, to)
     }
 
     /// Likewise a kind that this version may not know. `ignorable`: a reader that does not know it skips the frame;

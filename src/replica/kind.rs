@@ -56,11 +56,13 @@ pub enum Kind {
     Callers = 11,
     /// Somebody waits for the acknowledgement of what came before: it is to come now. Empty.
     Ask = 12,
+    /// What speaks against resources; see [`super::doubts`].
+    Doubts = 13,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Records,
         Kind::Ack,
         Kind::Digest,
@@ -73,7 +75,13 @@ impl Kind {
         Kind::Settings,
         Kind::Callers,
         Kind::Ask,
+        Kind::Doubts,
     ];
+
+    /// Whether a reader that does not know it may skip the frame: it then knows less, and nothing wrong.
+    pub const fn is_ignorable(self) -> bool {
+        matches!(self, Kind::Doubts)
+    }
 
     /// The kind with this number.
     pub fn of(number: u8) -> Option<Self> {

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod relay;
 pub mod callers;
 pub mod settings;
+pub mod doubts;
 pub mod sync_frame;
 pub mod sync;
 pub mod frame;
