@@ -8,8 +8,8 @@ use crate::base::{Epoch, Flow, NodeId, Seq, Time, Version, limits};
 use crate::out::{Frame, Out, Transmit};
 use crate::proxy::{Commit, View};
 use crate::replica::lane::Lane;
-use crate::replica::record;
 use crate::replica::{Kind, Stream};
+use crate::replica::{record, sync_frame};
 use crate::session::change::Change;
 use crate::transaction::kept::{Kept, Pool};
 
@@ -262,7 +262,8 @@ impl Gate {
 
     fn ask(&mut self, peer: NodeId, out: &mut Out) {
         self.asked = self.lane.last().seq;
-        out.frame(peer, Stream::Urgent, Kind::Ask, |_| {});
+        let (lane, asked) = (self.lane.number(), self.asked);
+        out.frame(peer, Stream::Urgent, Kind::Ask, |payload| sync_frame::write_ack(lane, asked, payload));
     }
 
     /// Puts out all that was recorded.

@@ -96,6 +96,9 @@ impl<K: Cells> Node<K> {
             Kind::Want => self.want(now, payload, out),
             Kind::Bucket => self.bucket(now, peer, payload, out),
             Kind::Ask => {
+                self.hub.with(|hub| {
+                    sync_frame::read_ack(payload).for_each(|(lane, seq)| hub.peer.incoming.ask(lane, seq));
+                });
                 self.acknowledge(peer, out);
                 true
             }
@@ -148,12 +151,14 @@ impl<K: Cells> Node<K> {
                 shard.run(now, desk, out, |proxy, io| proxy.apply(io, peer, &head, read));
             });
         }
-        let first = self.hub.with(|hub| {
+        let (first, asked) = self.hub.with(|hub| {
             let first = hub.peer.owed.is_empty();
             hub.peer.owe(lane, to, now + ACKNOWLEDGE);
-            first
+            (first, hub.peer.incoming.take_asked(lane, to))
         });
-        if first {
+        if asked {
+            self.acknowledge(peer, out);
+        } else if first {
             self.publish_sync();
         }
         true

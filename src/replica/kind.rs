@@ -54,7 +54,8 @@ pub enum Kind {
     Settings = 10,
     /// Streams that callers have open to the sender. The driver's own.
     Callers = 11,
-    /// Somebody waits for the acknowledgement of what came before: it is to come now. Empty.
+    /// Somebody waits for the acknowledgement of what came before: it is to come now. Which lane and position, as in an
+    /// acknowledgement: what threads of the sender wrote may come behind it.
     Ask = 12,
     /// What speaks against resources; see [`super::doubts`].
     Doubts = 13,

@@ -28,6 +28,11 @@ impl Lane {
         Self { number, ..Self::default() }
     }
 
+    /// Which lane of its writer.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
     /// The version of the last change.
     pub fn last(&self) -> Version {
         Version { epoch: self.epoch, seq: self.last }

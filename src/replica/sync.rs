@@ -29,6 +29,8 @@ struct LaneIn {
     in_step: bool,
     /// Wants of this run whose last bucket has not come.
     wants: u16,
+    /// The writer waits for the acknowledgement of this position, which was not reached yet.
+    asked: Option<Seq>,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,21 @@ impl Incoming {
         let lane = self.lane(lane);
         lane.in_step = same;
         lane.wants += u16::from(!same);
+    }
+
+    /// The writer waits for the acknowledgement of a position of its lane.
+    pub fn ask(&mut self, lane: u16, seq: Seq) {
+        if let Some(lane) = self.lanes.get_mut(usize::from(lane))
+            && lane.reached.is_none_or(|reached| reached < seq)
+        {
+            lane.asked = lane.asked.max(Some(seq));
+        }
+    }
+
+    /// Whether somebody waits for the acknowledgement of what reaches up to `to`; says so once.
+    pub fn take_asked(&mut self, lane: u16, to: Seq) -> bool {
+        let lane = self.lanes.get_mut(usize::from(lane));
+        lane.is_some_and(|lane| lane.asked.take_if(|asked| *asked <= to).is_some())
     }
 
     /// The last bucket of a want was taken; whether nothing else is wanted of its lane.
@@ -277,6 +294,21 @@ mod tests {
         assert_eq!(incoming.digest(&Digest::read(&later).unwrap(), &later), Turn::Early);
         assert_eq!(incoming.records(0, Seq(4), Seq(6), b""), Turn::Now);
         assert_eq!(incoming.next_early(0), Some((Kind::Digest, later)));
+    }
+
+    #[test]
+    fn who_asks_before_its_records_have_come_is_remembered() {
+        let mut incoming = Incoming::default();
+        incoming.ask(0, Seq(6));
+        assert!(!incoming.take_asked(0, Seq(6)), "a lane that nobody knows");
+        let payload = begin(0, 4);
+        incoming.digest(&Digest::read(&payload).unwrap(), &payload);
+        incoming.ask(0, Seq(4));
+        assert!(!incoming.take_asked(0, Seq(9)), "that was acknowledged");
+        incoming.ask(0, Seq(6));
+        assert!(!incoming.take_asked(0, Seq(5)));
+        assert!(incoming.take_asked(0, Seq(6)));
+        assert!(!incoming.take_asked(0, Seq(6)), "said once");
     }
 
     #[test]
