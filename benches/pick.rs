@@ -51,8 +51,8 @@ fn vouch(scheme: SchemeName, members: usize) -> f64 {
     let (mut farm, busy) = busy_farm(scheme, members);
     let resource = busy[members / 2].resource;
     let host = Host::Name(b"media-47.mcp.example.com");
-    farm.learn(resource, &Host::Name(b"media-46.mcp.example.com"));
-    farm.learn(resource, &host);
+    farm.learn(resource, &Host::Name(b"media-46.mcp.example.com"), 5060);
+    farm.learn(resource, &host, 5060);
     let cost = median(|_| {
         black_box(farm.vouch(black_box(resource), black_box(&host), 5060));
     });

@@ -31,8 +31,8 @@ pub trait Desk {
     fn vouch(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> Vouch;
     /// A stream to `resource`, if it offers one beside its usual transport (RFC 3261 §18.1.1).
     fn stream(&self, resource: ResourceId) -> Option<Flow>;
-    /// Remembers a host that `resource` itself named in Contact or Record-Route. Bounded per resource.
-    fn learn(&self, resource: ResourceId, host: &Host<'_>);
+    /// Remembers a host that `resource` itself named in Contact or Record-Route, with its port. Bounded per resource.
+    fn learn(&self, resource: ResourceId, host: &Host<'_>, port: u16);
 }
 
 /// The Farm's answer to [`Desk::vouch`].

@@ -162,9 +162,9 @@ impl Farm {
     }
 
     /// See [`learn`](super::Desk::learn).
-    pub fn learn(&mut self, resource: ResourceId, host: &Host<'_>) {
+    pub fn learn(&mut self, resource: ResourceId, host: &Host<'_>, port: u16) {
         if let Some(key) = self.key(resource) {
-            self.members[key as usize].hosts.learn(host);
+            self.members[key as usize].hosts.learn(host, port);
         }
     }
 
@@ -759,7 +759,7 @@ mod tests {
     fn a_removed_member_drains_and_vanishes_with_its_last_grant() {
         let mut farm = farm(SchemeName::RoundRobin, &[Some(4), Some(4)]);
         let grant = farm.admit(T0, &ask(7, &[])).unwrap();
-        farm.learn(ResourceId(1), &Host::Name(b"mcp1"));
+        farm.learn(ResourceId(1), &Host::Name(b"mcp1"), 5060);
         let without = || Config { groups: vec![group("g", SchemeName::RoundRobin, vec![resource(2, Some(4))])] };
         farm.reconfigure(T0, without());
         farm.check().unwrap();

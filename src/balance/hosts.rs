@@ -35,8 +35,12 @@ impl Hosts {
     /// Whether the resource answers there. Port 0 asks for the host at any port: the source port of a stream says
     /// nothing.
     pub fn know(&self, host: &Host<'_>, port: u16) -> bool {
+        self.is_configured(host, port) || self.learnt.iter().any(|l| l.is(host))
+    }
+
+    fn is_configured(&self, host: &Host<'_>, port: u16) -> bool {
         let at_port = |own: u16| port == 0 || own == port;
-        let configured = match host {
+        match host {
             Host::Ip(ip) => {
                 let ip = ip.to_canonical();
                 self.configured.iter().any(|a| a.ip() == ip && at_port(a.port()))
@@ -44,12 +48,14 @@ impl Hosts {
             Host::Name(name) => {
                 self.name.as_ref().is_some_and(|(own, p)| own.eq_ignore_ascii_case(name) && at_port(*p))
             }
-        };
-        configured || self.learnt.iter().any(|l| l.is(host))
+        }
     }
 
-    /// Remembers a host; the one that was named longest ago makes room.
-    pub fn learn(&mut self, host: &Host<'_>) {
+    /// Remembers a host that was named with this port; the one that was named longest ago makes room.
+    pub fn learn(&mut self, host: &Host<'_>, port: u16) {
+        if self.is_configured(host, port) {
+            return;
+        }
         if let Some(at) = self.learnt.iter().position(|l| l.is(host)) {
             self.learnt[at..].rotate_left(1);
             return;
@@ -104,8 +110,8 @@ mod tests {
         assert!(hosts.know(&ip("192.0.2.2"), 0));
         assert!(hosts.know(&Host::Name(b"mcp1.EXAMPLE.com"), 5070));
         assert!(!hosts.know(&Host::Name(b"mcp1.example.com"), 5071));
-        hosts.learn(&ip("192.0.2.2"));
-        hosts.learn(&Host::Name(b"media.Example.com"));
+        hosts.learn(&ip("192.0.2.2"), 5060);
+        hosts.learn(&Host::Name(b"media.Example.com"), 5060);
         assert!(hosts.know(&ip("192.0.2.2"), 9));
         assert!(hosts.know(&Host::Name(b"MEDIA.example.com"), 1));
         assert!(!hosts.know(&Host::Name(b"media.example.co"), 1));
@@ -116,15 +122,15 @@ mod tests {
         let mut hosts = Hosts::default();
         let name = |n: usize| format!("h{n}.example.com");
         for n in 0..limits::LEARNT_HOSTS {
-            hosts.learn(&Host::Name(name(n).as_bytes()));
+            hosts.learn(&Host::Name(name(n).as_bytes()), 5060);
         }
-        hosts.learn(&Host::Name(name(0).to_uppercase().as_bytes()));
-        hosts.learn(&Host::Name(b"one-more"));
+        hosts.learn(&Host::Name(name(0).to_uppercase().as_bytes()), 5060);
+        hosts.learn(&Host::Name(b"one-more"), 5060);
         assert_eq!(hosts.learnt.len(), limits::LEARNT_HOSTS);
         assert!(hosts.know(&Host::Name(name(0).as_bytes()), 5060), "named again lately");
         assert!(!hosts.know(&Host::Name(name(1).as_bytes()), 5060));
-        hosts.learn(&Host::Name(&[b'x'; NAME + 1]));
-        hosts.learn(&Host::Name(b""));
+        hosts.learn(&Host::Name(&[b'x'; NAME + 1]), 5060);
+        hosts.learn(&Host::Name(b""), 5060);
         assert!(hosts.know(&Host::Name(name(2).as_bytes()), 5060), "an impossible name displaces nothing");
     }
 }

@@ -66,7 +66,7 @@ impl<C: Cell<Farm>> Desk for FarmDesk<'_, C> {
         self.farm.with(|farm| farm.stream(resource))
     }
 
-    fn learn(&self, resource: ResourceId, host: &Host<'_>) {
-        self.farm.with(|farm| farm.learn(resource, host));
+    fn learn(&self, resource: ResourceId, host: &Host<'_>, port: u16) {
+        self.farm.with(|farm| farm.learn(resource, host, port));
     }
 }

@@ -199,7 +199,7 @@ mod tests {
         fn stream(&self, _: ResourceId) -> Option<Flow> {
             None
         }
-        fn learn(&self, _: ResourceId, _: &Host<'_>) {}
+        fn learn(&self, _: ResourceId, _: &Host<'_>, _: u16) {}
     }
 
     fn shard() -> Shard {

@@ -191,7 +191,8 @@ impl Proxy {
             return;
         };
         let n = self.contexts[id as usize].attempts.len() as u8;
-        let superseded = body.flags & SUPERSEDED != 0;
+        // An answered INVITE pursues nobody (§16.7 step 10).
+        let superseded = body.flags & SUPERSEDED != 0 || self.contexts[id as usize].answered;
         let proceeding = body.flags & PROCEEDING != 0;
         let (state, due) = match (listened, superseded, proceeding, &grant) {
             (false, ..) => (AttemptState::Done, Time::NEVER),
@@ -220,7 +221,7 @@ impl Proxy {
             }
         };
         let recorded = crate::base::Seq(0);
-        context.attempts.push(Attempt { hop, leg, resource, grant, client, state, cancel, due, recorded });
+        context.attempts.push(Attempt { hop, leg, resource, grant, client, state, cancel, due, recorded, over: false });
     }
 
     /// What was refused comes again until it is acknowledged, and the ACK is written from the INVITE (§17.1.1.3).

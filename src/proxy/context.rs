@@ -114,6 +114,8 @@ pub struct Attempt {
     pub due: Time,
     /// What the peer must hold before it leaves.
     pub recorded: Seq,
+    /// A BYE has ended its early dialog: a 2xx that comes all the same makes no leg.
+    pub over: bool,
 }
 
 /// Where an attempt stands.
@@ -144,6 +146,13 @@ impl Context {
     /// Whether this is a new call without a final answer.
     pub fn is_ringing(&self) -> bool {
         matches!(self.role, Role::Initial { .. }) && !self.answered
+    }
+
+    /// Its attempt that a request with the token of `leg` belongs to, while the dialog may be an early one (RFC 3261
+    /// §12.1). Without a provisional there is none: then the request itself shows that there was an answer.
+    pub fn early(&self, leg: LegId, resource: ResourceId) -> Option<usize> {
+        let asked = |a: &Attempt| a.state != AttemptState::Done && a.leg == leg && a.resource == resource;
+        (self.is_ringing() && self.rang && !self.doubtful).then(|| self.attempts.iter().position(asked))?
     }
 
     /// Whether somebody is being asked.

@@ -1,6 +1,8 @@
 //! How attempts and contexts end without a final: timers B and F, transport errors (§16.9), and the last reference.
 
 use crate::balance::{Evidence, Outcome, Refusal};
+use crate::base::{CallKey, LegId, ResourceId, Seq};
+use crate::out::EndReason;
 use crate::session::change::Answer;
 use crate::sip::Method;
 use crate::transaction::ClientMachine;
@@ -132,13 +134,11 @@ impl Proxy {
 
     pub(super) fn in_dialog_failed(&mut self, io: &mut Io<'_>, id: u32, outcome: Outcome) {
         let context = &mut self.contexts[id as usize];
-        let Role::InDialog { leg, effect, .. } = context.role else { return };
+        let Role::InDialog { leg, resource, effect, .. } = context.role else { return };
         context.attempts.iter_mut().for_each(|a| a.state = AttemptState::Done);
         let answered = context.answered;
         if effect == Effect::Ends {
-            // §15.1.1: no answer to a BYE ends the session too.
-            self.record_end_of(io, leg);
-            self.end_leg(io, leg, crate::out::EndReason::Bye);
+            self.bye_done(io, None, leg, resource);
         }
         if answered {
             return;
@@ -152,11 +152,37 @@ impl Proxy {
         });
     }
 
+    /// The INVITE whose early dialog a request with the token of `leg` is in: context and attempt.
+    pub(super) fn early(&self, leg: LegId, resource: ResourceId) -> Option<(usize, usize)> {
+        if self.legs.find(leg).is_some() {
+            return None;
+        }
+        self.contexts.iter().find_map(|(id, context)| Some((id, context.early(leg, resource)?)))
+    }
+
+    /// A BYE has had its final, whatever that is, or will have none: the session is over (§15.1.1). An early dialog only
+    /// ends with the final of its INVITE, which is still owed. The position of the record.
+    pub(super) fn bye_done(&mut self, io: &mut Io<'_>, call: Option<CallKey>, leg: LegId, resource: ResourceId) -> Seq {
+        if let Some((id, n)) = self.early(leg, resource) {
+            self.contexts[id].attempts[n].over = true;
+            return Seq(0);
+        }
+        let call = call.or_else(|| self.legs.find_mut(leg).map(|leg| leg.call));
+        let recorded = call.map_or(Seq(0), |call| self.record_end(io, call, leg));
+        self.end_leg(io, leg, EndReason::Bye);
+        recorded
+    }
+
     /// Gives back what only a pursued attempt needs.
     pub(super) fn drop_request(&mut self, id: u32) {
         let context = &mut self.contexts[id as usize];
-        let needed = context.attempts.iter().any(|a| a.state != AttemptState::Done || a.cancel != Cancel::No);
-        if !needed && let Some(request) = context.request.take() {
+        let transactions = &self.transactions;
+        // §17.1.1.2: a refusal that comes again is acknowledged again, and the ACK is written from the INVITE.
+        let refused = |a: &Attempt| a.client.is_some_and(|client| transactions.client(client).machine.is_completed());
+        let needed = |a: &Attempt| a.state != AttemptState::Done || a.cancel != Cancel::No || refused(a);
+        if !context.attempts.iter().any(needed)
+            && let Some(request) = context.request.take()
+        {
             self.pool.give_back(request);
         }
     }

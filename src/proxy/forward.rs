@@ -144,16 +144,26 @@ pub fn write_response(response: &Message<'_>, view: &View, edits: &mut Edits, by
     edits.write(response, bytes);
 }
 
+/// What our own Record-Route value in a response says, one or two of them.
+pub(super) fn own_token(response: &Message<'_>, view: &View) -> Option<RouteToken> {
+    own_tokens(response, view).next().map(|(token, ..)| token)
+}
+
+fn own_tokens<'a>(response: &Message<'a>, view: &View) -> impl Iterator<Item = (RouteToken, &'a [u8], IdentityId)> {
+    response.record_routes().filter_map(|value| {
+        let uri = value.and_then(|v| v.parsed())?;
+        let text = uri.param(PARAM.as_bytes())?;
+        let identity = own_identity(&view.identities, &uri)?;
+        let sealed_for = view.identities.get(identity).text();
+        Some((RouteToken::open(&view.keys, response.call_id(), sealed_for, text)?, text, identity))
+    })
+}
+
 /// Our own Record-Route value in a response, if there is exactly one of this leg: a double one keeps its sides.
 pub(super) fn own_record_route<'a>(response: &Message<'a>, view: &View) -> Option<(RouteToken, &'a [u8], IdentityId)> {
     let mut found: Option<(RouteToken, &'a [u8], IdentityId)> = None;
     response.header(Name::RecordRoute)?;
-    for value in response.record_routes() {
-        let Some(uri) = value.and_then(|v| v.parsed()) else { continue };
-        let Some(text) = uri.param(PARAM.as_bytes()) else { continue };
-        let Some(identity) = own_identity(&view.identities, &uri) else { continue };
-        let sealed_for = view.identities.get(identity).text();
-        let Some(token) = RouteToken::open(&view.keys, response.call_id(), sealed_for, text) else { continue };
+    for (token, text, identity) in own_tokens(response, view) {
         match found {
             Some((first, ..)) if first.leg == token.leg => return None,
             Some(_) => {}

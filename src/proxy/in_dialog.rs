@@ -1,6 +1,6 @@
 //! Requests inside a dialog: the next hop is the message's own (§16.6 items 5 to 7), our Route token is the permission.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::balance::Vouch;
 use crate::base::{Flow, Host, LegId, ResourceId, Seq, SessionId, Time, Transport, Version, limits};
@@ -52,6 +52,11 @@ impl Proxy {
         let mut next = self.next_hop(request, place)?;
         self.check_neighbour(io, &token, &next, flow)?;
         self.prefer_stream(io, request, &token, &mut next);
+        let refreshes = effect(request) == Effect::Refreshes;
+        if refreshes && token.side == Side::Resource && knows(io, token.resource, flow.remote.ip()) {
+            // §12.2.2: it may name another Contact for what follows.
+            self.learn(io, token.resource, request);
+        }
         if let Some(leg) = self.legs.find_mut(token.leg) {
             (leg.heard, leg.acknowledged) = (io.now, true);
         }
@@ -122,6 +127,7 @@ impl Proxy {
             cancel: Cancel::No,
             due: Time::NEVER,
             recorded: Seq(0),
+            over: false,
         });
     }
 
@@ -258,12 +264,10 @@ impl Proxy {
         let Role::InDialog { leg, resource, side, effect } = context.role else { return };
         let received = context.received;
         match effect {
-            // §15.1.1: a BYE ends the session whatever it is answered, except when it must be sent again.
-            Effect::Ends if !matches!(status, 401 | 407) => self.end_leg(io, leg, EndReason::Bye),
             Effect::Ends => {}
             _ if !(200..300).contains(&status) => {}
             effect => {
-                if effect != Effect::Passes && side == Side::Caller {
+                if effect != Effect::Passes && side == Side::Caller && self.early(leg, resource).is_none() {
                     self.rebuild(io, leg, resource, response.call_id(), received);
                 }
                 match effect {
@@ -358,6 +362,11 @@ pub(super) fn session_end(now: Time, response: &Message<'_>) -> Time {
         Some(seconds) => now + std::time::Duration::from_secs(u64::from(seconds)),
         None => Time::NEVER,
     }
+}
+
+/// Whether a resource answers at this address, whatever the port.
+pub(super) fn knows(io: &Io<'_>, resource: ResourceId, ip: IpAddr) -> bool {
+    io.desk.vouch(resource, &Host::Ip(ip.to_canonical()), 0) == Vouch::Known
 }
 
 fn effect(request: &Message<'_>) -> Effect {

@@ -169,6 +169,7 @@ impl Proxy {
             cancel: Cancel::No,
             due,
             recorded: Seq(0),
+            over: false,
         });
         self.arm_context(id);
         // What the caller and the resource stop repeating once they hear of us, the peer must hold before: neither the

@@ -335,6 +335,6 @@ impl Word {
 
 fn learn_hosts(io: &Io<'_>, body: &LegBody) {
     for host in body.hosts() {
-        io.desk.learn(ResourceId(body.resource), &host);
+        io.desk.learn(ResourceId(body.resource), &host, 0);
     }
 }

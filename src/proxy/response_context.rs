@@ -13,7 +13,8 @@ use crate::transaction::invite_client::Verdict;
 
 use super::context::{AttemptState, Cancel, Effect, Role};
 use super::forward::{FollowUp, write_follow_up};
-use super::in_dialog::session_end;
+use super::in_dialog::{knows, session_end};
+use super::route_token::Side;
 use super::view::own_identity;
 use super::{Io, Proxy};
 
@@ -70,12 +71,21 @@ impl Proxy {
         let context = &mut self.contexts[id as usize];
         context.attempts.iter_mut().for_each(|a| a.state = AttemptState::Done);
         match context.role {
-            Role::InDialog { leg, effect: Effect::Ends, .. } if !matches!(status, 401 | 407) => {
-                let recorded = self.record_end(io, self.view.keys.call_key(response.call_id()), leg);
-                self.conclude_in_dialog(io, id, response, status);
+            // A BYE that must be sent again has ended nothing (§22.2).
+            Role::InDialog { leg, resource, effect: Effect::Ends, .. } if !matches!(status, 401 | 407) => {
+                let call = self.view.keys.call_key(response.call_id());
+                let recorded = self.bye_done(io, Some(call), leg, resource);
                 let from = io.out.transmits.len();
                 self.forward_final(io, id, response, status);
                 io.hold_since(from, recorded);
+            }
+            Role::InDialog { resource, effect: Effect::Refreshes, .. } if status < 300 => {
+                if self.is_of_resource(io, id, 0) {
+                    // §12.2.1.2: its Contact is where the dialog goes on.
+                    self.learn(io, resource, response);
+                }
+                self.conclude_in_dialog(io, id, response, status);
+                self.forward_final(io, id, response, status);
             }
             _ => {
                 self.conclude_in_dialog(io, id, response, status);
@@ -121,7 +131,9 @@ impl Proxy {
             return;
         }
         self.contexts[id as usize].rang = true;
-        self.learn(io, resource, response);
+        if self.is_of_resource(io, id, n) {
+            self.learn(io, resource, response);
+        }
         self.forward_provisional(io, id, response);
     }
 
@@ -133,8 +145,10 @@ impl Proxy {
         attempt.state = AttemptState::Done;
         attempt.cancel = Cancel::No;
         let (leg, resource, role) = (attempt.leg, attempt.resource, context.role);
-        if first {
+        if first && self.is_of_resource(io, id, n) {
             self.learn(io, resource, response);
+        }
+        if first {
             match role {
                 Role::Initial { session, .. } => self.answered(io, id, n, response, session),
                 Role::InDialog { .. } => self.conclude_in_dialog(io, id, response, 200),
@@ -169,11 +183,11 @@ impl Proxy {
         let context = &mut self.contexts[id as usize];
         let invited = context.received;
         let attempt = &mut context.attempts[n];
-        let (id, resource) = (attempt.leg, attempt.resource);
+        let (id, resource, over) = (attempt.leg, attempt.resource, attempt.over);
         io.desk.evidence(io.now, resource, Evidence::Answered);
         let grant = attempt.grant.take().or_else(|| io.desk.adopt(io.now, resource, id));
         let Some(grant) = grant else { return };
-        if self.legs.find(id).is_some() || self.legs.has_ended(id) {
+        if over || self.legs.find(id).is_some() || self.legs.has_ended(id) {
             // Rebuilt from its token meanwhile, or the same INVITE twice: one leg holds one port, and one that has ended
             // none.
             return io.desk.release(io.now, grant, Outcome::Completed);
@@ -207,9 +221,14 @@ impl Proxy {
         attempt.state = AttemptState::Done;
         let (grant, resource) = (attempt.grant.take(), attempt.resource);
         let (answered, cancelled) = (context.answered, context.cancelled);
-        if status == 503 {
+        if self.is_of_resource(io, id, n) {
             let after = response.retry_after().map(|s| std::time::Duration::from_secs(u64::from(s)));
-            io.desk.evidence(io.now, resource, Evidence::Overloaded(after));
+            match status {
+                503 => io.desk.evidence(io.now, resource, Evidence::Overloaded(after)),
+                // Somebody else's word for silence.
+                408 => {}
+                _ => io.desk.evidence(io.now, resource, Evidence::Answered),
+            }
         }
         self.note(id);
         let Some(grant) = grant else {
@@ -258,12 +277,21 @@ impl Proxy {
         });
     }
 
+    /// Whether a response to this attempt is the word of its resource. To a request of the resource it is the caller's, and
+    /// a request of a caller whose leg is not known may go anywhere.
+    fn is_of_resource(&self, io: &Io<'_>, id: u32, n: usize) -> bool {
+        let context = &self.contexts[id as usize];
+        match context.role {
+            Role::Initial { .. } => true,
+            Role::InDialog { side: Side::Resource, .. } => false,
+            Role::InDialog { resource, .. } => knows(io, resource, context.attempts[n].hop.flow.remote.ip()),
+        }
+    }
+
     /// Remembers the hosts that a resource names for its dialogs.
-    fn learn(&mut self, io: &mut Io<'_>, resource: ResourceId, response: &Message<'_>) {
-        for (host, port) in self.named_hosts(response) {
-            if io.desk.vouch(resource, &host, port) != crate::balance::Vouch::Known {
-                io.desk.learn(resource, &host);
-            }
+    pub(super) fn learn(&mut self, io: &mut Io<'_>, resource: ResourceId, message: &Message<'_>) {
+        for (host, port) in self.named_hosts(message) {
+            io.desk.learn(resource, &host, port);
         }
     }
 

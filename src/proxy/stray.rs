@@ -13,7 +13,7 @@ use crate::transaction::ServerMachine;
 use crate::transaction::branch::{Attempt, Recognised, recognise};
 
 use super::context::Context;
-use super::forward::{own_record_route, write_response};
+use super::forward::{own_token, write_response};
 use super::own::via_target;
 use super::view::Taken;
 use super::{Io, Proxy};
@@ -98,8 +98,8 @@ impl Proxy {
             // §16.7 step 5.
             Some(101..200) => !self.transactions.has_answered(response) && self.relay(io, response, identity),
             Some(200..300) => {
-                let recorded = match own_record_route(response, &self.view) {
-                    Some((token, ..)) => self.rebuild(io, token.leg, token.resource, response.call_id(), io.now),
+                let recorded = match own_token(response, &self.view) {
+                    Some(token) => self.rebuild(io, token.leg, token.resource, response.call_id(), io.now),
                     None => Seq(0),
                 };
                 let from = io.out.transmits.len();

@@ -7,11 +7,14 @@ use crate::base::{LegId, Time};
 use crate::transaction::timer::Fired;
 use crate::transaction::{ClientMachine, Due};
 
-use super::context::{AttemptState, Role};
+use super::context::{Attempt, AttemptState, Role};
 use super::initial::NOBODY;
 use super::state::Coarse;
 use super::{Io, Proxy};
 
+/// Who sees the wait for a first response end so much too late did not run, and has the answers that came meanwhile still
+/// before it.
+const LATE: Duration = Duration::from_millis(500);
 /// When a leg is first looked at after its answer.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 
@@ -142,7 +145,9 @@ impl Proxy {
         let answered = context.answered;
         if !answered && !self.is_answered_elsewhere(io, id) {
             let now = io.now;
-            let context = &self.contexts[id as usize];
+            let context = &mut self.contexts[id as usize];
+            let overslept = |a: &&mut Attempt| a.state == AttemptState::Sent && now.since(a.due) > LATE;
+            context.attempts.iter_mut().filter(overslept).for_each(|a| a.due = now + LATE);
             for attempt in context.attempts.iter().filter(|a| a.due <= now) {
                 match attempt.state {
                     AttemptState::Sent => self.stats.first_response_timeouts += 1,
@@ -158,14 +163,16 @@ impl Proxy {
         self.arm_context(id);
     }
 
-    /// Timer C of a re-INVITE: cancel it and tell its sender (§16.8).
+    /// Timer C of a re-INVITE, which has had a provisional: it is cancelled (§16.8), and its sender gets what comes of
+    /// that. A 408 of ours would end the dialog (§12.2.1.2).
     fn re_invite_due(&mut self, io: &mut Io<'_>, id: u32) {
-        let context = &mut self.contexts[id as usize];
-        context.attempts.iter_mut().filter(|a| a.due <= io.now).for_each(|a| a.due = Time::NEVER);
-        for n in 0..context.attempts.len() {
-            self.cancel_attempt(io, id, n);
+        for n in 0..self.contexts[id as usize].attempts.len() {
+            let attempt = &mut self.contexts[id as usize].attempts[n];
+            if attempt.due <= io.now {
+                attempt.due = Time::NEVER;
+                self.cancel_attempt(io, id, n);
+            }
         }
-        self.with_request(id, |proxy, request| proxy.own_final(io, id, request, 408));
     }
 
     fn leg_due(&mut self, io: &mut Io<'_>, id: LegId) {

@@ -180,7 +180,7 @@ fn pure_mac(keys: &Keys, key: u8, identity: &str, message: &Message<'_>, upstrea
     let cseq = message.cseq();
     // A CANCEL and the ACK to a non-2xx carry the branch of their INVITE.
     let method = match cseq.method {
-        Method::Cancel => Method::Invite,
+        Method::Cancel | Method::Ack => Method::Invite,
         other => other,
     };
     let parts = [

@@ -93,6 +93,11 @@ impl ServerMachine {
 }
 
 impl ClientMachine {
+    /// Whether it has had a refusal, which comes again until it is acknowledged (§17.1.1.2).
+    pub fn is_completed(&self) -> bool {
+        matches!(self, ClientMachine::Invite(machine) if machine.state == invite_client::State::Completed)
+    }
+
     fn next(&self) -> Time {
         match self {
             ClientMachine::Invite(m) => m.clock.next(),

@@ -8,7 +8,7 @@ use tandem::out::{EndReason, Event};
 
 use super::world::{Bend, CALLER, MCPS, NODE, Sent, World, from_caller, from_mcp, invite, invite_with};
 
-const OK_CONTACT: &str = "Contact: <sip:mcp@198.51.100.1:5060>\r\n";
+pub const OK_CONTACT: &str = "Contact: <sip:mcp@198.51.100.1:5060>\r\n";
 
 /// A call that the first member has answered: (INVITE at the member, 200 at the caller).
 pub fn answered(world: &mut World, n: u32) -> (Sent, Sent) {
@@ -337,16 +337,25 @@ fn timer_c_cancels_a_call_that_only_rings() {
 }
 
 #[test]
-fn timer_c_ends_a_re_invite_too() {
+fn timer_c_cancels_a_re_invite_and_its_sender_gets_the_487() {
     let mut world = World::new();
     let (_, ok) = answered(&mut world, 1);
     let sent = world.receive(CALLER, &from_caller(1, "INVITE", 2, &ok));
     let placed = sent.iter().find(|s| s.start_line().starts_with("INVITE")).unwrap().clone();
     assert_eq!((placed.to(), placed.branch().len(), sent.len()), (MCPS[0].into(), 26, 2));
     world.receive(MCPS[0], &placed.answer("183 Session Progress", "", OK_CONTACT));
-    let sent = world.pass(Duration::from_secs(182));
-    assert_eq!((sent[0].0, sent[0].1.header("CSeq"), sent[0].1.branch()), (181_000, "2 CANCEL", placed.branch()));
-    assert_eq!((sent[1].1.status(), sent[1].1.header("CSeq")), (408, "2 INVITE"));
+    world.pass(Duration::from_secs(100));
+    world.receive(MCPS[0], &placed.answer("183 Session Progress", "", OK_CONTACT));
+    assert!(world.pass(Duration::from_secs(180)).is_empty(), "each provisional begins the wait anew (§16.7 step 2)");
+    let sent = world.pass(Duration::from_millis(1_100));
+    let lines: Vec<_> = sent.iter().map(|(_, s)| (s.header("CSeq"), s.branch())).collect();
+    assert_eq!(lines[0], ("2 CANCEL", placed.branch()));
+    assert!(lines.iter().all(|line| line == &lines[0]), "a 408 would end the dialog (§12.2.1.2): {lines:?}");
+    let sent = world.receive(MCPS[0], &placed.answer("487 Request Terminated", "", ""));
+    let lines: Vec<_> = sent.iter().map(|s| (s.header("CSeq"), s.to())).collect();
+    assert_eq!(lines, [("2 ACK", MCPS[0].into()), ("2 INVITE", CALLER.into())]);
+    assert_eq!((sent[1].status(), world.gauges().legs), (487, 1));
+    world.receive(CALLER, &from_caller(1, "BYE", 3, &ok));
     world.assert_empties();
 }
 

@@ -13,6 +13,7 @@ mod calls;
 mod crashers;
 mod corpus;
 #[cfg(feature = "runtime")]
+mod dialogs;
 mod differential;
 mod framing;
 mod link;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tandem::agent::media_server::{Behaviour, Mood};
 use tandem::agent::script::{Outcome, Plan};
 use tandem::proxy::Commit;
 
@@ -27,6 +28,12 @@ impl World {
     fn up(&self, start: &str) -> usize {
         let sent = self.sent.iter().flatten();
         sent.filter(|(flow, text)| flow.remote == caller_addr(0) && text.starts_with(start)).count()
+    }
+
+    /// Messages that left for one media server and begin so.
+    fn asked(&self, server: usize, start: &str) -> usize {
+        let sent = self.sent.iter().flatten();
+        sent.filter(|(flow, text)| flow.remote == server_addr(server) && text.starts_with(start)).count()
     }
 
     /// Dies, stays dead; the call ends; the only report.
@@ -130,7 +137,7 @@ fn a_call_that_ends_while_it_is_taken_over_ends_on_both_nodes() {
 #[test]
 fn a_cancel_that_was_answered_is_carried_out_by_the_survivor() {
     let mut w = world(4);
-    let slow = tandem::agent::media_server::Behaviour { answer_after: ms(9_000), ..Default::default() };
+    let slow = Behaviour { answer_after: ms(9_000), ..Default::default() };
     w.servers.iter_mut().for_each(|server| server.behave(slow));
     w.call(0, Plan { cancel_after: Some(ms(500)), ..Plan::default() });
     w.run_until(ms(900), |w| w.up("SIP/2.0 200") == 1);
@@ -259,7 +266,7 @@ fn what_is_passed_on_before_the_new_node_acts_is_handled_once_it_does() {
 fn an_attempt_that_was_given_up_is_asked_after_once() {
     let mut w = world(9);
     w.servers[0].crash();
-    let slow = tandem::agent::media_server::Behaviour { answer_after: ms(5_000), ..Default::default() };
+    let slow = Behaviour { answer_after: ms(5_000), ..Default::default() };
     w.servers.iter_mut().for_each(|server| server.behave(slow));
     w.call(0, Plan::default());
     w.run_for(ms(2_500));
@@ -268,4 +275,39 @@ fn an_attempt_that_was_given_up_is_asked_after_once() {
     assert!(before > 1 && w.down("INVITE").len() > before, "the next one is asked");
     assert_eq!(w.survive(), Outcome::Completed);
     assert_eq!(to_first(&w), before + 1);
+}
+
+#[test]
+fn a_server_whose_place_another_one_took_is_not_asked_anew_by_the_survivor() {
+    let mut w = world(9);
+    w.servers[0].behave(Behaviour { mood: Mood::Late, answer_after: ms(3_000), ..Behaviour::default() });
+    let ringing = Behaviour { answer_after: Duration::from_secs(9), ..Behaviour::default() };
+    w.servers[1..].iter_mut().for_each(|server| server.behave(ringing));
+    w.call(0, Plan { hold: Duration::from_secs(12), ..Plan::default() });
+    w.run_until(ms(5_000), |w| w.down("CANCEL").len() == 1 && w.down("ACK").len() == 2);
+    // Long enough for the server that was cancelled to forget its INVITE (Timer I).
+    w.run_for(ms(6_000));
+    assert_eq!(w.survive(), Outcome::Completed);
+    let (invites, cancels) = (w.down("INVITE").len(), w.down("CANCEL").len());
+    assert!(cancels >= 2, "{invites} INVITEs, {cancels} CANCELs");
+    assert!(w.servers[1..].iter().all(|server| server.calls() == 0));
+}
+
+#[test]
+fn a_survivor_knows_which_servers_are_in_doubt() {
+    let mut w = world(15);
+    w.servers[0].behave(Behaviour { mood: Mood::Silent, ..Behaviour::default() });
+    for _ in 0..SERVERS {
+        w.call(0, Plan::default());
+    }
+    w.run_until(Duration::from_secs(19), |w| w.reports.len() == SERVERS);
+    // Nothing of that call is left to be sent again.
+    w.run_for(Duration::from_secs(20));
+    let before = w.asked(0, "INVITE");
+    assert!(before > 0);
+    w.crash(0, NEVER);
+    w.call(0, Plan::default());
+    w.run_until(Duration::from_secs(59), |w| w.reports.len() > SERVERS);
+    assert_eq!((w.active(), w.reports[SERVERS].outcome), (Some(1), Outcome::Completed));
+    assert_eq!(w.asked(0, "INVITE"), before, "the survivor would begin with the first server");
 }
