@@ -4,18 +4,18 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::balance;
 use crate::base::ResourceId;
 use crate::config::Settings;
 use crate::identity::Identities;
 use crate::runtime::reach::Reach;
+use crate::runtime::servers::{Server, Servers};
 use crate::runtime::sources::Sources;
 
 /// Who is around a node.
 pub(super) struct Around {
     /// SIP is taken from these only.
     pub sources: Sources,
-    /// Hosts of media servers: no limit per host is meant for them.
+    /// Hosts of media servers, of those too that left the file: no limit per host is meant for them.
     pub hosts: Vec<IpAddr>,
     /// The names of media servers.
     pub names: HashMap<ResourceId, String>,
@@ -24,11 +24,10 @@ pub(super) struct Around {
 }
 
 impl Around {
-    /// What `settings` say, with their groups resolved.
-    pub fn of(settings: &Settings, farm: &balance::Config, identities: &Identities) -> Self {
-        let resources = || farm.groups.iter().flat_map(|g| &g.resources);
-        let hosts = resources().flat_map(|r| r.aliases.iter().chain([&r.route.flow.remote])).map(|a| a.ip());
-        let hosts: Vec<IpAddr> = hosts.collect();
+    /// What `settings` say, with their media servers resolved.
+    pub fn of(settings: &Settings, servers: &Servers, identities: &Identities) -> Self {
+        let resources = || servers.configured().iter().map(|server| &server.resolved);
+        let hosts: Vec<IpAddr> = servers.all().flat_map(Server::hosts).collect();
         Self {
             sources: Sources::of(settings, hosts.clone(), identities),
             names: resources().map(|r| (r.id, r.aor.clone())).collect(),

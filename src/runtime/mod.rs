@@ -12,6 +12,7 @@ pub mod snmp;
 pub mod state;
 pub mod socket;
 pub mod route;
+pub mod servers;
 pub mod inlet;
 pub mod link;
 pub mod beat;

@@ -1,6 +1,7 @@
 //! The composition root: from settings to threads that carry calls, and back.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime};
 
 use crate::balance;
-use crate::base::{ListenerId, Time};
+use crate::base::{ListenerId, ResourceId, Time};
 use crate::config::{ConfigError, Listen, Plan, Settings, plan};
 use crate::identity::Identities;
 use crate::node::{Capacity, Command, Input, Node};
@@ -23,6 +24,7 @@ use crate::runtime::lane::Lane;
 use crate::runtime::pairing::{self, Groundwork, Parts, Peered, prepare};
 use crate::runtime::route::{self, RouteError, Ways};
 use crate::runtime::secure::{Prepared, SecureError};
+use crate::runtime::servers::Servers;
 use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, Bound};
 use crate::runtime::sources::Door;
@@ -102,6 +104,7 @@ pub struct Running {
 struct Current {
     settings: Settings,
     identities: Identities,
+    servers: Servers,
 }
 
 /// [`start`] of a process that has one thread.
@@ -129,9 +132,10 @@ pub(super) fn assemble(
 ) -> Result<(Running, StreamListeners), StartError> {
     let keys = Start::keys(&settings)?;
     let Ports { bound, listeners, identities, farm } = Ports::bind(&settings)?;
-    let prepared = Prepared::new(&settings, &farm).map_err(StartError::Secure)?;
+    let servers = Servers::new(&settings, &farm);
+    let prepared = Prepared::new(&settings, &servers).map_err(StartError::Secure)?;
     let start = Start::new(&settings, keys, options.capacity)?;
-    let around = Around::of(&settings, &farm, &identities);
+    let around = Around::of(&settings, &servers, &identities);
     let started = sys::now();
     let node = Node::<Locked>::new(started, start.node(&settings, identities.clone(), farm));
     let (node, io) = (Arc::new(node), Arc::new(IoStats::default()));
@@ -161,7 +165,7 @@ pub(super) fn assemble(
         runtime: Some(runtime),
         traps,
         pair,
-        current: Mutex::new(Current { settings, identities }),
+        current: Mutex::new(Current { settings, identities, servers }),
         driver,
         door: Arc::default(),
     };
@@ -235,17 +239,19 @@ impl Running {
         let farm = route::groups(&settings.groups, ways).map_err(ReloadError::Route)?;
         self.pair.as_ref().map_or(Ok(()), |peered| peered.renew(&settings)).map_err(ReloadError::Secure)?;
         let speak = |prepared| self.driver.streams.speak(prepared);
-        let renewed = Prepared::new(&settings, &farm).and_then(speak).map_err(ReloadError::Secure)?;
+        let servers = Servers::new(&settings, &farm);
+        let servers = servers.succeed(&current.servers, &self.used());
+        let renewed = Prepared::new(&settings, &servers).and_then(speak).map_err(ReloadError::Secure)?;
         // An address that has left the interfaces lingers: dialogs carry it.
         let local = sys::local_addresses().unwrap_or_default();
         let identities = current.identities.succeed(socket::identities(&self.listeners, &local, &virtual_ips));
-        self.know(Around::of(&settings, &farm, &identities));
+        self.know(Around::of(&settings, &servers, &identities));
         if let Some(peered) = &self.pair {
             peered.pair.configured(settings.shared_lines());
         }
         self.driver.reconfigure(self.start.node(&settings, identities.clone(), farm));
         self.traps.follow(&settings);
-        *current = Current { settings, identities };
+        *current = Current { settings, identities, servers };
         plan.changes.extend(renewed);
         Ok(plan)
     }
@@ -265,6 +271,11 @@ impl Running {
         let left = alive();
         self.stop();
         left
+    }
+
+    /// Media servers that calls are on.
+    fn used(&self) -> HashSet<ResourceId> {
+        self.node.resources().iter().filter(|resource| resource.in_use > 0).map(|resource| resource.id).collect()
     }
 
     fn know(&self, around: Around) {

@@ -7,9 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::balance;
 use crate::base::{Transport, limits};
 use crate::config::{ClientCertificate, Finding, Findings, Settings, Tls};
+use crate::runtime::servers::Servers;
 use crate::runtime::tls::{Broken, ClientSide, Clients, FileError, Files, Material, Name, ServerSide, Which};
 use crate::runtime::wire::Wire;
 
@@ -60,13 +60,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Reads the files of `[tls]`. `farm` is what the resources of `settings` were resolved to. `None`: no listener
-    /// speaks TLS.
+    /// Reads the files of `[tls]`. `servers` are those of `settings`, and those that left it. `None`: no listener speaks
+    /// TLS.
     ///
     /// # Errors
     ///
     /// A file that cannot be used.
-    pub fn new(settings: &Settings, farm: &balance::Config) -> Result<Option<Self>, SecureError> {
+    pub fn new(settings: &Settings, servers: &Servers) -> Result<Option<Self>, SecureError> {
         let listens = settings.listeners.iter().any(|l| l.transport == Transport::Tls);
         let Some(tls) = settings.tls.as_ref().filter(|_| listens) else { return Ok(None) };
         let material = Material::read(&files(tls)).map_err(SecureError::File)?;
@@ -76,7 +76,7 @@ impl Prepared {
             ClientCertificate::Request => Clients::Asked(names.clone()),
             ClientCertificate::Require => Clients::Known(names.clone()),
         };
-        Ok(Some(Self { material, clients, peers: Peers { names, resources: resources(settings, farm) } }))
+        Ok(Some(Self { material, clients, peers: Peers { names, resources: resources(servers) } }))
     }
 
     /// When the certificate ends, seconds of the Unix epoch.
@@ -206,14 +206,11 @@ fn files(tls: &Tls) -> Files<'_> {
 }
 
 /// Hosts of TLS resources by the addresses that they were resolved to, and by their aliases.
-fn resources(settings: &Settings, farm: &balance::Config) -> HashMap<IpAddr, Vec<Name>> {
+fn resources(servers: &Servers) -> HashMap<IpAddr, Vec<Name>> {
     let mut found: HashMap<IpAddr, Vec<Name>> = HashMap::new();
-    let written = settings.groups.iter().flat_map(|g| &g.resources);
-    let resolved = farm.groups.iter().flat_map(|g| &g.resources);
-    for (written, resolved) in written.zip(resolved).filter(|(w, _)| w.transport == Transport::Tls) {
-        let addresses = resolved.aliases.iter().chain([&resolved.route.flow.remote]);
-        for address in addresses {
-            found.entry(address.ip().to_canonical()).or_default().extend(Name::parse(&written.host));
+    for server in servers.all().filter(|server| server.written.transport == Transport::Tls) {
+        for host in server.hosts() {
+            found.entry(host.to_canonical()).or_default().extend(Name::parse(&server.written.host));
         }
     }
     found

@@ -1,7 +1,10 @@
 //! A reload is applied whole or refused whole.
 
-use crate::rig::call::Call;
-use crate::rig::mcp::Mcp;
+use std::net::SocketAddr;
+
+use crate::rig::call::{Call, between, options};
+use crate::rig::mcp::{Mcp, reply};
+use crate::rig::message::Message;
 use crate::rig::node::{Metrics, Node, Setup};
 use crate::rig::poll::{SOON, until_true};
 use crate::rig::udp::Udp;
@@ -49,6 +52,50 @@ fn what_is_wrong_is_refused_with_its_line_and_changes_nothing() {
     ask(&udp, &mut lives, "INFO");
     assert_eq!(reloads(&node.metrics(), "applied"), 0.0);
     assert_eq!(node.metrics().ports(server.at), 4.0);
+}
+
+/// What a media server that took this INVITE sends when it hangs up first.
+fn bye(invite: &Message, server: SocketAddr) -> String {
+    let routes: String = invite.all("record-route").iter().map(|route| format!("Route: {route}\r\n")).collect();
+    format!(
+        "BYE {} SIP/2.0\r\nVia: SIP/2.0/UDP {server};branch=z9hG4bKhangs-up\r\n{routes}From: {};tag=mcp\r\nTo: {}\r\n\
+         Call-ID: {}\r\nCSeq: 1 BYE\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n",
+        between(invite.one("contact")),
+        invite.one("to"),
+        invite.one("from"),
+        invite.call_id(),
+    )
+}
+
+#[test]
+fn a_removed_media_server_hangs_up_although_the_list_of_sources_does_not_name_it() {
+    let world = World::beside("hangs-up");
+    let (old, new) = (Udp::bind(world.addr(11, 5060)), Mcp::answering(world.addr(12, 5060)));
+    let udp = Udp::bind(world.addr(100, 5060));
+    let setup = || Setup::new(&world).proxy(&format!("sip.allow-from = [\"{}\"]", udp.at.ip()));
+    let mut node = setup().members(&[old.at], "10").start(&world);
+    let mut call = Call::new(udp.at, node.sip);
+    udp.send(node.sip, call.invite());
+    let invite = old.expect("INVITE", |m| m.asks("INVITE"));
+    old.send(node.sip, reply(&invite, old.at, 200));
+    call.established(&udp.expect("200", |m| m.answers(200, "INVITE")));
+    udp.send(node.sip, call.ack());
+    old.expect("ACK", |m| m.asks("ACK"));
+
+    node.reload(&world, setup().members(&[new.at], "10"));
+    node.until("the reload", |m| reloads(m, "applied") == 1.0);
+    old.send(node.sip, bye(&invite, old.at));
+    let heard = udp.expect("BYE", |m| m.asks("BYE"));
+    assert_eq!(heard.call_id(), call.id);
+    udp.send(node.sip, reply(&heard, udp.at, 200));
+    old.expect("200 to BYE", |m| m.answers(200, "BYE"));
+    assert_eq!(node.metrics().sum("tandem_stranger_datagrams_total"), 0.0);
+
+    node.reload(&world, setup().members(&[new.at], "10"));
+    node.until("the next reload", |m| reloads(m, "applied") == 2.0);
+    old.send(node.sip, options(old.at, node.sip, 1));
+    node.until("a stranger by now", |m| m.sum("tandem_stranger_datagrams_total") == 1.0);
+    node.assert_empty();
 }
 
 #[test]

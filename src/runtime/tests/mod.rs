@@ -12,9 +12,10 @@ use super::stats::SendError;
 use super::sys::SLOTS;
 use super::{Options, Running, prepare, start_here};
 use crate::base::{Flow, ListenerId, Transport};
-use crate::config::Settings;
+use crate::config::{Prefix, Settings};
 use crate::node::Capacity;
 
+mod reload;
 #[cfg(feature = "tls")]
 mod secure;
 
@@ -83,6 +84,12 @@ fn settings_with(listeners: &[&str], resources: &[SocketAddr], dir: &std::path::
     let (mut settings, _) = Settings::parse(&text).unwrap();
     settings.listeners.iter_mut().for_each(|l| l.addr.set_port(0));
     settings
+}
+
+/// `sip.allow-from` with these networks.
+fn allow_from(networks: &str) -> Option<Vec<Prefix>> {
+    let text = format!("[proxy]\nsip.allow-from = [{networks}]\n[[resource-group]]\nname = \"g\"");
+    Settings::parse(&text).unwrap().0.allow_from
 }
 
 fn udp(addr: &str) -> UdpSocket {
@@ -239,8 +246,7 @@ fn strangers_hear_nothing_until_a_reload_lets_them_in() {
     let listeners = ["udp:127.0.0.1", "tcp:127.0.0.1"];
     let of = |sources: &str, dir: &std::path::Path| {
         let mut settings = settings(&listeners, &[server.local_addr().unwrap()], dir);
-        let text = format!("[proxy]\nsip.allow-from = [{sources}]\n[[resource-group]]\nname = \"g\"");
-        settings.allow_from = Settings::parse(&text).unwrap().0.allow_from;
+        settings.allow_from = allow_from(sources);
         settings
     };
     let dir = state_dir();

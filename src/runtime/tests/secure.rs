@@ -1,5 +1,6 @@
 //! A whole node that speaks TLS.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
@@ -8,6 +9,8 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::base::limits;
+use crate::runtime::secure::{Prepared, Secure};
+use crate::runtime::servers::{self, Servers};
 use crate::runtime::stats::Closed;
 use crate::runtime::tls::testing::{Authority, Folder};
 use crate::runtime::tls::{ClientSide, Clients, Handshake, Name, ServerSide, Session};
@@ -277,4 +280,26 @@ fn who_must_show_a_certificate_and_has_none_of_ours_is_refused() {
     let mut known = End::connect(&trust.client, world.addr(1), "tandem.example").unwrap();
     known.send(&secure_request("OPTIONS", known.socket.local_addr().unwrap(), "known"));
     assert_eq!(field(&known.receive(), "Call-ID"), "known");
+}
+
+#[test]
+fn the_name_of_a_server_that_left_the_file_is_still_expected_of_it() {
+    let trust = Trust::new();
+    let dir = state_dir();
+    let with = |aor: &str, remote: &str| {
+        let more = format!("[[resource-group.resource]]\naor = \"{aor};transport=tls\"\nport-capacity = 1\n");
+        let settings = trust.settings(&[], &dir, &more);
+        let servers = Servers::new(&settings, &servers::tests::farm(&[(aor, remote)]).1);
+        (settings, servers)
+    };
+    let expected = |settings: &Settings, servers: &Servers| {
+        let prepared = Prepared::new(settings, servers).unwrap().unwrap();
+        let secure = Secure::new(prepared).unwrap();
+        secure.expected([192, 0, 2, 7].into(), None).iter().map(Name::to_string).collect::<Vec<_>>()
+    };
+    let (settings, before) = with("sip:media.example", "192.0.2.7:5061");
+    assert_eq!(expected(&settings, &before), ["media.example", "192.0.2.7"]);
+    let (settings, after) = with("sip:other.example", "192.0.2.8:5061");
+    assert_eq!(expected(&settings, &after), ["192.0.2.7"], "of a host that nobody has named");
+    assert_eq!(expected(&settings, &after.succeed(&before, &HashSet::new())), ["media.example", "192.0.2.7"]);
 }
