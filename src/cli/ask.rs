@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::http;
 use super::pair;
 use super::table::{Align, duration, printable, table};
-use super::terminal::{CONFIG, FAILURE, SUCCESS, UNREACHABLE, complain, say};
+use super::terminal::{CONFIG, FAILURE, SUCCESS, UNDER_WAY, UNREACHABLE, complain, say};
 use crate::report::{Answer, CallRow, Diff, GroupRow, Loss, Phase, ResourceRow, Status};
 
 /// Rows of trouble that `status` shows; more are counted, so that it stays one screen.
@@ -83,10 +83,12 @@ pub fn order(target: &Target, name: &str) -> u8 {
     for error in &answer.errors {
         complain(error);
     }
-    match (answer.errors.is_empty(), name) {
-        (true, _) => SUCCESS,
-        (false, "reload") => CONFIG,
-        (false, _) => FAILURE,
+    match (reply.status, answer.errors.is_empty(), name) {
+        // It goes on, or another one does.
+        (202 | 409, ..) => UNDER_WAY,
+        (_, true, _) => SUCCESS,
+        (_, false, "reload") => CONFIG,
+        (_, false, _) => FAILURE,
     }
 }
 
@@ -361,6 +363,10 @@ last reload 00:00:05 ago: refused, the old configuration is in force
         assert_eq!(asked.join().unwrap(), "POST /api/drain HTTP/1.0");
         let (target, _) = node("HTTP/1.0 422 No\r\n\r\n{\"done\":[],\"errors\":[\"line 3\"]}");
         assert_eq!(order(&target, "reload"), CONFIG);
+        let (target, _) = node("HTTP/1.0 202 Soon\r\n\r\n{\"done\":[\"it goes on\"],\"errors\":[]}");
+        assert_eq!(order(&target, "reload"), UNDER_WAY);
+        let (target, _) = node("HTTP/1.0 409 Now\r\n\r\n{\"done\":[],\"errors\":[\"a reload is under way\"]}");
+        assert_eq!(order(&target, "reload"), UNDER_WAY);
         let (target, _) = node("HTTP/1.0 422 No\r\n\r\n{\"done\":[],\"errors\":[\"stopping\"]}");
         assert_eq!(order(&target, "resume"), FAILURE);
         let (target, asked) = node("HTTP/1.0 503 Late\r\n\r\nthe node does not answer\n");

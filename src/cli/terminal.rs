@@ -10,6 +10,8 @@ pub const FAILURE: u8 = 1;
 pub const CONFIG: u8 = 2;
 /// No node answers.
 pub const UNREACHABLE: u8 = 3;
+/// The node is still at it; `tandem status` says what comes of it.
+pub const UNDER_WAY: u8 = 4;
 
 /// Prints to standard output as it is; a reader that went away (`| head`) is no failure.
 pub fn say(text: &str) {

@@ -23,19 +23,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::metrics::{Edge, Exporter, Sample};
 use crate::base::{NodeId, limits};
 use crate::report::{self, Answer, CallRow, Diff, PairRow, Phase, Reload, ResourceRow, Status};
+use crate::runtime::questions::{Questions, Unanswered};
 
 /// Rows of `/api/calls` when the request names no limit.
 const DEFAULT_ROWS: usize = 100;
-
-/// How many requests may ask the node at one time. They take its locks one shard after the other, so more would only
-/// wait for each other; a node that hangs blocks this many threads and no more.
-const QUESTIONS: usize = 2;
 
 /// The running node, as the admin listener sees it.
 pub trait Observed: Send + Sync + 'static {
@@ -104,8 +101,7 @@ pub async fn serve(listener: TcpListener, node: Arc<dyn Observed>, patience: Pat
 struct Admin {
     node: Arc<dyn Observed>,
     exporter: Exporter,
-    questions: Arc<Semaphore>,
-    patience: Duration,
+    questions: Questions,
 }
 
 type Shared = State<Arc<Admin>>;
@@ -115,8 +111,7 @@ fn router(node: Arc<dyn Observed>, patience: Duration) -> Router {
     let admin = Arc::new(Admin {
         node,
         exporter: Exporter::new(move || sampled.sample()),
-        questions: Arc::new(Semaphore::new(QUESTIONS)),
-        patience,
+        questions: Questions::new(patience),
     });
     Router::new()
         .route("/metrics", get(metrics))
@@ -233,39 +228,47 @@ async fn resume(State(admin): Shared) -> Response {
 }
 
 async fn reload(State(admin): Shared) -> Response {
-    order(&admin, Order::Reload).await
+    let asked = Arc::clone(&admin);
+    outcome(&admin, admin.questions.ask_long(move || asked.node.order(Order::Reload)).await)
 }
 
 async fn order(admin: &Arc<Admin>, order: Order) -> Response {
-    match ask(admin, move |admin| admin.node.order(order)).await {
+    let asked = Arc::clone(admin);
+    outcome(admin, admin.questions.ask(move || asked.node.order(order)).await)
+}
+
+/// What came of an order. One that was begun is carried out, whoever waits for it.
+fn outcome(admin: &Admin, ordered: Result<Answer, Unanswered>) -> Response {
+    match ordered {
         Ok(answer) if answer.errors.is_empty() => Json(answer).into_response(),
         Ok(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response(),
-        Err(late) => late,
+        Err(Unanswered::Taken) => {
+            let errors = vec!["a reload is under way".to_owned()];
+            (StatusCode::CONFLICT, Json(Answer { errors, done: Vec::new() })).into_response()
+        }
+        Err(Unanswered::GoesOn) => {
+            admin.node.edge().admin_timeouts.count();
+            let done = vec!["not done yet, it goes on; `tandem status` says what comes of it".to_owned()];
+            (StatusCode::ACCEPTED, Json(Answer { done, errors: Vec::new() })).into_response()
+        }
+        Err(why @ (Unanswered::Crowded | Unanswered::Failed)) => unanswered(admin, why),
     }
 }
 
-/// Asks the node on a thread that may wait, and gives up on it in time.
 async fn ask<T: Send + 'static>(
     admin: &Arc<Admin>,
     question: impl FnOnce(&Admin) -> T + Send + 'static,
 ) -> Result<T, Response> {
     let asked = Arc::clone(admin);
-    let work = async move {
-        let place = Arc::clone(&asked.questions).acquire_owned().await.ok()?;
-        let asking = tokio::task::spawn_blocking(move || {
-            let _until_answered = place;
-            question(&asked)
-        });
-        asking.await.ok()
-    };
-    match tokio::time::timeout(admin.patience, work).await {
-        Ok(Some(answer)) => Ok(answer),
-        Ok(None) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "the question failed")),
-        Err(_elapsed) => {
-            admin.node.edge().admin_timeouts.count();
-            Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer"))
-        }
+    admin.questions.ask(move || question(&asked)).await.map_err(|why| unanswered(admin, why))
+}
+
+fn unanswered(admin: &Admin, why: Unanswered) -> Response {
+    if why == Unanswered::Failed {
+        return refused(StatusCode::INTERNAL_SERVER_ERROR, "the question failed");
     }
+    admin.node.edge().admin_timeouts.count();
+    refused(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer")
 }
 
 fn answer<T: serde::Serialize>(answered: Result<T, Response>) -> Response {
@@ -401,10 +404,12 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use crate::balance::ResourceView;
     use crate::base::{Epoch, ResourceId, Time};
     use crate::node::Gauges;
+    use crate::runtime::questions::QUESTIONS;
 
     #[derive(Default)]
     struct Fake {
@@ -416,6 +421,9 @@ mod tests {
         orders: Mutex<Vec<Order>>,
         asked: Mutex<Vec<usize>>,
         refuse: Vec<String>,
+        /// Held by a test, it makes a reload take its time; `begun` counts those that wait for it.
+        names: Mutex<()>,
+        begun: AtomicUsize,
         edge: Arc<Edge>,
     }
 
@@ -456,6 +464,10 @@ mod tests {
         }
 
         fn order(&self, order: Order) -> Answer {
+            if order == Order::Reload {
+                self.begun.fetch_add(1, Ordering::SeqCst);
+                let _slow = self.names.lock().unwrap();
+            }
             self.orders.lock().unwrap().push(order);
             Answer { done: vec!["done".into()], errors: self.refuse.clone() }
         }
@@ -616,6 +628,59 @@ mod tests {
         drop(hangs);
         // Which of the waiting threads finishes first is open, so this may be refused once more.
         while get(at, "/api/status").0 != 200 {}
+    }
+
+    fn answer_of(body: &str) -> Answer {
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {body}"))
+    }
+
+    #[test]
+    fn a_reload_that_takes_its_time_keeps_nobody_out_and_no_second_one_begins() {
+        let (at, node) = start(Fake::default(), Patience::default());
+        let slow = node.names.lock().unwrap();
+        let first = std::thread::spawn(move || send(at, "POST /api/reload HTTP/1.1"));
+        while node.begun.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        for _ in 0..QUESTIONS {
+            let (status, body) = send(at, "POST /api/reload HTTP/1.1");
+            assert_eq!((status, answer_of(&body).errors), (409, vec!["a reload is under way".to_owned()]));
+        }
+        for path in ["/metrics", "/api/status", "/api/resources"] {
+            assert_eq!(get(at, path).0, 200, "{path}");
+        }
+        for path in ["drain", "switchover"] {
+            assert_eq!(send(at, &format!("POST /api/{path} HTTP/1.1")).0, 200, "{path}");
+        }
+        drop(slow);
+        assert_eq!(first.join().unwrap().0, 200);
+        assert_eq!(node.edge.admin_timeouts.get(), 0);
+        assert_eq!(*node.orders.lock().unwrap(), [Order::Drain, Order::Switchover, Order::Reload]);
+        assert_eq!(send(at, "POST /api/reload HTTP/1.1").0, 200, "and the next one is welcome");
+    }
+
+    #[test]
+    fn an_order_that_goes_on_says_so_and_one_that_never_began_does_not() {
+        let patience = Patience { answer: Duration::from_millis(20), ..Patience::default() };
+        let (at, node) = start(Fake::default(), patience);
+        let slow = node.names.lock().unwrap();
+        let (status, body) = send(at, "POST /api/reload HTTP/1.1");
+        let told = answer_of(&body);
+        assert_eq!((status, told.errors.len()), (202, 0));
+        assert!(told.done.len() == 1 && told.done[0].contains("tandem status"), "{told:?}");
+        drop(slow);
+        while node.orders.lock().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(*node.orders.lock().unwrap(), [Order::Reload], "what was begun is done");
+        let hangs = node.lock.lock().unwrap();
+        for _ in 0..QUESTIONS {
+            assert_eq!(get(at, "/api/status").0, 503);
+        }
+        assert_eq!(send(at, "POST /api/drain HTTP/1.1"), (503, "the node does not answer\n".into()));
+        drop(hangs);
+        while get(at, "/api/status").0 != 200 {}
+        assert_eq!(*node.orders.lock().unwrap(), [Order::Reload], "nobody has drained it");
     }
 
     fn hang(at: SocketAddr, octets: &[u8]) -> std::net::TcpStream {

@@ -38,6 +38,7 @@ mod start;
 pub mod running;
 pub mod metrics;
 pub mod log;
+pub mod questions;
 pub mod admin;
 pub mod machine;
 pub mod service;
