@@ -105,8 +105,12 @@ impl Driver {
                     done += n.max(1);
                     retried = false;
                 }
-                // The error may be a pending one that an earlier datagram caused: then the queue says so.
-                Err(_) if !retried && self.take_errors(transmits[0].flow.listener, turn) > 0 => retried = true,
+                // It may be a pending one that an earlier datagram caused. The queue need not say so: another thread may
+                // have read it, or it was full.
+                Err(_) if !retried => {
+                    self.take_errors(transmits[0].flow.listener, turn);
+                    retried = true;
+                }
                 Err(e) => {
                     let cause = SendError::of(&e);
                     self.stats.send_error(cause);

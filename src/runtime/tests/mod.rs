@@ -18,6 +18,7 @@ use crate::node::Capacity;
 mod reload;
 #[cfg(feature = "tls")]
 mod secure;
+mod sending;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
