@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::base::{Time, limits};
@@ -14,7 +14,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Handshakes that are going on, and some that are over, in the order in which they began.
 #[derive(Default)]
-pub struct Handshakes(VecDeque<(Arc<Connection>, Time)>);
+pub struct Handshakes(VecDeque<Begun>);
+
+/// One that began.
+struct Begun {
+    /// What has ended since, with its TLS, is not kept for this.
+    connection: Weak<Connection>,
+    host: IpAddr,
+    at: Time,
+}
 
 /// There is no room, and nobody has had his time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +36,14 @@ impl Handshakes {
     /// As many as may be go on, and none of them is late.
     pub fn begin(&mut self, connection: &Arc<Connection>, now: Time) -> Result<Option<Arc<Connection>>, Full> {
         if self.0.len() >= limits::HANDSHAKES {
-            self.0.retain(|(connection, _)| connection.is_shaking());
+            self.0.retain(|begun| begun.connection.upgrade().is_some_and(|connection| connection.is_shaking()));
         }
         let mut late = None;
         if self.0.len() >= limits::HANDSHAKES {
             let at = self.gives_way(host(connection), now).ok_or(Full)?;
-            late = self.0.remove(at).map(|(connection, _)| connection);
+            late = self.0.remove(at).and_then(|begun| begun.connection.upgrade());
         }
-        self.0.push_back((Arc::clone(connection), now));
+        self.0.push_back(Begun { connection: Arc::downgrade(connection), host: host(connection), at: now });
         Ok(late)
     }
 
@@ -43,14 +51,14 @@ impl Handshakes {
     /// that no flood keeps out who comes from elsewhere; else the oldest of all once it has had its time.
     fn gives_way(&self, newcomer: IpAddr, now: Time) -> Option<usize> {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for (connection, _) in &self.0 {
-            *counts.entry(host(connection)).or_default() += 1;
+        for begun in &self.0 {
+            *counts.entry(begun.host).or_default() += 1;
         }
         let own = counts.get(&newcomer).copied().unwrap_or_default();
         let most = counts.values().copied().max().filter(|most| *most > own);
         match most {
-            Some(most) => self.0.iter().position(|(connection, _)| counts.get(&host(connection)) == Some(&most)),
-            None => self.0.front().filter(|(_, began)| now.since(*began) >= PATIENCE).map(|_| 0),
+            Some(most) => self.0.iter().position(|begun| counts.get(&begun.host) == Some(&most)),
+            None => self.0.front().filter(|begun| now.since(begun.at) >= PATIENCE).map(|_| 0),
         }
     }
 }
@@ -80,16 +88,31 @@ mod tests {
         let (mut handshakes, now) = (Handshakes::default(), Time::from_micros(1));
         let flood: Vec<_> = (0..limits::HANDSHAKES).map(|n| connection_from(1 + n as u8 % 2, n)).collect();
         flood.iter().for_each(|c| assert_eq!(handshakes.begin(c, now).map(|late| late.is_none()), Ok(true)));
-        for (n, given_way) in [(2_000, 0), (2_001, 1), (2_002, 2)] {
-            let late = handshakes.begin(&connection_from(9, n), now).unwrap().map(|c| c.id);
+        let few = [2_000, 2_001, 2_002].map(|n| connection_from(9, n));
+        for (given_way, one) in few.iter().enumerate() {
+            let late = handshakes.begin(one, now).unwrap().map(|c| c.id);
             assert_eq!(late, Some(flood[given_way].id), "the oldest of the host that has most");
         }
         let half = limits::HANDSHAKES / 2;
-        for n in 0..half {
-            let _ = handshakes.begin(&connection_from(1, 3_000 + n), now);
+        let more: Vec<_> = (0..half).map(|n| connection_from(1, 3_000 + n)).collect();
+        for one in &more {
+            let _ = handshakes.begin(one, now);
         }
-        let of = |wanted: u8| handshakes.0.iter().filter(|(c, _)| host(c) == IpAddr::from([192, 0, 2, wanted])).count();
+        let of =
+            |wanted: u8| handshakes.0.iter().filter(|begun| begun.host == IpAddr::from([192, 0, 2, wanted])).count();
         assert_eq!((of(1) + of(2), of(9)), (limits::HANDSHAKES - 3, 3), "who is few keeps what he has");
+    }
+
+    #[test]
+    fn what_has_ended_is_not_kept() {
+        let mut handshakes = Handshakes::default();
+        let all: Vec<_> = (0..3).map(connection).collect();
+        for one in &all {
+            handshakes.begin(one, Time::from_micros(1)).unwrap();
+        }
+        let known: Vec<_> = all.iter().map(Arc::downgrade).collect();
+        drop(all);
+        assert!(known.iter().all(|one| one.upgrade().is_none()), "with their sessions");
     }
 
     #[test]
