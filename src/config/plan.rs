@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::cluster_settings::{Cluster, VipManager};
@@ -72,6 +73,16 @@ pub enum Change {
         from: String,
         /// The group that it is in.
         to: String,
+    },
+    /// The name of a resource has another address: that is another server, and the old one drains. No text says so:
+    /// whoever resolves it does.
+    ResourceElsewhere {
+        /// As written.
+        aor: String,
+        /// Where it was.
+        from: SocketAddr,
+        /// Where it is.
+        to: SocketAddr,
     },
     /// A key of a resource; its calls stay.
     Resource {
@@ -357,6 +368,7 @@ impl fmt::Display for Change {
             }
             Change::ResourceRemoved { group, aor } => write!(f, "group {group}: {aor} is removed; it drains"),
             Change::ResourceMoved { aor, from, to } => write!(f, "{aor} moves from group {from} to {to}"),
+            Change::ResourceElsewhere { aor, from, to } => write!(f, "{aor} leads to {to} now; {from} drains"),
             Change::Resource { aor, edit } => write!(f, "{aor}: {edit}"),
         }
     }

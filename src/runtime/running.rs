@@ -240,6 +240,7 @@ impl Running {
         self.pair.as_ref().map_or(Ok(()), |peered| peered.renew(&settings)).map_err(ReloadError::Secure)?;
         let speak = |prepared| self.driver.streams.speak(prepared);
         let servers = Servers::new(&settings, &farm);
+        plan.changes.extend(servers.moved(&current.servers));
         let servers = servers.succeed(&current.servers, &self.used());
         let renewed = Prepared::new(&settings, &servers).and_then(speak).map_err(ReloadError::Secure)?;
         // An address that has left the interfaces lingers: dialogs carry it.

@@ -1,12 +1,12 @@
 //! Media servers as written and as resolved: those of the configuration, and those that left it with calls on them.
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::balance::{self, ResourceConfig};
 use crate::base::ResourceId;
-use crate::config::{Resource, Settings};
+use crate::config::{Change, Resource, Settings};
 
 /// One media server.
 #[derive(Clone, Debug)]
@@ -57,6 +57,18 @@ impl Servers {
     /// Those that left it too.
     pub fn all(&self) -> impl Iterator<Item = &Server> {
         self.configured.iter().chain(&self.left)
+    }
+
+    /// Names that lead elsewhere than they did `before`. No text says so.
+    pub fn moved(&self, before: &Servers) -> Vec<Change> {
+        let was: HashMap<&str, &ResourceConfig> =
+            before.configured.iter().map(|s| (s.written.canonical.as_str(), &s.resolved)).collect();
+        let elsewhere = |server: &Server| {
+            let (is, was) = (&server.resolved, was.get(server.written.canonical.as_str())?);
+            let (from, to) = (was.route.flow.remote, is.route.flow.remote);
+            (was.id != is.id).then(|| Change::ResourceElsewhere { aor: is.aor.clone(), from, to })
+        };
+        self.configured.iter().filter_map(elsewhere).collect()
     }
 }
 
@@ -118,5 +130,20 @@ pub(super) mod tests {
         let gone = resolved(&[("sip:b.example", "192.0.2.2:5060")]).succeed(&second, &nobody);
         assert_eq!(hosts(&gone), ["192.0.2.2"]);
         assert_eq!((gone.configured().len(), gone.left.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_told_with_both_addresses() {
+        let was = resolved(&[("sip:a.example", "192.0.2.1:5060"), ("sip:b.example", "192.0.2.2:5060")]);
+        let is = resolved(&[
+            ("sip:b.example", "192.0.2.2:5060"),
+            ("sip:a.example", "192.0.2.9:5060"),
+            ("sip:c.example", "192.0.2.1:5060"),
+        ]);
+        let told: Vec<String> = is.moved(&was).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["sip:a.example leads to 192.0.2.9:5060 now; 192.0.2.1:5060 drains"]);
+        let is = is.succeed(&was, &HashSet::new());
+        assert_eq!(hosts(&is), ["192.0.2.2", "192.0.2.9", "192.0.2.1", "192.0.2.1"]);
+        assert!(is.moved(&is).is_empty());
     }
 }
