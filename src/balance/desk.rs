@@ -115,7 +115,7 @@ pub enum Outcome {
 pub struct ResourceView {
     /// Group name.
     pub group: String,
-    /// AOR.
+    /// AOR; of one that drains with its address, if the AOR does not spell that.
     pub aor: String,
     /// Its id.
     pub id: ResourceId,

@@ -1,6 +1,7 @@
 //! The [`Farm`]: one value that holds groups, members and the ledger, and answers for them.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -331,7 +332,7 @@ impl Farm {
         let Count { all, own } = self.ledger.count(key);
         ResourceView {
             group: group.to_owned(),
-            aor: member.aor.clone(),
+            aor: if member.draining { told_apart(&member.aor, member.route.flow.remote) } else { member.aor.clone() },
             id: member.id,
             health: if member.draining { "draining" } else { member.health.name(self.seen) },
             reason: if member.draining { "left the configuration" } else { member.health.reason(self.seen) },
@@ -351,10 +352,16 @@ impl Farm {
     }
 }
 
+/// The name of a member that drains. A DNS name may lead to another member by now: then the address tells them apart.
+fn told_apart(aor: &str, remote: SocketAddr) -> String {
+    let ip = remote.ip().to_string();
+    let spelled = aor.contains(&format!("[{ip}]")) || aor.split([':', ';']).any(|part| part == ip);
+    if spelled || remote.ip().is_unspecified() { aor.to_owned() } else { format!("{aor} ({remote})") }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::super::escrow::Shares;
@@ -773,6 +780,35 @@ mod tests {
         assert_eq!(farm.vouch(ResourceId(1), &Host::Name(b"mcp1"), 5060), Vouch::NoResource);
         assert!(farm.adopt(T0, ResourceId(1), LegId(8)).is_none());
         assert_eq!(farm.view().len(), 1);
+    }
+
+    #[test]
+    fn a_name_that_moved_twice_is_three_rows_by_different_names() {
+        let named = |n: u64| ResourceConfig { aor: "sip:mcp.example".into(), ..resource(n, None) };
+        let only = |n| Config { groups: vec![group("g", SchemeName::RoundRobin, vec![named(n)])] };
+        let mut farm = Farm::new(only(1));
+        let first = farm.admit(T0, &ask(1, &[])).unwrap();
+        farm.reconfigure(T0, only(2));
+        let second = farm.admit(T0, &ask(2, &[])).unwrap();
+        farm.reconfigure(T0, only(3));
+        let rows: Vec<_> = farm.view().into_iter().map(|r| (r.aor, r.health)).collect();
+        let drains = |n| (format!("sip:mcp.example (192.0.2.{n}:5070)"), "draining");
+        assert_eq!(rows, [("sip:mcp.example".to_owned(), "up"), drains(1), drains(2)]);
+        farm.reconfigure(T0, only(1));
+        assert_eq!(farm.view()[0].aor, "sip:mcp.example", "it is back");
+        [first, second].into_iter().for_each(|grant| farm.release(T0, grant, Outcome::Completed));
+    }
+
+    #[test]
+    fn an_address_that_the_aor_spells_is_not_told_twice() {
+        let six = "[2001:db8::1]:5060".parse().unwrap();
+        let four = "192.0.2.1:5060".parse().unwrap();
+        for (aor, remote) in [("sip:192.0.2.1", four), ("sip:192.0.2.1:5060", four), ("sip:[2001:db8::1]", six)] {
+            assert_eq!(told_apart(aor, remote), aor);
+        }
+        for aor in ["sip:192.0.2.1.example", "sip:mcp-192.0.2.1.example:5060", "sip:192.0.2.10"] {
+            assert_eq!(told_apart(aor, four), format!("{aor} (192.0.2.1:5060)"));
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub struct GroupRow {
 pub struct ResourceRow {
     /// Group name.
     pub group: String,
-    /// AOR as configured.
+    /// AOR as configured; of one that drains with its address, if the AOR does not spell that.
     pub aor: String,
     /// Its id in hexadecimal, as in Route tokens.
     pub id: String,

@@ -72,14 +72,16 @@ fn desc(family: &Family) -> Desc {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::Arc;
 
     use super::family::Kind;
     use super::process::Process;
     use super::*;
-    use crate::balance::ResourceView;
-    use crate::base::{Epoch, NodeId, Time};
+    use crate::balance::{Ask, Farm, Outcome, ResourceView};
+    use crate::base::{Epoch, LegId, NodeId, Time};
     use crate::node::Gauges;
+    use crate::runtime::servers;
     use crate::runtime::stats::IoStats;
 
     fn resource(aor: &str, health: &'static str, capacity: Option<u32>) -> ResourceView {
@@ -181,6 +183,26 @@ mod tests {
         {
             assert!(text.lines().any(|l| l == line), "{line} missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn no_series_is_exported_twice_while_the_old_address_of_a_name_drains() {
+        let at = |remote| servers::tests::farm(&[("sip:mcp.example", remote), ("sip:b.example", "192.0.2.9:5060")]).1;
+        let mut farm = Farm::new(at("192.0.2.1:5060"));
+        let ask = Ask { leg: LegId(1), service: None, secure: false, tried: &[] };
+        let grant = farm.admit(Time::ZERO, &ask).unwrap();
+        farm.reconfigure(Time::ZERO, at("192.0.2.2:5060"));
+        let sample = Sample { resources: farm.view(), ..sample() };
+        assert_eq!(sample.resources.len(), 3);
+        let text = Exporter::new(move || sample.clone()).scrape();
+        let mut seen = HashSet::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let series = line.rsplit_once(' ').unwrap().0;
+            assert!(seen.insert(series), "{series} twice in\n{text}");
+        }
+        let old = r#"tandem_ports_in_use{group="A",resource="sip:mcp.example (192.0.2.1:5060)"} 1"#;
+        assert!(text.lines().any(|line| line == old), "{text}");
+        farm.release(Time::ZERO, grant, Outcome::Completed);
     }
 
     #[test]
