@@ -138,6 +138,6 @@ pub struct ResourceView {
     pub placed: u64,
     /// INVITEs placed that ended without a call.
     pub failed: u64,
-    /// Time of the last probe sent or answered.
+    /// Time of the last probe sent or answered; `None`: it is not probed.
     pub last_probe: Option<Time>,
 }

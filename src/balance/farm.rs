@@ -343,7 +343,7 @@ impl Farm {
             capacity: member.port_capacity,
             placed: member.placed,
             failed: member.failed,
-            last_probe: member.last_probe,
+            last_probe: member.last_probe.filter(|_| !member.draining && member.health.monitor().is_some()),
         }
     }
 
@@ -809,6 +809,31 @@ mod tests {
         for aor in ["sip:192.0.2.1.example", "sip:mcp-192.0.2.1.example:5060", "sip:192.0.2.10"] {
             assert_eq!(told_apart(aor, four), format!("{aor} (192.0.2.1:5060)"));
         }
+    }
+
+    #[test]
+    fn a_probe_counts_only_for_who_is_probed() {
+        let probed = Some(Monitor {
+            interval: Duration::from_secs(3),
+            timeout: Duration::from_secs(1),
+            down_after: 3,
+            up_after: 2,
+        });
+        let of = |monitor| {
+            let group = group("g", SchemeName::RoundRobin, vec![resource(1, None)]);
+            Config { groups: vec![GroupConfig { monitor, ..group }] }
+        };
+        let mut farm = Farm::new(of(probed));
+        farm.probed(T0, ResourceId(1), Probe::Answered);
+        assert_eq!(farm.view()[0].last_probe, Some(T0));
+        farm.reconfigure(T0, of(None));
+        assert_eq!(farm.view()[0].last_probe, None, "not monitored any more");
+        farm.reconfigure(T0, of(probed));
+        assert_eq!(farm.view()[0].last_probe, Some(T0));
+        let grant = farm.admit(T0, &ask(1, &[])).unwrap();
+        farm.reconfigure(T0, Config::default());
+        assert_eq!((farm.view()[0].health, farm.view()[0].last_probe), ("draining", None));
+        farm.release(T0, grant, Outcome::Completed);
     }
 
     #[test]
