@@ -10,7 +10,10 @@ use crate::replica::{Kind, Stream};
 
 pub use crate::session::EndReason;
 
-/// What one or more `handle` calls want done. Reused: `clear` keeps the capacity.
+/// Octets that a part keeps whatever is needed of them.
+const KEPT: usize = 1 << 20;
+
+/// What one or more `handle` calls want done. Reused: `clear` keeps the capacity that the next ones will need.
 #[derive(Debug, Default)]
 pub struct Out {
     /// The octets of all transmits, back to back. The one gather writes here.
@@ -109,14 +112,14 @@ impl Out {
         Self::default()
     }
 
-    /// Forgets everything, keeps the memory.
+    /// Forgets everything, keeps the memory, except that of a peak that has passed.
     pub fn clear(&mut self) {
-        self.arena.clear();
-        self.transmits.clear();
-        self.events.clear();
-        self.close.clear();
-        self.frames.clear();
-        self.effects.clear();
+        clear(&mut self.arena);
+        clear(&mut self.transmits);
+        clear(&mut self.events);
+        clear(&mut self.close);
+        clear(&mut self.frames);
+        clear(&mut self.effects);
     }
 
     /// Appends one transmit whose octets `write` puts into the arena. Nothing is added when `write` says `false`.
@@ -159,5 +162,64 @@ impl Out {
     /// The name to resolve of a transmit, if its next hop is one.
     pub fn name(&self, transmit: &Transmit) -> Option<&[u8]> {
         transmit.name.as_ref().map(|r| &self.arena[r.start as usize..r.end as usize])
+    }
+}
+
+/// Whoever needs an eighth of what is there keeps all of it: a load that goes up and down costs no allocation.
+fn clear<T>(part: &mut Vec<T>) {
+    let (needed, there, kept) = (part.len(), part.capacity(), KEPT / size_of::<T>().max(1));
+    part.clear();
+    if there > kept && needed > 0 && needed < there / 8 {
+        part.shrink_to(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ListenerId, Transport};
+
+    fn fill(out: &mut Out, octets: usize) {
+        let at = "192.0.2.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local: at, remote: at, conn: None };
+        for _ in 0..octets / 500 {
+            out.send(flow, |arena| {
+                arena.extend_from_slice(&[b'x'; 500]);
+                true
+            });
+        }
+    }
+
+    fn held(out: &Out) -> (usize, usize) {
+        (out.arena.capacity(), out.transmits.capacity() * size_of::<Transmit>())
+    }
+
+    #[test]
+    fn a_peak_is_kept_while_it_is_used_and_given_back_once_it_is_not() {
+        let mut out = Out::new();
+        fill(&mut out, 32 * KEPT);
+        let peak = held(&out);
+        assert!(peak.0 >= 32 * KEPT && peak.1 > KEPT, "{peak:?}");
+        out.clear();
+        assert_eq!(held(&out), peak, "it was needed");
+        out.clear();
+        assert_eq!(held(&out), peak, "nothing is no use");
+        fill(&mut out, 8 * KEPT);
+        out.clear();
+        assert_eq!(held(&out), peak, "it was needed in good part");
+        fill(&mut out, KEPT);
+        out.clear();
+        assert!(held(&out).0 <= KEPT && held(&out).1 <= KEPT, "{:?}", held(&out));
+    }
+
+    #[test]
+    fn what_is_small_is_never_given_back() {
+        let mut out = Out::new();
+        fill(&mut out, KEPT / 2);
+        let before = held(&out);
+        out.clear();
+        fill(&mut out, 500);
+        out.clear();
+        assert_eq!(held(&out), before);
     }
 }
