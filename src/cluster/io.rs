@@ -229,8 +229,6 @@ pub enum Effect {
         /// Comes back.
         number: u32,
     },
-    /// Throw away datagrams that have waited for longer than the lease.
-    Discard,
     /// Send a message over the urgent stream, behind what was flushed.
     Tell {
         /// To whom.

@@ -10,7 +10,8 @@ use super::io::{Answer, Effect, Fitness, Input, Link, Progress, Role, Wish};
 use super::message::Refusal;
 use super::notice::{Death, Notice, Reason};
 use super::role::probe_limit;
-use super::state::{Cluster, Phase, Probing, Stage};
+use super::state::{Clock, Cluster, Phase, Probing, Stage};
+use super::timing::MARGIN;
 
 /// Between two probes of an address that answers: while its holder may be a hung node, and later.
 const PROBE_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
@@ -75,6 +76,18 @@ impl Cluster {
         self.turn(now, out);
     }
 
+    /// What a claim asked of this node is done at `now`, and nobody was told of the claim yet. Who was handed the role and
+    /// had much to do did not stand still: until it answers, or a step of the hand-over has passed, the former active
+    /// claims nothing. In any other case the peer may have taken the silence for death.
+    pub fn worked(&mut self, now: Time) {
+        let Phase::Active { since } = self.phase else { return };
+        let bound = self.config.timing.step.saturating_sub(self.config.timing.beat + MARGIN);
+        let fresh = self.reason == Reason::HandOver && self.clock.last_turn == since;
+        if fresh && now > since && now.since(since) < bound {
+            self.clock = Clock { last_turn: now, judge_from: now, due: self.clock.due.max(now), ..self.clock };
+        }
+    }
+
     /// Other policies from the next turn on: `cluster.partition`, `cluster.priority`, `cluster.preempt`.
     pub fn govern(&mut self, partition: super::Partition, priority: u8, preempt: bool) {
         self.config.partition = partition;
@@ -110,7 +123,6 @@ impl Cluster {
 
     /// Stops serving and asks the peers.
     fn ask(&mut self, now: Time, gap: std::time::Duration, out: &mut Vec<Effect>) {
-        out.push(Effect::Discard);
         out.push(Effect::Notice(Notice::Doubt(gap)));
         if let Some(giving) = self.giving.take() {
             self.stats.hand_overs_failed += 1;

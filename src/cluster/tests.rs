@@ -418,7 +418,7 @@ impl World {
                 self.machines[node].done = true;
                 self.later(ms(2), Event::Input { node, life: 0, input: Input::Fit(Fitness::Fit) });
             }
-            Effect::Role { .. } | Effect::Armed(_) | Effect::Discard | Effect::Cold => {}
+            Effect::Role { .. } | Effect::Armed(_) | Effect::Cold => {}
         }
     }
 
@@ -1818,6 +1818,50 @@ mod hand_over {
         assert!(w.has(1, Notice::HandOver(NodeId(1), Cause::GiveBack)));
         w.run(ms(120_000));
         assert_eq!(w.claims(), 2);
+    }
+
+    /// The second node of an armed pair has just taken the role; when, and what it does next.
+    fn taken() -> (Cluster, Time) {
+        let mut w = World::armed(14, 1);
+        let (now, term) = (w.now, w.cluster(0).term());
+        let mut cluster = w.machines[1].cluster.take().unwrap();
+        for message in [Message::Prepare { term, urgent: false }, Message::Take { term, counter: term.counter + 1 }] {
+            cluster.handle(now, Input::Told { peer: NodeId(1), message }, &mut Vec::new());
+        }
+        assert_eq!(cluster.role(), Role::Active);
+        (cluster, now)
+    }
+
+    fn role_at(cluster: &mut Cluster, at: Time) -> Role {
+        cluster.handle_timeout(at, &mut Vec::new());
+        cluster.role()
+    }
+
+    #[test]
+    fn much_work_with_a_role_that_was_handed_over_is_no_doubt_and_a_stall_is() {
+        let (mut cluster, now) = taken();
+        assert_eq!(role_at(&mut cluster, now + ms(300)), Role::Asking, "nobody said that it had worked");
+
+        let (mut cluster, now) = taken();
+        let late = cluster.stats().late;
+        cluster.worked(now + ms(300));
+        assert_eq!(role_at(&mut cluster, now + ms(301)), Role::Active);
+        assert_eq!(cluster.stats().late, late);
+        assert_eq!(role_at(&mut cluster, now + ms(601)), Role::Asking, "it stood still");
+
+        let (mut cluster, now) = taken();
+        cluster.worked(now + ms(300));
+        cluster.worked(now + ms(440));
+        assert_eq!(role_at(&mut cluster, now + ms(440)), Role::Asking, "the claim is known by then");
+
+        let (mut cluster, now) = taken();
+        cluster.worked(now + ms(460));
+        assert_eq!(role_at(&mut cluster, now + ms(461)), Role::Asking, "the former active may not wait any more");
+
+        let mut w = World::armed(15, 1);
+        let (mut cluster, now) = (w.machines[0].cluster.take().unwrap(), w.now);
+        cluster.worked(now + ms(300));
+        assert_eq!(role_at(&mut cluster, now + ms(301)), Role::Asking, "nothing was handed to it");
     }
 
     #[test]

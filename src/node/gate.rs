@@ -287,6 +287,8 @@ impl Gate {
         self.lane.close();
         self.due = Time::NEVER;
         self.peer = None;
+        // What was recorded and not put out reaches nobody: a hand-over must not wait for it.
+        (self.acked, self.untold) = (self.lane.last().seq, Seq(0));
     }
 
     fn release(&mut self, now: Time, out: &mut Out) {
@@ -532,6 +534,21 @@ mod tests {
         gate.discard();
         gate.set_view(at(7), &view, &mut out);
         assert_eq!((gate.waiting(), out.transmits.len()), (0, 1));
+    }
+
+    #[test]
+    fn nothing_is_waited_for_of_a_shard_that_fell_silent() {
+        let (mut gate, mut out) = (gate(), Out::new());
+        gate.open(PEER);
+        gate.armed = true;
+        hold(&mut gate, at(1), &mut out);
+        gate.handle_timeout(at(1_000_000), &mut out);
+        assert_eq!(gate.take_tells(), Some(false), "it left without the peer's word");
+        gate.record(&ended());
+        gate.forget();
+        out.clear();
+        assert!(gate.flush_all(at(1_000_001), &mut out));
+        assert_eq!((gate.take_tells(), put_out(&mut out)), (Some(true), (vec![], 0)));
     }
 
     #[test]

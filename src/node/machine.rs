@@ -313,15 +313,18 @@ impl<K: Cells> Node<K> {
         f: impl FnOnce(&mut Shard, &FarmDesk<'_, K::Cell<Farm>>, &mut Out) -> R,
     ) -> R {
         let desk = FarmDesk::new(&self.farm);
-        let (result, full, tells) = self.shards[n].with(|shard| {
+        let (result, full, fell, tells) = self.shards[n].with(|shard| {
             let result = f(shard, &desk, out);
             let full = shard.flush(now, out);
             self.publish(n, shard);
-            (result, full, shard.take_tells())
+            (result, full, shard.take_fall(), shard.take_tells())
         });
         tells.into_iter().for_each(|tells| self.tells(now, tells, out));
-        if full {
+        if full || fell {
             self.restart_lane(now, n, out);
+        }
+        if fell {
+            self.flushed(now, n, out);
         }
         if desk.take_touched() {
             self.spread_health(now, out);
@@ -352,7 +355,7 @@ impl<K: Cells> Node<K> {
     }
 
     /// Members that went down have their unanswered attempts cancelled and tried elsewhere.
-    fn spread_health(&self, now: Time, out: &mut Out) {
+    pub(super) fn spread_health(&self, now: Time, out: &mut Out) {
         while let Some(change) = self.farm.with(|farm| farm.take_changes()) {
             let (resource, usable) = (change.resource, change.usable);
             out.events.push(Event::Health { resource, usable });
@@ -360,11 +363,8 @@ impl<K: Cells> Node<K> {
                 continue;
             }
             for n in 0..self.shards.len() {
-                let desk = FarmDesk::new(&self.farm);
-                self.shards[n].with(|shard| {
-                    shard.run(now, &desk, out, |proxy, io| proxy.resource_down(io, resource));
-                    shard.flush(now, out);
-                    self.publish(n, shard);
+                self.with_shard(now, n, out, |shard, desk, out| {
+                    shard.run(now, desk, out, |proxy, io| proxy.resource_down(io, resource));
                 });
             }
         }

@@ -40,6 +40,16 @@ impl<K: Cells> Node<K> {
         self.ask_cluster(now, out, |cluster, effects| cluster.handle_timeout(now, effects));
     }
 
+    /// All that the cluster wanted is done at `now`, before its frames leave; see [`cluster::Cluster::worked`].
+    pub fn pair_worked(&self, now: Time) {
+        self.hub.with(|hub| {
+            if let Some(cluster) = &mut hub.cluster {
+                cluster.worked(now);
+                self.signs.set_authority(cluster.authority());
+            }
+        });
+    }
+
     /// When [`Node::pair_timeout`] wants to be called next.
     pub fn next_pair_timeout(&self) -> Option<Time> {
         self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::next_timeout))
@@ -274,10 +284,155 @@ impl<K: Cells> Node<K> {
         let view = self.hub.with(|hub| {
             let mut view = View::clone(&hub.view);
             change(&mut view);
+            view.generation += 1;
             view.serving = view.active && !hub.draining;
             hub.view = Arc::new(view);
             hub.view.clone()
         });
         self.set_view(now, &view, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Capacity, Config, Pair, Single};
+    use super::*;
+    use crate::balance::{self, GroupConfig, Monitor, Probe, ResourceConfig, Route, SchemeName, Terms, resource_id};
+    use crate::base::{CallKey, Flow, LegId, ListenerId, ResourceId, Transport, limits};
+    use crate::identity::Identities;
+    use crate::replica::sync_frame::Digest;
+    use crate::session::change::Change;
+    use crate::token::Keys;
+    use std::time::Duration;
+
+    const PEER: NodeId = NodeId(2);
+    const ENDED: Change<'static> = Change::Ended { call: CallKey(7), leg: LegId(9) };
+
+    fn at(millis: u64) -> Time {
+        Time::from_micros(millis * 1_000)
+    }
+
+    fn server() -> ResourceId {
+        resource_id("sip:192.0.2.9:5060;transport=udp")
+    }
+
+    fn farm() -> balance::Config {
+        let (local, remote) = ("192.0.2.1:5060".parse().unwrap(), "192.0.2.9:5060".parse().unwrap());
+        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local, remote, conn: None };
+        let route = Route { authority: "192.0.2.9:5060".into(), flow, stream: None, own: None };
+        let aor = String::from("sip:192.0.2.9:5060");
+        let resource = ResourceConfig { id: server(), aor, route, aliases: Vec::new(), port_capacity: None };
+        let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(1));
+        balance::Config {
+            groups: vec![GroupConfig {
+                name: String::from("MCP"),
+                service_types: Vec::new(),
+                scheme: SchemeName::RoundRobin,
+                monitor: Some(Monitor { interval, timeout, down_after: 1, up_after: 1 }),
+                noresource_response_code: 480,
+                terms: Terms { first_response_timeout: Duration::from_secs(2), retry_codes: Vec::new() },
+                resources: vec![resource],
+            }],
+        }
+    }
+
+    /// A node of two shards, linked to its peer.
+    fn linked(out: &mut Out) -> Node<Single> {
+        let me = NodeId(1);
+        let cluster = cluster::Config {
+            me,
+            incarnation: 5,
+            counter: 1,
+            cluster: 77,
+            mode: cluster::HaMode::ActiveStandby,
+            peers: vec![cluster::PeerConfig { id: PEER, paths: 1 }],
+            timing: cluster::Timing::default(),
+            partition: cluster::Partition::Available,
+            priority: 100,
+            preempt: false,
+            config: 9,
+        };
+        let pair = Pair {
+            cluster,
+            peer: PEER,
+            virtual_ips: Vec::new(),
+            commit: Commit::PeerAck,
+            commit_timeout: Duration::from_millis(5),
+            active_share: 900,
+            cold_reserve: 0,
+        };
+        let node = Node::new(
+            at(1),
+            Config {
+                node: me,
+                epoch: Epoch { counter: 1, node: me },
+                incarnation: 5,
+                seed: 1,
+                keys: Keys::new("c", &[b"a secret"]).unwrap(),
+                identities: Identities::default(),
+                farm: farm(),
+                proxy: crate::proxy::Config::default(),
+                capacity: Capacity { shards: 2, legs: 8, transactions: 8 },
+                pair: Some(pair),
+            },
+        );
+        node.pair(at(1), Input::Link { peer: PEER, event: cluster::Link::Up { incarnation: 6 } }, out);
+        out.clear();
+        node
+    }
+
+    /// Digests that were put out: lane, run, whether it begins anew, rows.
+    fn digests(out: &Out) -> Vec<(u16, u16, bool, usize)> {
+        let of = |frame: &&crate::out::Frame| frame.kind == Kind::Digest;
+        let read = |frame: &crate::out::Frame| {
+            let digest = Digest::read(out.payload(frame)).unwrap();
+            (digest.run.lane, digest.run.number, digest.begins, digest.rows().count())
+        };
+        out.frames.iter().filter(of).map(read).collect()
+    }
+
+    #[test]
+    fn a_hand_over_does_not_wait_for_a_shard_that_fell_silent() {
+        let mut out = Out::new();
+        let node = linked(&mut out);
+        let waits = |node: &Node<Single>| node.hub.with(|hub| hub.peer.flush.as_ref().map(|flush| flush.waits.clone()));
+        let fail = |out: &mut Out| {
+            node.with_shard(at(2), 0, out, |shard, desk, out| {
+                shard.run::<()>(at(2), desk, out, |_, io| {
+                    io.gate.record(&ENDED);
+                    panic!("poison");
+                });
+            });
+        };
+        fail(&mut out);
+        node.flush(at(2), 7, &mut out);
+        assert_eq!(waits(&node), Some(vec![0]), "of one failure the shard lives on, and with it its records");
+        out.clear();
+        fail(&mut out);
+        assert_eq!(waits(&node), None, "nobody will ever acknowledge the rest");
+        assert_eq!(digests(&out), [(0, 1, true, 0)], "the peer keeps what it holds");
+        node.flush(at(3), 8, &mut out);
+        assert_eq!(waits(&node), None);
+        out.clear();
+        (2..6).for_each(|n| node.sync_timeout(at(100 * n), &mut out));
+        assert!(!digests(&out).is_empty() && digests(&out).iter().all(|(lane, ..)| *lane == 1), "{:?}", digests(&out));
+    }
+
+    #[test]
+    fn a_lane_that_runs_over_while_a_server_goes_down_begins_anew() {
+        let mut out = Out::new();
+        let node = linked(&mut out);
+        node.shards[0].with(|shard| {
+            let desk = super::super::desk::FarmDesk::new(&node.farm);
+            shard.run(at(2), &desk, &mut out, |_, io| {
+                for _ in 0..limits::LANE / 8 {
+                    io.gate.record(&ENDED);
+                }
+            });
+        });
+        node.farm.with(|farm| farm.probed(at(3), server(), Probe::Failed));
+        node.spread_health(at(3), &mut out);
+        let begun: Vec<_> = digests(&out).iter().map(|(lane, run, begins, _)| (*lane, *run, *begins)).collect();
+        assert_eq!(begun, [(0, 1, true)]);
     }
 }

@@ -53,8 +53,12 @@ impl<K: Cells> Node<K> {
     fn write_digest(&self, run: Run, shard: &super::shard::Shard, begins: bool, peer: NodeId, out: &mut Out) {
         let (n, count, me) = (usize::from(run.lane), self.shards.len(), self.id);
         let buckets = (0..1u16 << 12).filter(|b| Bucket(*b).shard(count) == n).map(Bucket);
+        // Of a shard that fell silent the peer keeps what it holds: nothing is to be compared with it.
+        if shard.silent && !begins {
+            return;
+        }
         out.frame(peer, Stream::Urgent, Kind::Digest, |payload| {
-            let rows = buckets.map(|b| (b, shard.proxy().digest(me, b)));
+            let rows = buckets.filter(|_| !shard.silent).map(|b| (b, shard.proxy().digest(me, b)));
             Digest::write(payload, (run, count as u16), begins, shard.last(), rows);
         });
     }

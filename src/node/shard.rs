@@ -32,6 +32,10 @@ pub struct Shard {
     proxy: Proxy,
     gate: Gate,
     panicked: Option<Time>,
+    /// Of the view that is in force.
+    generation: u64,
+    /// The peer was not told yet that nothing more comes of this shard.
+    fell: bool,
     /// Failed assertions.
     pub(super) panics: u64,
     /// Whether the shard has stopped for good: its state cannot be trusted any more.
@@ -43,7 +47,7 @@ impl Shard {
     pub fn new(view: Arc<View>, place: Place, transactions: usize, legs: usize, seed: u64) -> Self {
         let gate = Gate::new(place.number, &view);
         let proxy = Proxy::new(view, place.shards, transactions, legs, seed);
-        Self { proxy, gate, panicked: None, panics: 0, silent: false }
+        Self { proxy, gate, panicked: None, generation: 0, fell: false, panics: 0, silent: false }
     }
 
     /// The proxy of this shard.
@@ -51,8 +55,12 @@ impl Shard {
         &self.proxy
     }
 
-    /// A new view; calls go on.
+    /// A new view; calls go on. One that is older than what was told already comes late and changes nothing.
     pub fn set_view(&mut self, now: Time, view: Arc<View>, out: &mut Out) {
+        if view.generation < self.generation {
+            return;
+        }
+        self.generation = view.generation;
         self.gate.set_view(now, &view, out);
         self.proxy.set_view(view);
     }
@@ -96,6 +104,11 @@ impl Shard {
         self.gate.take_overflow()
     }
 
+    /// Whether the shard has fallen silent; says so once.
+    pub(super) fn take_fall(&mut self) -> bool {
+        std::mem::take(&mut self.fell)
+    }
+
     /// Puts out all that was recorded; whether the peer has acknowledged it. If not, it is asked to.
     pub(super) fn flush_all(&mut self, now: Time, out: &mut Out) -> bool {
         self.gate.flush_all(now, out)
@@ -108,6 +121,9 @@ impl Shard {
 
     /// Everything of `owner` is this node's; `whole`: nothing that it told anybody is unknown here.
     pub(super) fn adopt(&mut self, now: Time, owner: NodeId, whole: bool, desk: &dyn Desk, out: &mut Out) {
+        if self.silent {
+            return;
+        }
         // Later records of the same things must look later, too.
         let (epoch, seen) = (self.gate.last().epoch, self.proxy.seen(owner));
         self.gate.begin_epoch(epoch, Seq(seen.0 + UNHEARD));
@@ -161,6 +177,7 @@ impl Shard {
         self.silent = again || !sound;
         if self.silent {
             self.gate.forget();
+            self.fell = true;
         }
     }
 }
@@ -225,6 +242,18 @@ mod tests {
         let stats = &shard.proxy().stats;
         assert_eq!((stats.records_without_room, stats.records_applied), (1, 1));
         assert!(shard.proxy().legs().is_empty());
+    }
+
+    #[test]
+    fn a_view_that_comes_late_changes_nothing() {
+        let (mut shard, mut out) = (shard(), Out::new());
+        let alone = View::alone(NodeId(1), Epoch::default(), Keys::new("tandem", &[b"x"]).unwrap(), Time::ZERO);
+        let view = |generation, active| Arc::new(View { generation, active, ..alone.clone() });
+        shard.set_view(Time::ZERO, view(7, true), &mut out);
+        shard.set_view(Time::ZERO, view(6, false), &mut out);
+        assert!(shard.proxy().acts(), "the later word stands");
+        shard.set_view(Time::ZERO, view(8, false), &mut out);
+        assert!(!shard.proxy().acts());
     }
 
     fn fail(shard: &mut Shard, seconds: u64) {

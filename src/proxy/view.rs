@@ -42,6 +42,8 @@ impl Default for Config {
 /// What the hub tells the shards; immutable, replaced as a whole.
 #[derive(Clone, Debug)]
 pub struct View {
+    /// Grows with each view of a node: two threads may bring them in the other order.
+    pub generation: u64,
     /// Whether new calls are taken.
     pub serving: bool,
     /// Whether this node acts for the pair; a node without a peer always does.
@@ -82,6 +84,7 @@ impl View {
     pub fn alone(node: NodeId, epoch: Epoch, keys: Keys, now: Time) -> Self {
         let earlier = Taken { node, through: epoch.counter.saturating_sub(1), since: now };
         Self {
+            generation: 0,
             serving: true,
             active: true,
             frozen: false,

@@ -61,8 +61,6 @@ pub struct Driver {
     pub(super) names: RwLock<HashMap<ResourceId, String>>,
     /// The way to the peer, if there is one.
     pub(super) port: OnceLock<Arc<dyn Port>>,
-    /// Datagrams that wait are to be thrown away.
-    pub(super) discard: AtomicBool,
 }
 
 /// The way to the peer, as the driver sees it.
@@ -124,7 +122,6 @@ impl Driver {
                 stopping: AtomicBool::new(false),
                 names: RwLock::default(),
                 port: OnceLock::new(),
-                discard: AtomicBool::new(false),
             }
         })
     }
@@ -186,17 +183,6 @@ impl Driver {
     /// From here on there is a peer.
     pub fn connect(&self, port: Arc<dyn Port>) {
         let _ = self.port.set(port);
-    }
-
-    /// Datagrams that wait in the sockets now are thrown away: their senders have repeated them elsewhere.
-    pub fn discard(&self) {
-        self.discard.store(true, Ordering::SeqCst);
-        self.waker.notify();
-    }
-
-    /// Whether what waits in the sockets is to be thrown away; says so once.
-    pub fn take_discard(&self) -> bool {
-        self.discard.load(Ordering::Relaxed) && self.discard.swap(false, Ordering::SeqCst)
     }
 
     /// Handles one input in a turn of the caller's; [`Driver::flush`] sends what comes of it.

@@ -88,7 +88,8 @@ impl Links {
     }
 
     /// Octets that may be queued for `peer` on the bulk stream, the header of one frame aside; 0 while the link does not
-    /// stand. Whoever finds less than half the queue is told by [`Peers::room`](super::Peers::room) when there is more.
+    /// stand. Once some of them are used and at most half the queue waits, [`Peers::room`](super::Peers::room) tells that
+    /// there are more.
     pub fn bulk_room(&self, peer: NodeId) -> usize {
         let slot = self.shared.peer(peer).map(|(_, peer)| &peer.out[Stream::Bulk as usize]);
         slot.and_then(|slot| slot.outgoing.lock().as_mut().map(|open| open.room())).unwrap_or(0)

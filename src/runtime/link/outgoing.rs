@@ -22,7 +22,9 @@ pub struct Outgoing {
     limit: usize,
     /// The kernel takes nothing until it says so.
     blocked: bool,
-    /// Somebody was told, or could see, that there is little room.
+    /// Somebody was told how much room there is, and wants to hear of more.
+    asked: bool,
+    /// That one has less room than a full queue has, be it that it was told so, be it that it has used some.
     short: bool,
 }
 
@@ -37,7 +39,7 @@ pub struct Flushed {
     pub octets: usize,
     /// The rest has to wait until the stream is writable. Told once.
     pub blocked: bool,
-    /// There is room again for those who found little.
+    /// There is more room than was told, less what was queued since. Told once, until somebody asks.
     pub room: bool,
 }
 
@@ -48,7 +50,7 @@ impl Outgoing {
             Stream::Urgent => limits::URGENT_OUTBOUND,
             Stream::Bulk => limits::BULK_OUTBOUND,
         };
-        Self { carrier, sealer, octets: Vec::new(), written: 0, limit, blocked: false, short: false }
+        Self { carrier, sealer, octets: Vec::new(), written: 0, limit, blocked: false, asked: false, short: false }
     }
 
     /// Seals a frame and queues it.
@@ -60,12 +62,15 @@ impl Outgoing {
             self.octets.drain(..self.written);
             self.written = 0;
         }
-        self.sealer.seal(kind, payload, &mut self.octets).map_err(|_| Full)
+        self.sealer.seal(kind, payload, &mut self.octets).map_err(|_| Full)?;
+        self.short |= self.asked;
+        Ok(())
     }
 
-    /// Octets that may be queued, the header of one frame aside. From now on [`Flushed::room`] tells when it is more than half
-    /// the queue again.
+    /// Octets that may be queued, the header of one frame aside. Whoever asks may count on them until they are used up:
+    /// once some are used, and at most half the queue waits, [`Flushed::room`] tells that it is time to ask again.
     pub fn room(&mut self) -> usize {
+        self.asked = true;
         self.short |= self.pending() > self.limit / 2;
         (self.limit - self.pending()).saturating_sub(HEADER)
     }
@@ -104,7 +109,7 @@ impl Outgoing {
             }
         }
         if self.short && self.pending() <= self.limit / 2 {
-            self.short = false;
+            (self.asked, self.short) = (false, false);
             flushed.room = true;
         }
         Ok(flushed)
@@ -207,5 +212,23 @@ mod tests {
         queue.unblock();
         assert!(queue.flush().unwrap().room);
         assert!(!queue.flush().unwrap().room, "told once");
+    }
+
+    #[test]
+    fn whoever_uses_its_room_little_by_little_is_told_as_well() {
+        let (_, mut queue) = outgoing(Stream::Bulk, usize::MAX);
+        queue.push(Kind::Bucket, b"nobody counts").unwrap();
+        assert!(!queue.flush().unwrap().room, "nobody has asked");
+        let mut told = 0;
+        for _ in 0..3 {
+            let mut room = queue.room();
+            assert!(!queue.flush().unwrap().room, "nothing was used");
+            while room >= limits::FRAME {
+                queue.push(Kind::Bucket, &[0; limits::FRAME]).unwrap();
+                room -= HEADER + limits::FRAME;
+                told += usize::from(queue.flush().unwrap().room);
+            }
+        }
+        assert_eq!(told, 3, "once for each time that somebody asked");
     }
 }

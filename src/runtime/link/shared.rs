@@ -147,7 +147,7 @@ pub trait Peers: Send + Sync {
     fn down(&self, peer: NodeId, cause: DownCause);
     /// A frame of the peer; its `payload` is authentic and may still make no sense.
     fn frame(&self, peer: NodeId, stream: Stream, kind: crate::replica::Kind, payload: &[u8]);
-    /// The bulk stream has room again, after [`bulk_room`](super::Links::bulk_room) found less than half.
+    /// The bulk stream has more room than [`bulk_room`](super::Links::bulk_room) last told, less what was sent since.
     fn room(&self, peer: NodeId);
     /// All that has come was handed over: send what comes of it.
     fn settled(&self);

@@ -2,12 +2,13 @@
 //! that reads the links, the guard's events and operators' commands come in beside it, one at a time.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
 
 use crate::base::{Epoch, NodeId, PathId, Time};
 use crate::cluster::{self, Beat, Command, Effect, Input, Link, Loss, Refusal, Role};
@@ -54,7 +55,7 @@ pub struct Pair {
     /// Epochs up to here are durable.
     pub(super) reserved: AtomicU32,
     /// Held while the cluster is told something and what it wants is done, so that effects keep their order.
-    pub(super) turn: Mutex<Turn>,
+    pub(super) turn: ReentrantMutex<RefCell<Turn>>,
     /// What came over the links and is not sent yet.
     pub(super) inbox: Mutex<Turn>,
     pub(super) facts: Mutex<Facts>,
@@ -90,7 +91,7 @@ impl Pair {
             traps,
             state_dir,
             reserved: AtomicU32::new(reserved),
-            turn: Mutex::default(),
+            turn: ReentrantMutex::default(),
             inbox: Mutex::default(),
             facts: Mutex::new(Facts::new(now)),
             alike: Mutex::default(),
@@ -164,11 +165,13 @@ impl Pair {
 
     /// Lets the node do something that the cluster may answer, then does what it wants, and sends what came of it.
     pub(super) fn act(&self, now: Time, f: impl FnOnce(&mut Out)) {
-        let mut turn = self.turn.lock();
+        let order = self.turn.lock();
+        let mut turn = order.borrow_mut();
         self.driver.guarded(|| f(turn.out()));
         self.carry_out(now, turn.out());
         self.driver.flush(now, &mut turn);
         drop(turn);
+        drop(order);
         self.driver.nudge();
     }
 
@@ -200,7 +203,6 @@ impl Pair {
             }),
             Effect::Announce => self.wish(Wish::Announce),
             Effect::Probe => self.wish(Wish::Probe { within: PROBE }),
-            Effect::Discard => self.driver.discard(),
             Effect::Answer(answer) => self.facts.lock().answer = Some(*answer),
             Effect::Notice(notice) => self.notice(notice),
             Effect::Done => self.left.store(true, Ordering::SeqCst),
@@ -319,11 +321,15 @@ impl Peers for Pair {
         if kind == Kind::Cluster {
             // What came before it on the stream is done, and what the cluster answers is carried out in its order.
             self.settled();
-            let mut turn = self.turn.lock();
+            let order = self.turn.lock();
+            let mut turn = order.borrow_mut();
             self.driver.hand(now, NodeInput::Frame { peer, kind, payload }, &mut turn);
             self.carry_out(now, turn.out());
+            // Before the peer hears of a claim: from then on it does not wait any more.
+            self.driver.node.pair_worked(sys::now());
             self.driver.flush(now, &mut turn);
             drop(turn);
+            drop(order);
             return self.nudge();
         }
         let mut inbox = self.inbox.lock();
@@ -338,8 +344,10 @@ impl Peers for Pair {
 
     fn room(&self, peer: NodeId) {
         let now = sys::now();
-        let octets = self.links.bulk_room(peer);
         let mut inbox = self.inbox.lock();
+        // What waits here takes room, too.
+        self.driver.flush(now, &mut inbox);
+        let octets = self.links.bulk_room(peer);
         self.driver.hand(now, NodeInput::Room(octets), &mut inbox);
         self.driver.flush(now, &mut inbox);
     }
@@ -360,8 +368,8 @@ impl Port for Pair {
     }
 
     fn effects(&self, now: Time, out: &mut Out) {
-        // Who holds it already is this very thread.
-        let _order = self.turn.try_lock();
+        // This thread may hold it already.
+        let _order = self.turn.lock();
         self.carry_out(now, out);
         self.nudge();
     }

@@ -6,7 +6,7 @@ use tandem::agent::media_server::{Behaviour, Mood};
 use tandem::agent::script::{Outcome, Plan};
 use tandem::proxy::Commit;
 
-use super::scenario::{Act, HOSTS, Scenario};
+use super::scenario::{Act, CALLERS, HOSTS, Scenario};
 use super::world::World;
 use crate::scenario::{SERVERS, caller_addr, server_addr};
 
@@ -211,6 +211,25 @@ fn a_dead_node_that_starts_again_at_once_gets_all_that_was_adopted() {
     w.crash(0, ms(8));
     w.run_until(ms(1_000), |w| w.machines[0].turns() && w.is_pair());
     assert_eq!((w.active(), w.node(0).gauges().legs), (Some(1), 20), "armed means that it could take over");
+}
+
+#[test]
+fn a_node_that_starts_again_gets_all_however_much_that_is() {
+    const CALLS: usize = 120;
+    const OCTETS: usize = 50_000;
+    const { assert!(CALLS * OCTETS > tandem::base::limits::BULK_OUTBOUND) };
+    let settings = crate::scenario::Settings { members: [Some(None); SERVERS], ..Scenario::quiet().settings };
+    let mut w = World::armed_in(13, Scenario { settings, ..Scenario::quiet() });
+    let slow = tandem::agent::media_server::Behaviour { answer_after: ms(9_000), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    let extra = format!("X-Octets: {}\r\n", "x".repeat(OCTETS));
+    for n in 0..CALLS {
+        w.call(n % CALLERS, Plan { extra: extra.clone(), ..Plan::default() });
+    }
+    w.run_until(ms(2_000), |w| w.node(1).gauges().shadows == CALLS);
+    w.crash(1, ms(8));
+    w.run_until(ms(1_000), |w| w.machines[1].turns() && w.is_pair());
+    assert_eq!(w.node(1).gauges().shadows, CALLS, "armed means that it could take over");
 }
 
 #[test]

@@ -111,12 +111,13 @@ impl Machine {
         }
     }
 
-    pub fn take(&mut self, now: Time, waiting: &Waiting, peer: NodeId, out: &mut Out) {
+    /// `room`: what its bulk stream can take.
+    pub fn take(&mut self, now: Time, waiting: &Waiting, peer: NodeId, room: usize, out: &mut Out) {
         match waiting {
             Waiting::Packet(packet, _) => self.receive(now, packet, out),
             Waiting::Frame(kind, payload) => self.handle(now, Input::Frame { peer, kind: *kind, payload }, out),
             Waiting::Pair(input) => self.handle(now, Input::Pair(*input), out),
-            Waiting::Room => self.handle(now, Input::Room(4 << 20), out),
+            Waiting::Room => self.handle(now, Input::Room(room), out),
         }
     }
 
@@ -160,10 +161,6 @@ impl Machine {
                 self.wish = wish;
                 // It goes at once, and takes a moment to come.
                 self.present &= wish != Wish::Drop;
-                return Some(effect);
-            }
-            Effect::Discard => {
-                // Nothing that waits here is older than a hang; the world hands over the time of each datagram.
                 return Some(effect);
             }
             other => return Some(other),

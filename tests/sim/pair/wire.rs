@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tandem::agent::chance::Chance;
-use tandem::base::{Epoch, Time};
+use tandem::base::{Epoch, Time, limits};
 use tandem::cluster::{self, Beat, Loss};
+use tandem::replica::frame::HEADER;
 use tandem::replica::{Kind, Stream};
 
 /// What happens between the machines, at a time.
@@ -87,6 +88,14 @@ pub enum Event {
     },
 }
 
+/// The bulk stream of one machine, with the credits that the runtime gives.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bulk {
+    waits: usize,
+    asked: bool,
+    short: bool,
+}
+
 /// Everything under way between the machines.
 pub struct Wire {
     pub queue: BTreeMap<(Time, u64), Event>,
@@ -98,6 +107,8 @@ pub struct Wire {
     pub idle: Time,
     /// `[from][stream]`: when the last octet arrives.
     last: [[Time; 2]; 2],
+    /// By sender.
+    bulk: [Bulk; 2],
     /// Frames under way.
     pub flying: usize,
     /// `[path]`.
@@ -121,6 +132,7 @@ impl Wire {
             links: 0,
             idle: Time::ZERO,
             last: [[Time::ZERO; 2]; 2],
+            bulk: [Bulk::default(); 2],
             flying: 0,
             cut: [false; 2],
             stream_cut: false,
@@ -150,6 +162,12 @@ impl Wire {
     /// threads of a node race for the stream.
     pub fn frame(&mut self, now: Time, from: usize, stream: Stream, kind: Kind, payload: Vec<u8>) {
         let place = usize::from(stream == Stream::Bulk);
+        if stream == Stream::Bulk {
+            let bulk = &mut self.bulk[from];
+            bulk.waits += HEADER + payload.len();
+            bulk.short |= bulk.asked;
+            assert!(bulk.waits <= limits::BULK_OUTBOUND, "{from} sends more than its bulk stream can hold");
+        }
         let delay = Duration::from_micros(self.chance.within(50..self.delay.max(51)));
         let mut at = (now + delay).max(self.last[from][place]);
         self.last[from][place] = at;
@@ -158,6 +176,25 @@ impl Wire {
         }
         let (to, link) = (1 - from, self.link);
         self.at(at, Event::Frame { to, link, stream, kind, payload });
+    }
+
+    /// Octets that a machine may send on its bulk stream.
+    pub fn room(&mut self, from: usize) -> usize {
+        let bulk = &mut self.bulk[from];
+        bulk.asked = self.link != 0;
+        bulk.short |= bulk.waits > limits::BULK_OUTBOUND / 2;
+        if bulk.asked { (limits::BULK_OUTBOUND - bulk.waits).saturating_sub(HEADER) } else { 0 }
+    }
+
+    /// A frame of so many octets has left the bulk stream of a machine; whether that is told that there is more room.
+    pub fn carried(&mut self, from: usize, octets: usize) -> bool {
+        let bulk = &mut self.bulk[from];
+        bulk.waits -= HEADER + octets;
+        let told = bulk.short && bulk.waits <= limits::BULK_OUTBOUND / 2;
+        if told {
+            (bulk.asked, bulk.short) = (false, false);
+        }
+        told
     }
 
     /// A frame met a cut: it comes once the streams carry again, behind what was sent before it, if the link still stands.
@@ -190,5 +227,6 @@ impl Wire {
         }
         self.link = 0;
         self.last = [[Time::ZERO; 2]; 2];
+        self.bulk = [Bulk::default(); 2];
     }
 }

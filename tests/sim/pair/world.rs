@@ -373,11 +373,11 @@ impl World {
     }
 
     fn hear(&mut self, to: usize, link: u64, stream: Stream, kind: tandem::replica::Kind, payload: Vec<u8>) {
+        if stream == Stream::Bulk && link == self.wire.link && self.wire.carried(1 - to, payload.len()) {
+            self.wire.at(self.now + ms(1), Event::Room { node: 1 - to, link });
+        }
         if !self.machines[to].up() {
             return;
-        }
-        if stream == Stream::Bulk {
-            self.wire.at(self.now + ms(1), Event::Room { node: 1 - to, link });
         }
         self.take(to, &Waiting::Frame(kind, payload));
     }
@@ -388,7 +388,8 @@ impl World {
             return machine.backlog.push_back(waiting.clone());
         }
         let peer = self.machines[1 - node].id;
-        self.machines[node].take(self.now, waiting, peer, &mut self.out);
+        let octets = if matches!(waiting, Waiting::Room) { self.wire.room(node) } else { 0 };
+        self.machines[node].take(self.now, waiting, peer, octets, &mut self.out);
         self.flush(Source::Machine(node));
     }
 
