@@ -29,7 +29,7 @@ pub struct Cluster {
     pub virtual_ips: Vec<VirtualIp>,
     /// `service-ip.N`; only active-active uses them.
     pub service_ips: Vec<(NodeId, IpAddr)>,
-    /// `reference-points`; empty: the gateway of the virtual IP's interface, resources, sources of recent INVITEs.
+    /// `reference-points`; empty: hosts of resources, at most eight.
     pub reference_points: Vec<IpAddr>,
     /// `partition`, default `available`.
     pub partition: Partition,

@@ -37,6 +37,8 @@ pub struct Refused<'a> {
     pub to: SocketAddr,
     /// The local address it left from, as far as the kernel tells.
     pub from: Option<IpAddr>,
+    /// The host whose ICMP error it is; this one's own where nobody answers ARP.
+    pub by: Option<IpAddr>,
     /// Why.
     pub cause: io::Error,
 }

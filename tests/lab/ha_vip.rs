@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::rig::lan::{self, Host};
-use crate::rig::node::Node;
-use crate::rig::pair::{CALLER, PATIENCE, Pair, Plan, VIP, sip};
+use crate::rig::load::{Answering, Load};
+use crate::rig::node::{Node, Setup};
+use crate::rig::pair::{CALLER, PATIENCE, Pair, Plan, VIP, WATCHER, sip};
 use crate::rig::poll::until_true;
 use crate::rig::udp::Udp;
 use crate::rig::watch::{Asker, Frame, Watch};
@@ -95,6 +96,29 @@ fn a_pulled_cable_moves_the_address_and_it_stays_there() {
     pair.field.cables[active].heal();
     assert_eq!(pair.until_armed(), 1 - active);
     watch.assert_one_holder(VIP, 2);
+}
+
+#[test]
+fn a_network_that_falls_silent_behind_a_living_carrier_moves_the_address() {
+    let world = World::new("ha-silent-net");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let refer = |mut setup: Setup| {
+        setup.cluster.push_str(&format!("reference-points = [\"{WATCHER}\"]\n"));
+        setup.t1(500)
+    };
+    let pair = plan.both(refer).start(&world);
+    let active = pair.until_armed();
+    let load = Load::start(&world, &pair.field.callers, CALLER, 60, 20, Duration::from_secs(2));
+    until_true("calls", PATIENCE, || load.begun() >= 20);
+    pair.field.cables[active].deaden();
+    // The kernel believes what it knows of its neighbours for up to a minute.
+    pair.field.nodes[active].ip("neigh flush dev eth0");
+    pair.until_active(1 - active);
+    pair.until_role(active, "standby");
+    load.assert_lossless(Duration::from_secs(60));
+    pair.until_idle();
+    servers.assert_all(60);
 }
 
 #[test]

@@ -117,7 +117,9 @@ impl Pair {
 
     /// What tells this node that it is not cut off.
     pub fn refer_to(&self, reach: Reach) {
-        *self.reach.lock() = reach;
+        let mut points = self.reach.lock();
+        let before = std::mem::take(&mut *points);
+        *points = reach.succeeding(before);
     }
 
     /// Whose work earns the guard's kicks.

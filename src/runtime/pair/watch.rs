@@ -115,7 +115,7 @@ impl Pair {
     }
 
     fn look_around(&self, now: Time) {
-        let reach = self.reach.lock().look();
+        let reach = self.reach.lock().look(now);
         let changed = self.facts.lock().reach.replace(reach) != Some(reach);
         if changed {
             self.tell(now, Input::Reach(reach));

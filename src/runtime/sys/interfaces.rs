@@ -48,6 +48,15 @@ fn addresses(flags: u32) -> io::Result<Vec<IpAddr>> {
     Ok(found)
 }
 
+/// The socket address in octets of the kernel's, which may be cut short.
+pub(super) fn address_in(octets: &[u8]) -> Option<SocketAddr> {
+    // SAFETY: any octets are a valid sockaddr_storage, and no more are copied than it has room for.
+    let mut storage: sockaddr_storage = unsafe { mem::zeroed() };
+    let length = octets.len().min(size_of::<sockaddr_storage>());
+    unsafe { ptr::copy_nonoverlapping(octets.as_ptr(), ptr::from_mut(&mut storage).cast(), length) };
+    address(&storage)
+}
+
 /// The socket address in a storage of the kernel's.
 pub(super) fn address(storage: &sockaddr_storage) -> Option<SocketAddr> {
     // SAFETY: `to` is room for a sockaddr_storage, and `storage` is copied whole.

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 use socket2::SockAddr;
 
-use self::interfaces::address;
+use self::interfaces::{address, address_in};
 pub use self::interfaces::{carried_addresses, local_addresses};
 pub use self::process::hurry;
 use self::result::check;
@@ -130,15 +130,22 @@ pub fn poll(interests: &mut [Interest], timeout: Option<Duration>) -> io::Result
 pub fn prepare(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
     option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+    queue_errors(socket, v6)?;
     if v6 {
         option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-        option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
         option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
     } else {
         option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-        option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
         option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
     }
+}
+
+/// Sets a UDP socket up for [`read_refused`] alone. Without it the kernel keeps to itself what it takes for passing: that
+/// nobody answers ARP, that a router has no route.
+pub fn queue_errors(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    let (level, name) =
+        if v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) } else { (libc::IPPROTO_IP, libc::IP_RECVERR) };
+    option(socket, level, name, 1)
 }
 
 fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
@@ -302,16 +309,18 @@ pub fn read_refused<'a>(socket: BorrowedFd<'_>, memory: &'a mut [u8]) -> Option<
     // SAFETY: every pointer in the header is to a local or to `memory`, with its true length.
     let n = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
     let quoted = memory.get(..usize::try_from(n).ok()?)?;
-    let (mut from, mut cause) = (None, None);
+    let (mut from, mut cause, mut by) = (None, None, None);
     for (entry, data) in controls(&header, &control) {
         match (entry.cmsg_level, entry.cmsg_type) {
             (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
                 cause = read::<libc::sock_extended_err>(data).map(|e| io::Error::from_raw_os_error(e.ee_errno as i32));
+                // Behind the error stands who told of it, of no family if nobody did.
+                by = data.get(size_of::<libc::sock_extended_err>()..).and_then(address_in).map(|a| a.ip());
             }
             _ => from = from.or(packet_info(entry, data)),
         }
     }
-    Some(Refused { quoted, to: address(&name)?, from, cause: cause? })
+    Some(Refused { quoted, to: address(&name)?, from, by, cause: cause? })
 }
 
 /// The control messages that the kernel wrote into `buffer`, each with its data.
@@ -458,7 +467,7 @@ mod tests {
         let mut memory = [0; 1024];
         let refused = read_refused(us.as_fd(), &mut memory).unwrap();
         assert_eq!((refused.quoted, refused.to), (&b"BYE sip:nobody SIP/2.0"[..], gone));
-        assert_eq!(refused.from, Some([127, 0, 0, 1].into()));
+        assert_eq!((refused.from, refused.by), (Some([127, 0, 0, 1].into()), Some([127, 0, 0, 1].into())));
         assert_eq!(refused.cause.kind(), io::ErrorKind::ConnectionRefused);
         assert!(read_refused(us.as_fd(), &mut memory).is_none());
     }

@@ -126,6 +126,11 @@ impl Cable {
         self.switch.ip(&format!("link set {} up", self.port));
     }
 
+    /// Takes it out of the bridge: nothing passes in either direction, and the host at its end keeps its carrier.
+    pub fn deaden(&self) {
+        self.switch.ip(&format!("link set dev {} no{JOIN}er", self.port));
+    }
+
     /// Nothing faster than this, e.g. `10mbit`, leaves the switch towards the host.
     pub fn rate(&self, rate: &str) {
         let args = format!("qdisc replace dev {} root tbf rate {rate} burst 16kb latency 50ms", self.port);
