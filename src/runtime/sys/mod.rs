@@ -1,6 +1,6 @@
 //! System calls that std, socket2 and tokio do not offer, behind safe types: batches of datagrams with their local
-//! address, the error queue, ppoll, eventfd, the boot-time clock; in files of their own addresses of interfaces, link-layer
-//! frames, passed descriptors, privileges and priorities. The only unsafe module.
+//! address, the error queue, ppoll, eventfd, the boot-time clock; in files of their own addresses of interfaces, filters of
+//! sockets, link-layer frames, passed descriptors, privileges and priorities. The only unsafe module.
 #![expect(
     unsafe_code,
     reason = "recvmmsg, sendmmsg, control messages, ppoll, eventfd and getifaddrs have no safe form"
@@ -8,6 +8,7 @@
 
 mod result;
 mod interfaces;
+pub mod filter;
 pub mod packet;
 pub mod process;
 

@@ -9,6 +9,7 @@ use socket2::SockFilter;
 
 use super::arp::{Arp, Mac};
 use super::{arp, nd};
+use crate::runtime::sys::filter::{IF_EQUAL, LOAD_OCTET, LOAD_WORD, RETURN};
 use crate::runtime::sys::packet::PacketSocket;
 use std::os::fd::AsFd;
 
@@ -79,12 +80,6 @@ impl Link {
         }
     }
 }
-
-/// Classic BPF: load a word, load an octet, skip if equal, return.
-const LOAD_WORD: u16 = 0x20;
-const LOAD_OCTET: u16 = 0x30;
-const IF_EQUAL: u16 = 0x15;
-const RETURN: u16 = 0x06;
 
 fn accept_if_one_of(words: &[u32], program: &mut Vec<SockFilter>) {
     for (n, word) in words.iter().enumerate() {
