@@ -288,13 +288,13 @@ impl Cluster {
         }
         match self.probing {
             Probing::Passed => true,
-            Probing::Sent { at } => now >= at + probe_limit(&self.config.timing),
-            Probing::Idle { not_before } if now >= not_before => {
+            Probing::Sent { at } if now < at + probe_limit(&self.config.timing) => false,
+            Probing::Idle { not_before } if now < not_before => false,
+            Probing::Sent { .. } | Probing::Idle { .. } => {
                 self.probing = Probing::Sent { at: now };
                 out.push(Effect::Probe);
                 false
             }
-            Probing::Idle { .. } => false,
         }
     }
 
@@ -391,7 +391,8 @@ impl Cluster {
     }
 }
 
-/// Without an answer of the driver for this long the address is taken for silent.
+/// Without an answer of the driver for this long it is asked again: "nobody" is an answer as well, and its silence tells
+/// nothing of the address.
 pub(super) fn probe_limit(timing: &Timing) -> std::time::Duration {
     timing.probe * 2
 }

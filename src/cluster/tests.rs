@@ -122,6 +122,8 @@ struct World {
     /// A stranger answers every probe.
     stranger: bool,
     probes: u32,
+    /// Nobody carries the question to the link, and no answer comes.
+    unasked: bool,
     /// Two must never answer for the address.
     strict: bool,
     /// How long two answered for the address although the LAN was whole.
@@ -180,6 +182,7 @@ impl World {
             log: Vec::new(),
             stranger: false,
             probes: 0,
+            unasked: false,
             strict: false,
             overlap: Duration::ZERO,
             overlap_since: None,
@@ -586,6 +589,9 @@ impl World {
     fn probed(&mut self, node: usize, life: u64) {
         let held = self.answers(1 - node) && self.lan_cut == [false; 2];
         self.probes += 1;
+        if self.unasked {
+            return;
+        }
         let address = match (held, self.stranger) {
             (true, _) => Answer::Somebody,
             (false, true) => Answer::Stranger,
@@ -1161,6 +1167,19 @@ mod death {
         let (at, _) = w.machines[1].claims[0];
         assert!(w.now.since(at) < ms(750), "not before the lease had passed");
         assert!(w.has(1, Notice::Stranger));
+    }
+
+    #[test]
+    fn a_question_without_any_answer_is_asked_again_and_proves_nothing() {
+        let mut w = World::armed(6, 1);
+        w.unasked = true;
+        w.power_off(0);
+        let before = w.probes;
+        w.run(ms(2_000));
+        assert!(w.active().is_empty(), "nobody said that nobody answers");
+        assert!(w.probes > before + 20, "{}", w.probes);
+        w.unasked = false;
+        w.until(ms(100), |w| w.active() == [1]);
     }
 
     #[test]

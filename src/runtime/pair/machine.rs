@@ -269,13 +269,14 @@ impl Pacemaker for Pair {
     }
 
     fn timeout(&self, now: Time, send: &mut dyn FnMut(NodeId, PathId, &[u8])) {
+        // What somebody has answered already must not be missing when the cluster judges how long it waits for it.
+        self.hear_guard(now);
         if self.driver.node.next_pair_timeout().is_some_and(|due| due <= now) {
             self.act(now, |out| self.driver.node.pair_timeout(now, out));
         }
         self.beats.lock().drain(..).for_each(|(peer, path, octets)| send(peer, path, &octets));
         if now >= self.facts.lock().next_kick {
             self.facts.lock().next_kick = now + KICK;
-            self.hear_guard(now);
             self.look_at_self(now);
         }
         self.beats.lock().drain(..).for_each(|(peer, path, octets)| send(peer, path, &octets));
