@@ -99,6 +99,21 @@ fn a_pulled_cable_moves_the_address_and_it_stays_there() {
 }
 
 #[test]
+fn a_node_that_starts_without_its_cable_is_not_the_one_to_be_active() {
+    let world = World::new("ha-dark");
+    let Some(plan) = Plan::new(&world, "10") else { return };
+    // Of two that are alike, the lower id is chosen.
+    plan.field.cables[0].cut();
+    let pair = plan.launch(&world);
+    pair.until_active(1);
+    pair.until_role(0, "standby");
+    pair.wait("a warning that names the interface", || told(&pair.nodes[0], "eth0 has no link").then_some(()));
+    assert!(pair.nodes.iter().all(|node| !node.armed()), "a failure now would lose calls");
+    pair.field.cables[0].heal();
+    assert_eq!(pair.until_armed(), 1);
+}
+
+#[test]
 fn a_network_that_falls_silent_behind_a_living_carrier_moves_the_address() {
     let world = World::new("ha-silent-net");
     let Some(plan) = Plan::new(&world, "1000") else { return };

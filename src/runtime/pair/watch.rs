@@ -54,14 +54,18 @@ impl Pair {
                     );
                     self.trap(snmp::Event::VipConflict, format!("{mac} claims {ip}"));
                 }
-                Event::CarrierLost { .. } | Event::Dropped { .. } | Event::Failed { .. } | Event::GuardDied => {
-                    tracing::warn!("the virtual addresses are not held here any more: {event}");
-                    if let (Event::CarrierLost { .. }, Ok(carried)) = (&event, sys::carried_addresses()) {
+                Event::CarrierLost { .. } => {
+                    tracing::warn!("the virtual addresses cannot be held here: {event}");
+                    if let Ok(carried) = sys::carried_addresses() {
                         // What would be said over that cable now would be waited for in vain.
                         self.links.leave(&carried);
                     }
-                    let unusable = matches!(event, Event::CarrierLost { .. } | Event::GuardDied);
-                    self.tell(now, if unusable { Input::Usable(false) } else { Input::Dropped });
+                    self.tell(now, Input::Usable(false));
+                }
+                Event::Dropped { .. } | Event::Failed { .. } | Event::GuardDied => {
+                    tracing::warn!("the virtual addresses are not held here any more: {event}");
+                    let died = event == Event::GuardDied;
+                    self.tell(now, if died { Input::Usable(false) } else { Input::Dropped });
                 }
                 Event::Hindered { reason } => tracing::warn!("{reason}"),
             }

@@ -70,12 +70,12 @@ pub enum Event {
     },
     /// Nobody answered in time.
     ProbeUnanswered,
-    /// The interface of an address has lost its link.
+    /// The interface of an address has no link, at the start or any more.
     CarrierLost {
         /// Its name.
         interface: String,
     },
-    /// It has a link again; held addresses were announced again.
+    /// It has a link again, and so have those of all other addresses; what is held was announced again.
     CarrierBack {
         /// Its name.
         interface: String,
@@ -151,7 +151,7 @@ impl fmt::Display for Event {
             Self::Dropped { cause } => write!(f, "given up: {cause}"),
             Self::ProbeAnswered { ip, mac } => write!(f, "{mac} answers for {ip}"),
             Self::ProbeUnanswered => f.write_str("nobody answers for them"),
-            Self::CarrierLost { interface } => write!(f, "{interface} has lost its link; check the cable"),
+            Self::CarrierLost { interface } => write!(f, "{interface} has no link; check the cable"),
             Self::CarrierBack { interface } => write!(f, "{interface} has its link again"),
             Self::AddressDeleted { ip } => write!(f, "somebody deleted {ip}; it was put back"),
             Self::Stranger { ip, mac } => write!(f, "another host, {mac}, claims {ip}"),

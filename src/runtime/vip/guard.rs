@@ -116,6 +116,9 @@ impl Guard {
         let urgency = process::hurry();
         process::lock_memory();
         self.machine.report(&Report::Ready(format!("{urgency:?}")));
+        // A cable that is out already is no change that the kernel would tell of.
+        let dark: Vec<String> = self.machine.places.dark().into_iter().map(String::from).collect();
+        dark.iter().for_each(|name| self.keeper.carrier_lost(name, &mut self.machine));
         while !self.keeper.done(now()) {
             if self.closed && awaited(&self.next) {
                 break;

@@ -252,7 +252,7 @@ impl Keeper {
         }
     }
 
-    /// An interface of ours has lost its link.
+    /// An interface of ours has no link.
     pub fn carrier_lost(&mut self, interface: &str, hands: &mut impl Hands) {
         hands.say(Event::CarrierLost { interface: interface.into() });
     }

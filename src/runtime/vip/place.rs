@@ -34,7 +34,7 @@ pub enum News {
     Deleted(IpAddr),
     /// This interface has lost its link.
     CarrierLost(String),
-    /// It has it again.
+    /// It has it again, and so has every other one.
     CarrierBack(String),
     /// The way to an address is a new one, or may be.
     Moved,
@@ -167,7 +167,13 @@ impl Places {
                 _ => news,
             };
         }
-        news
+        // All move together: while one of them cannot be reached, none is of use here.
+        if matches!(news, Some(News::CarrierBack(_))) && !self.dark().is_empty() { Some(News::Moved) } else { news }
+    }
+
+    /// The interfaces that have no link.
+    pub fn dark(&self) -> BTreeSet<&str> {
+        self.all.iter().map(|p| &p.interface).filter(|i| !i.carrier).map(|i| i.name.as_str()).collect()
     }
 
     fn address(&self, n: usize) -> Address {
@@ -324,6 +330,19 @@ mod tests {
         assert_eq!(places.learn(Change::Link(interface(9, "eth1"))), Some(News::CarrierBack("eth1".into())));
         assert_eq!(places.all[2].interface.index, 9);
         assert_eq!(places.learn(Change::Link(interface(7, "eth7"))), None);
+    }
+
+    #[test]
+    fn a_carrier_is_back_when_every_address_has_one() {
+        let mut places = places();
+        let link = |index, name, carrier| Change::Link(Interface { carrier, ..interface(index, name) });
+        assert!(places.dark().is_empty());
+        assert_eq!(places.learn(link(3, "bond0", false)), Some(News::CarrierLost("bond0".into())));
+        assert_eq!(places.learn(link(5, "eth1", false)), Some(News::CarrierLost("eth1".into())));
+        assert_eq!(Vec::from_iter(places.dark()), ["bond0", "eth1"]);
+        assert_eq!(places.learn(link(3, "bond0", true)), Some(News::Moved), "to be announced, and no more");
+        assert_eq!(Vec::from_iter(places.dark()), ["eth1"]);
+        assert_eq!(places.learn(link(5, "eth1", true)), Some(News::CarrierBack("eth1".into())));
     }
 
     #[test]
