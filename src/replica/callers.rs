@@ -1,4 +1,5 @@
-//! Streams that callers have open to a node: who takes over makes their kernels notice that the other end is gone.
+//! What who takes over must know of the other node's host: the streams that callers have open to it, whose kernels are
+//! made to notice that the other end is gone, and its hardware addresses, by which its answers are told from a stranger's.
 
 use super::relay;
 use crate::base::Flow;
@@ -12,6 +13,8 @@ pub enum News {
     Opened(Flow),
     /// It has ended.
     Ended(Flow),
+    /// The sender's host has this hardware address, now or before.
+    Card([u8; 6]),
 }
 
 /// Octets of a flow.
@@ -30,6 +33,10 @@ impl News {
                 payload.push(2);
                 relay::write(*flow, b"", payload);
             }
+            News::Card(card) => {
+                payload.push(3);
+                payload.extend(card);
+            }
         }
     }
 
@@ -40,6 +47,11 @@ impl News {
             if *kind == 0 {
                 payload = rest;
                 return Some(News::Anew);
+            }
+            if *kind == 3 {
+                let (card, rest) = rest.split_first_chunk()?;
+                payload = rest;
+                return Some(News::Card(*card));
             }
             let (flow, rest) = rest.split_at_checked(FLOW)?;
             payload = rest;
@@ -62,12 +74,13 @@ mod tests {
     fn news_are_read_in_their_order() {
         let (local, remote) = ("192.0.2.10:5060".parse().unwrap(), "[2001:db8::9]:40000".parse().unwrap());
         let flow = Flow { transport: Transport::Tcp, listener: ListenerId(0), local, remote, conn: None };
-        let all = [News::Anew, News::Opened(flow), News::Ended(flow)];
+        let all = [News::Anew, News::Card([2, 0, 0, 0, 0, 9]), News::Opened(flow), News::Ended(flow)];
         let mut payload = Vec::new();
         all.iter().for_each(|news| news.write(&mut payload));
         assert_eq!(News::read(&payload).collect::<Vec<_>>(), all);
-        assert_eq!(News::read(&payload[..payload.len() - 1]).count(), 2);
-        payload[1] = 9;
-        assert_eq!(News::read(&payload).collect::<Vec<_>>(), [News::Anew]);
+        assert_eq!(News::read(&payload[..payload.len() - 1]).count(), 3);
+        assert_eq!(News::read(&payload[..7]).count(), 1);
+        payload[8] = 9;
+        assert_eq!(News::read(&payload).collect::<Vec<_>>(), all[..2]);
     }
 }

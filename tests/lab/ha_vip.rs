@@ -200,6 +200,21 @@ fn a_stranger_with_the_address_is_named_and_gets_nothing() {
 }
 
 #[test]
+fn a_stranger_with_the_address_does_not_stop_the_takeover_of_a_host_that_is_gone() {
+    let world = World::new("ha-stranger-stays");
+    let Some(plan) = Plan::new(&world, "10") else { return };
+    let pair = plan.start(&world);
+    let active = pair.until_armed();
+    let stranger = &pair.field.watcher;
+    stranger.ip(&format!("addr add {VIP}/32 dev eth0"));
+    // In this order there is no path left over which it could hand over.
+    [&pair.field.seconds[active], &pair.field.cables[active]].iter().for_each(|cable| cable.cut());
+    pair.until_active(1 - active);
+    let mac = stranger.mac("eth0");
+    pair.wait("an alarm that names the stranger", || told(&pair.nodes[1 - active], &mac).then_some(()));
+}
+
+#[test]
 fn a_dead_guard_is_a_hand_over() {
     let world = World::new("ha-guard");
     let Some((mut pair, watch, _asker)) = asked(&world) else { return };

@@ -1,11 +1,12 @@
 //! Callers on streams: the peer knows which are open, so that it can make their kernels notice at once when it takes over.
+//! With them it learns by which hardware addresses this node answers.
 #![forbid(unsafe_code)]
 
 use crate::base::{Flow, NodeId};
 use crate::replica::callers::News;
 use crate::replica::{Kind, Stream};
 use crate::runtime::tcp::Watch;
-use crate::runtime::vip::{Connection, Tickle};
+use crate::runtime::vip::{Connection, Mac, Tickle};
 
 use super::machine::Pair;
 
@@ -13,13 +14,14 @@ use super::machine::Pair;
 const AT_ONCE: usize = 4_096;
 
 impl Pair {
-    /// Tells the peer of every stream that is open to an address of the pair.
+    /// Tells the peer of this host's hardware addresses and of every stream that is open to an address of the pair.
     pub(super) fn tell_callers(&self, peer: NodeId) {
         let _ = self.peer.set(peer);
         let flows = self.driver.streams.accepted();
         let shared: Vec<&Flow> = flows.iter().filter(|flow| self.driver.node.shares(flow.local.ip())).collect();
         let mut payload = Vec::new();
         News::Anew.write(&mut payload);
+        self.cards.lock().own().iter().for_each(|card| News::Card(card.0).write(&mut payload));
         for flows in shared.chunks(AT_ONCE) {
             flows.iter().for_each(|flow| News::Opened(**flow).write(&mut payload));
             self.send_news(&std::mem::take(&mut payload));
@@ -29,7 +31,7 @@ impl Pair {
         }
     }
 
-    /// What the peer says of its callers.
+    /// What the peer says of its host and its callers.
     pub(super) fn hear_callers(&self, payload: &[u8]) {
         let of = |flow: Flow| Connection { local: flow.local, remote: flow.remote };
         for news in News::read(payload) {
@@ -37,6 +39,10 @@ impl Pair {
                 News::Anew => Tickle::Clear,
                 News::Opened(flow) => Tickle::Add(of(flow)),
                 News::Ended(flow) => Tickle::Remove(of(flow)),
+                News::Card(card) => {
+                    self.cards.lock().learn(Mac(card));
+                    continue;
+                }
             };
             // A guard that does not listen is told about elsewhere.
             let _ = self.vip.tickle(tickle);

@@ -40,6 +40,7 @@ const PROBE: Duration = Duration::from_millis(20);
 pub const RESERVE: u32 = 64;
 
 use super::alike::Alike;
+use super::cards::Cards;
 use super::facts::Facts;
 use super::turns::Turns;
 
@@ -62,6 +63,8 @@ pub struct Pair {
     pub(super) reach: Mutex<Reach>,
     /// What both nodes must have alike, and what differs.
     pub(super) alike: Mutex<Alike>,
+    /// Whose answers for the virtual addresses are a member's.
+    pub(super) cards: Mutex<Cards>,
     /// Beats that another thread than the heart wants sent.
     pub(super) beats: Mutex<Vec<(NodeId, PathId, Vec<u8>)>>,
     pub(super) heart: OnceLock<Beats>,
@@ -95,6 +98,7 @@ impl Pair {
             inbox: Mutex::default(),
             facts: Mutex::new(Facts::new(now)),
             alike: Mutex::default(),
+            cards: Mutex::default(),
             reach: Mutex::default(),
             beats: Mutex::default(),
             heart: OnceLock::new(),

@@ -5,6 +5,7 @@ mod fitness;
 mod facts;
 mod turns;
 mod alike;
+mod cards;
 mod machine;
 mod view;
 mod compare;

@@ -1,12 +1,14 @@
 //! What is watched beside the peer: the guard of the addresses, this process itself, what it reaches.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use super::machine::{Pair, REACH, STUCK, WORK};
 use crate::base::{Epoch, Time};
 use crate::cluster::{self, Input, Level, Notice, Role};
 use crate::runtime::snmp::{self, Trap};
 use crate::runtime::sys;
-use crate::runtime::vip::{self, Event};
+use crate::runtime::vip::{self, Event, Mac};
 
 impl Pair {
     pub(super) fn notice(&self, notice: &Notice) {
@@ -42,18 +44,16 @@ impl Pair {
             match event {
                 Event::Held { epoch } => self.held(now, epoch),
                 Event::Quiet | Event::Dropped { cause: vip::Cause::Wished } => {}
-                Event::ProbeAnswered { .. } => self.probed(now, cluster::Answer::Somebody),
-                Event::ProbeUnanswered => self.probed(now, cluster::Answer::Nobody),
+                Event::ProbeAnswered { ip, mac } => self.answered(now, ip, mac),
+                Event::ProbeEnded => {
+                    let strange = self.cards.lock().strange();
+                    self.probed(now, if strange { cluster::Answer::Stranger } else { cluster::Answer::Nobody });
+                }
                 Event::CarrierBack { .. } => self.tell(now, Input::Usable(true)),
                 Event::AddressDeleted { ip } => {
                     tracing::warn!("somebody deleted the virtual address {ip} from this host; it was put back");
                 }
-                Event::Stranger { ip, mac } => {
-                    tracing::warn!(
-                        "another host, {mac}, claims the virtual address {ip}; find it and change its address"
-                    );
-                    self.trap(snmp::Event::VipConflict, format!("{mac} claims {ip}"));
-                }
+                Event::Stranger { ip, mac } => self.name_stranger(ip, mac),
                 Event::CarrierLost { .. } => {
                     tracing::warn!("the virtual addresses cannot be held here: {event}");
                     if let Ok(carried) = sys::carried_addresses() {
@@ -82,6 +82,21 @@ impl Pair {
             self.driver.node.addresses(now, true);
             self.driver.nudge();
         }
+    }
+
+    /// Somebody answers for an address that nobody may hold now. A member that does may be alive, whoever else does.
+    fn answered(&self, now: Time, ip: IpAddr, mac: Mac) {
+        let answered = self.cards.lock().answered(mac);
+        match answered {
+            Ok(()) => self.probed(now, cluster::Answer::Somebody),
+            Err(true) => self.name_stranger(ip, mac),
+            Err(false) => {}
+        }
+    }
+
+    fn name_stranger(&self, ip: IpAddr, mac: Mac) {
+        tracing::warn!("another host, {mac}, claims the virtual address {ip}; find it and change its address");
+        self.trap(snmp::Event::VipConflict, format!("{mac} claims {ip}"));
     }
 
     fn probed(&self, now: Time, address: cluster::Answer) {

@@ -1,5 +1,6 @@
-//! The addresses of this host's interfaces (getifaddrs).
+//! The addresses of this host's interfaces (getifaddrs), of the network and of the link.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::{self, size_of};
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +16,24 @@ pub fn local_addresses() -> io::Result<Vec<IpAddr>> {
     addresses(libc::IFF_UP as u32)
 }
 
+/// The Ethernet addresses of this host's interfaces, up or not, each once.
+pub fn link_addresses() -> io::Result<Vec<[u8; 6]>> {
+    let mut found = BTreeSet::new();
+    each(|entry| {
+        // SAFETY: `ifa_addr` is not null, and an address of this family is a whole sockaddr_ll.
+        let link = unsafe {
+            if i32::from((*entry.ifa_addr).sa_family) != libc::AF_PACKET {
+                return;
+            }
+            ptr::read_unaligned(entry.ifa_addr.cast::<libc::sockaddr_ll>())
+        };
+        if link.sll_hatype == libc::ARPHRD_ETHER && link.sll_halen == 6 {
+            found.extend(link.sll_addr.first_chunk::<6>().copied());
+        }
+    })?;
+    Ok(found.into_iter().collect())
+}
+
 /// Those of interfaces that have a carrier as well.
 pub fn carried_addresses() -> io::Result<Vec<IpAddr>> {
     addresses((libc::IFF_UP | libc::IFF_RUNNING) as u32)
@@ -22,30 +41,40 @@ pub fn carried_addresses() -> io::Result<Vec<IpAddr>> {
 
 /// The addresses of interfaces that have all of these flags.
 fn addresses(flags: u32) -> io::Result<Vec<IpAddr>> {
-    let mut list = ptr::null_mut();
-    // SAFETY: on success `list` is a chain that is ours until freeifaddrs.
-    check(unsafe { libc::getifaddrs(&mut list) })?;
     let mut found = Vec::new();
-    let mut next = list;
-    // SAFETY: the chain ends with null; `ifa_addr` is null or a socket address of its family's size, so only as many
-    // octets are copied as the family has.
-    while let Some(entry) = unsafe { next.as_ref() } {
-        next = entry.ifa_next;
-        if entry.ifa_addr.is_null() || entry.ifa_flags & flags != flags {
-            continue;
+    each(|entry| {
+        if entry.ifa_flags & flags != flags {
+            return;
         }
+        // SAFETY: `ifa_addr` is a socket address of its family's size, so only as many octets are copied as that has.
         let mut storage: sockaddr_storage = unsafe { mem::zeroed() };
         let size = match i32::from(unsafe { (*entry.ifa_addr).sa_family }) {
             libc::AF_INET => size_of::<libc::sockaddr_in>(),
             libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
-            _ => continue,
+            _ => return,
         };
         unsafe { ptr::copy_nonoverlapping(entry.ifa_addr.cast::<u8>(), ptr::from_mut(&mut storage).cast(), size) };
         found.extend(address(&storage).map(|a| a.ip()));
+    })?;
+    Ok(found)
+}
+
+/// Shows each address of each interface; `ifa_addr` is not null.
+fn each(mut show: impl FnMut(&libc::ifaddrs)) -> io::Result<()> {
+    let mut list = ptr::null_mut();
+    // SAFETY: on success `list` is a chain that is ours until freeifaddrs.
+    check(unsafe { libc::getifaddrs(&mut list) })?;
+    let mut next = list;
+    // SAFETY: the chain ends with null.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        next = entry.ifa_next;
+        if !entry.ifa_addr.is_null() {
+            show(entry);
+        }
     }
     // SAFETY: it came from getifaddrs and nothing borrows from it any more.
     unsafe { libc::freeifaddrs(list) };
-    Ok(found)
+    Ok(())
 }
 
 /// The socket address in octets of the kernel's, which may be cut short.

@@ -24,7 +24,7 @@ use libc::{c_int, cmsghdr, iovec, mmsghdr, msghdr, sockaddr_storage, socklen_t};
 use socket2::SockAddr;
 
 use self::interfaces::{address, address_in};
-pub use self::interfaces::{carried_addresses, local_addresses};
+pub use self::interfaces::{carried_addresses, link_addresses, local_addresses};
 pub use self::process::hurry;
 use self::result::check;
 use crate::base::{Time, limits};
@@ -397,6 +397,7 @@ fn write_control<T: Plain>(header: &mut msghdr, control: &mut Control, level: c_
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
 
@@ -479,5 +480,15 @@ mod tests {
         assert!(then > Time::ZERO && now() >= then);
         assert!(local_addresses().unwrap().contains(&[127, 0, 0, 1].into()));
         assert!(carried_addresses().unwrap().contains(&[127, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn every_ethernet_interface_has_its_address() {
+        let told = |path: std::path::PathBuf, what: &str| std::fs::read_to_string(path.join(what)).unwrap_or_default();
+        let links = std::fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().path());
+        let ethernet = links.filter(|path| told(path.clone(), "type").trim() == "1");
+        let shown: BTreeSet<String> = ethernet.map(|path| told(path, "address").trim().to_owned()).collect();
+        let hex = |mac: [u8; 6]| mac.map(|octet| format!("{octet:02x}")).join(":");
+        assert_eq!(link_addresses().unwrap().into_iter().map(hex).collect::<BTreeSet<_>>(), shown);
     }
 }

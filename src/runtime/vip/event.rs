@@ -61,15 +61,15 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
-    /// Somebody holds one.
+    /// Somebody holds one. More may answer, until [`Event::ProbeEnded`].
     ProbeAnswered {
         /// Which.
         ip: IpAddr,
         /// Whose.
         mac: Mac,
     },
-    /// Nobody answered in time.
-    ProbeUnanswered,
+    /// The time for answers is over; who was not named by now has not answered.
+    ProbeEnded,
     /// The interface of an address has no link, at the start or any more.
     CarrierLost {
         /// Its name.
@@ -150,7 +150,7 @@ impl fmt::Display for Event {
             Self::Quiet => f.write_str("held, and nobody answers for them"),
             Self::Dropped { cause } => write!(f, "given up: {cause}"),
             Self::ProbeAnswered { ip, mac } => write!(f, "{mac} answers for {ip}"),
-            Self::ProbeUnanswered => f.write_str("nobody answers for them"),
+            Self::ProbeEnded => f.write_str("nobody answers for them any more"),
             Self::CarrierLost { interface } => write!(f, "{interface} has no link; check the cable"),
             Self::CarrierBack { interface } => write!(f, "{interface} has its link again"),
             Self::AddressDeleted { ip } => write!(f, "somebody deleted {ip}; it was put back"),

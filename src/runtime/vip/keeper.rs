@@ -34,6 +34,8 @@ const ALARM: Duration = Duration::from_secs(1);
 /// Deletions by others that are undone within [`DELETIONS_WITHIN`]; one more, and the addresses are given up.
 const DELETIONS: usize = 3;
 const DELETIONS_WITHIN: Duration = Duration::from_secs(10);
+/// Who is told of to one probe: the holder, and strangers.
+const ANSWERS: usize = 16;
 /// How soon something that failed is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 /// How long the sockets of a process that is gone are kept, so that nobody is told "port unreachable".
@@ -101,6 +103,8 @@ pub struct Keeper {
     /// How many of [`AGAIN`] are done.
     announced: usize,
     probing: Option<Time>,
+    /// Who answered since.
+    answered: Vec<Mac>,
     tickling: bool,
     tell_again: Time,
     deletions: VecDeque<Time>,
@@ -129,6 +133,7 @@ impl Keeper {
             claimed: now,
             announced: AGAIN.len(),
             probing: None,
+            answered: Vec::with_capacity(ANSWERS),
             tickling: false,
             tell_again: Time::NEVER,
             deletions: VecDeque::with_capacity(DELETIONS + 1),
@@ -159,7 +164,11 @@ impl Keeper {
             Wish::Drop => self.out(now, Cause::Wished, hands),
             Wish::Probe { within } => {
                 hands.probe();
-                self.probing = Some(now + within);
+                // A guard that is late has an answer for who asks again, and must not begin anew each time.
+                if self.probing.is_none() {
+                    self.probing = Some(now + within);
+                    self.answered.clear();
+                }
             }
         }
     }
@@ -174,12 +183,9 @@ impl Keeper {
             return hands.say(Event::Failed { reason });
         }
         let moved = self.state == State::Out;
-        self.state = State::Held;
-        self.epoch = epoch;
-        self.owed = None;
-        self.kicked = now;
-        self.refresh = now + REFRESH;
-        self.refresh_failed = false;
+        (self.state, self.epoch) = (State::Held, epoch);
+        (self.owed, self.kicked) = (None, now);
+        (self.refresh, self.refresh_failed) = (now + REFRESH, false);
         self.watch = now + WATCH;
         self.deletions.clear();
         (self.defend, self.alarm) = (Time::ZERO, Time::ZERO);
@@ -278,7 +284,8 @@ impl Keeper {
             self.lingering = Some(now);
             return;
         }
-        if self.probing.take().is_some() {
+        if self.probing.is_some() && self.answered.len() < ANSWERS && !self.answered.contains(&mac) {
+            self.answered.push(mac);
             hands.say(Event::ProbeAnswered { ip, mac });
         }
         if self.state != State::Held {
@@ -343,7 +350,10 @@ impl Keeper {
         }
         if self.probing.is_some_and(|until| until <= now) {
             self.probing = None;
-            hands.say(Event::ProbeUnanswered);
+            // Among so many one may have gone unnamed: then nothing is known, and who asked asks again.
+            if self.answered.len() < ANSWERS {
+                hands.say(Event::ProbeEnded);
+            }
         }
         if self.tickling {
             self.tickling = hands.tickle(false);
@@ -636,17 +646,32 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_answered_once_or_not_at_all() {
+    fn each_who_answers_a_probe_in_time_is_named_once() {
         let mut world = World::new();
         world.wish(Wish::Probe { within: MS(20) });
         assert_eq!(world.notes.take(), ["probe"]);
         assert!(world.pass(MS(19), true).is_empty());
         assert_eq!(world.heard(), [format!("{:?}", Event::ProbeAnswered { ip: vip(), mac: MAC })]);
+        assert!(world.heard().is_empty());
+        let other = Mac([2, 0, 0, 0, 0, 8]);
+        world.keeper.heard(world.now, vip(), other, &mut world.notes);
+        assert_eq!(world.notes.take(), [format!("{:?}", Event::ProbeAnswered { ip: vip(), mac: other })]);
+        assert_eq!(world.pass(MS(2), true), ["ProbeEnded"]);
         assert!(world.heard().is_empty() && world.pass(MS(20), true).is_empty());
         world.wish(Wish::Probe { within: MS(20) });
-        assert!(world.pass(MS(19), true).is_empty());
-        assert_eq!(world.pass(MS(2), true), ["ProbeUnanswered"]);
-        assert!(world.heard().is_empty());
+        assert_eq!(world.heard().len(), 2, "the question, and who was not named in this one yet");
+        assert_eq!(world.pass(MS(20), true), ["ProbeEnded"]);
+        world.wish(Wish::Probe { within: MS(20) });
+        assert!(world.pass(MS(15), true).is_empty());
+        world.wish(Wish::Probe { within: MS(20) });
+        assert_eq!(world.pass(MS(5), true), ["ProbeEnded"], "asked again, it ends no later");
+        // A crowd in which the holder may have gone unnamed.
+        world.wish(Wish::Probe { within: MS(20) });
+        for n in 0..=ANSWERS {
+            world.keeper.heard(world.now, vip(), Mac([2, 0, 0, 0, 1, n as u8]), &mut world.notes);
+        }
+        assert_eq!(world.notes.take().len(), 1 + ANSWERS, "the question, and the first ones");
+        assert!(world.pass(MS(40), true).is_empty());
     }
 
     #[test]

@@ -267,7 +267,7 @@ impl Event {
                 vec![5, at as u8]
             }
             Event::ProbeAnswered { ip, mac } => claim(6, ip, mac),
-            Event::ProbeUnanswered => vec![7],
+            Event::ProbeEnded => vec![7],
             Event::CarrierLost { interface } => Writer::tag(8).text(interface.as_bytes()).0,
             Event::CarrierBack { interface } => Writer::tag(9).text(interface.as_bytes()).0,
             Event::AddressDeleted { ip } => Writer::tag(10).ip(*ip).0,
@@ -284,7 +284,7 @@ impl Event {
             4 => Event::Quiet,
             5 => Event::Dropped { cause: *CAUSES.get(usize::from(reader.octet()?))? },
             6 => Event::ProbeAnswered { ip: reader.ip()?, mac: Mac(reader.array()?) },
-            7 => Event::ProbeUnanswered,
+            7 => Event::ProbeEnded,
             8 => Event::CarrierLost { interface: reader.text()? },
             9 => Event::CarrierBack { interface: reader.text()? },
             10 => Event::AddressDeleted { ip: reader.ip()? },
@@ -347,7 +347,7 @@ mod tests {
             Event::Held { epoch: Epoch { counter: 3, node: NodeId(2) } },
             Event::Quiet,
             Event::ProbeAnswered { ip, mac },
-            Event::ProbeUnanswered,
+            Event::ProbeEnded,
             Event::CarrierLost { interface: "eth0".into() },
             Event::CarrierBack { interface: "eth0".into() },
             Event::AddressDeleted { ip: "2001:db8::10".parse().unwrap() },

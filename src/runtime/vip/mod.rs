@@ -213,7 +213,7 @@ impl Vip {
             Wish::Announce => return Ok(()),
             Wish::Quiet => Event::Quiet,
             Wish::Drop => Event::Dropped { cause: Cause::Wished },
-            Wish::Probe { .. } => Event::ProbeUnanswered,
+            Wish::Probe { .. } => Event::ProbeEnded,
         };
         tell(other, event)
     }

@@ -58,7 +58,7 @@ impl Script {
                 Wish::Announce if active => self.run("active", epoch).map_or_else(failed, |()| Event::Held { epoch }),
                 Wish::Announce => continue,
                 // Nobody can be asked; the cloud's word decides.
-                Wish::Probe { .. } => Event::ProbeUnanswered,
+                Wish::Probe { .. } => Event::ProbeEnded,
             };
             let _ = self.control.send_with_flags(&Report::Event(event).write(), libc::MSG_DONTWAIT);
         }
@@ -75,7 +75,7 @@ impl Script {
                 Ok(length) => match Order::read(&packet[..length]) {
                     Some(Order::Wish(wish @ Wish::Probe { .. })) if last.is_none() => return Some(wish),
                     Some(Order::Wish(Wish::Probe { .. })) => {
-                        let answer = Report::Event(Event::ProbeUnanswered).write();
+                        let answer = Report::Event(Event::ProbeEnded).write();
                         let _ = self.control.send_with_flags(&answer, libc::MSG_DONTWAIT);
                     }
                     Some(Order::Wish(wish)) => last = Some(wish),

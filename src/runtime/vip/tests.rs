@@ -73,7 +73,7 @@ fn a_script_hears_role_epoch_and_addresses() {
     assert_eq!(next(&vip), Event::Dropped { cause: Cause::Wished });
     assert_eq!(desk.log(), "active 7 192.0.2.10 2001:db8::10\nstandby 7 192.0.2.10 2001:db8::10\n");
     vip.wish(Wish::Probe { within: Duration::ZERO }).unwrap();
-    assert_eq!(next(&vip), Event::ProbeUnanswered);
+    assert_eq!(next(&vip), Event::ProbeEnded);
     vip.wish(Wish::Quiet).unwrap();
     assert_eq!(next(&vip), Event::Quiet);
     vip.kick();
@@ -140,7 +140,7 @@ fn where_nobody_manages_wishes_are_fulfilled_by_saying_so() {
         (hold(3), held(3)),
         (Wish::Quiet, Event::Quiet),
         (Wish::Drop, Event::Dropped { cause: Cause::Wished }),
-        (Wish::Probe { within: SOON }, Event::ProbeUnanswered),
+        (Wish::Probe { within: SOON }, Event::ProbeEnded),
     ] {
         vip.wish(wish).unwrap();
         assert_eq!(vip.event(), Some(event));
