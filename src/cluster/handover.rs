@@ -234,6 +234,8 @@ impl Cluster {
                 self.seen = self.seen.max(epoch.counter);
                 if matches!(giving, Some(Giving { stage: Stage::Take(_), .. })) && epoch > self.epoch {
                     self.yield_to(now, peer, epoch, out);
+                    // It had much to take over, and its beats may be a moment behind its word.
+                    self.back(now);
                 }
             }
             Message::Abort { term } => self.taking = self.taking.filter(|t| t.from != peer || t.term != term),

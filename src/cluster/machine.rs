@@ -240,8 +240,8 @@ impl Cluster {
         }
     }
 
-    /// This node was cut off: what it did not hear meanwhile says nothing of its peers.
-    fn back(&mut self, now: Time) {
+    /// This node was cut off, or its peer had a reason for silence: what was not heard meanwhile says nothing.
+    pub(super) fn back(&mut self, now: Time) {
         self.clock.judge_from = now;
         self.probing = Probing::Idle { not_before: now };
     }

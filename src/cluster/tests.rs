@@ -1884,6 +1884,28 @@ mod hand_over {
     }
 
     #[test]
+    fn a_new_active_that_had_much_to_take_over_is_not_suspected_for_that() {
+        use crate::cluster::state::{Giving, Stage};
+        let mut w = World::armed(16, 1);
+        w.command(0, Command::Switchover).unwrap();
+        w.until(ms(200), |w| matches!(w.cluster(0).giving, Some(Giving { stage: Stage::Take(_), .. })));
+        let (mut giver, told) = (w.machines[0].cluster.take().unwrap(), w.now);
+        let epoch = Epoch { counter: giver.term().counter + 1, node: NodeId(2) };
+        let probes = |giver: &mut Cluster, message: Option<Message>, from: u64, to: u64| {
+            let mut out = Vec::new();
+            if let Some(message) = message {
+                giver.handle(told + ms(from), Input::Told { peer: NodeId(2), message }, &mut out);
+            }
+            (from..to).step_by(20).for_each(|n| giver.handle_timeout(told + ms(n), &mut out));
+            (giver.role(), out.iter().any(|effect| matches!(effect, Effect::Probe)))
+        };
+        assert_eq!(probes(&mut giver, None, 20, 300), (Role::Active, false), "it waits for the word of the other one");
+        let word = Message::Taken { epoch };
+        assert_eq!(probes(&mut giver, Some(word), 300, 449), (Role::Standby, false));
+        assert_eq!(probes(&mut giver, None, 450, 500), (Role::Standby, true), "silence counts from that word on");
+    }
+
+    #[test]
     fn late_and_forged_steps_change_nothing() {
         let mut w = World::armed(12, 1);
         let term = w.cluster(0).term();
