@@ -27,6 +27,7 @@ fn the_standby_restarts_again_and_again_under_load() {
         pair.wait("the loss of the standby noticed", || (!pair.nodes[active].armed()).then_some(()));
         pair.revive(1 - active);
         assert_eq!(pair.until_armed(), active, "the active node stays active");
+        assert!(pair.until_equal() > 0.0, "equal while calls live");
     }
     assert!(load.goes_on(), "all restarts came under load");
     load.assert_lossless(Duration::from_secs(90));

@@ -82,12 +82,41 @@ fn two_thousand_calls_across_twenty_takeovers_of_random_kinds() {
         until(&format!("{due} calls"), Duration::from_secs(60), || (load.begun() >= due).then_some(()));
         println!("takeover {n}: {kind:?} after {} calls", load.begun());
         take_over(&mut pair, kind);
+        pair.until_equal();
     }
     assert!(load.goes_on(), "all takeovers came under load");
     load.assert_lossless(Duration::from_secs(60));
     pair.until_idle();
     pair.until_equal();
     servers.assert_all(u64::from(CALLS));
+}
+
+#[test]
+fn each_call_is_answered_once_and_ends_once_across_takeovers_that_end_no_process() {
+    const CALLS: u32 = 600;
+    let world = World::new("ha-ends");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let mut load = Load::start(&world, &pair.field.callers, CALLER, CALLS, 20, Duration::from_secs(3));
+    let kinds = [Kind::Switchover, Kind::Link, Kind::Stop].into_iter().cycle().take(6);
+    for (n, kind) in (0..).zip(kinds) {
+        let due = n * u64::from(CALLS - 100) / 6;
+        until(&format!("{due} calls"), Duration::from_secs(60), || (load.begun() >= due).then_some(()));
+        take_over(&mut pair, kind);
+        pair.until_equal();
+    }
+    assert!(load.goes_on(), "all takeovers came under load");
+    load.assert_lossless(Duration::from_secs(60));
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(u64::from(CALLS));
+    // Both processes have lived all the time, so their counters together are all that was counted.
+    let metrics = [0, 1].map(|n| pair.nodes[n].metrics());
+    let sum = |name: &str, label: &str| metrics.iter().map(|m| m.labelled(name, label)).sum::<f64>();
+    let names =
+        [("tandem_calls_answered_total", ""), ("tandem_calls_ended_total", "bye"), ("tandem_calls_ended_total", "")];
+    assert_eq!(names.map(|(name, label)| sum(name, label)), [f64::from(CALLS); 3], "answered, ended by BYE, ended");
 }
 
 #[test]

@@ -340,9 +340,14 @@ impl Metrics {
         self.series.iter().map(|(name, value)| (name.as_str(), *value))
     }
 
+    /// The series of a name.
+    pub fn of(&self, name: &str) -> Vec<(&str, f64)> {
+        self.series().filter(|(series, _)| series.split('{').next() == Some(name)).collect()
+    }
+
     /// The sum over all series of a name.
     pub fn sum(&self, name: &str) -> f64 {
-        self.series().filter(|(series, _)| series.split('{').next() == Some(name)).map(|(_, value)| value).sum()
+        self.of(name).into_iter().map(|(_, value)| value).sum()
     }
 
     /// The sum over all series of a name that carry `label` (`resource="sip:a"`).

@@ -241,15 +241,16 @@ impl Pair<'_> {
         self.until_active(1 - from);
     }
 
-    /// Waits until both nodes hold the same calls.
+    /// Waits until both nodes hold the same calls on the same ports, resource by resource; how many calls.
     #[track_caller]
-    pub fn until_equal(&self) {
+    pub fn until_equal(&self) -> f64 {
         self.wait("equal nodes", || {
             let [a, b] = [self.nodes[0].try_metrics()?, self.nodes[1].try_metrics()?];
             let apart = [&a, &b].map(|m| m.sum("tandem_peer_divergence_sessions"));
-            let same = ["tandem_calls", "tandem_ports_in_use"].iter().all(|name| a.sum(name) == b.sum(name));
-            (apart == [0.0; 2] && same).then_some(())
-        });
+            let [ports, others] = [&a, &b].map(|m| m.of("tandem_ports_in_use"));
+            let same = ports == others && a.sum("tandem_calls") == b.sum("tandem_calls");
+            (apart == [0.0; 2] && same).then(|| a.sum("tandem_calls"))
+        })
     }
 
     /// Waits until neither node holds a call or a port.
