@@ -1,24 +1,65 @@
 //! The network falls into two halves with a node, callers and media servers in each, and heals.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use tandem::agent::script::{Outcome, Plan as Script};
+
+use crate::rig::actor;
+use crate::rig::lan::{Cable, Net};
 use crate::rig::load::{Answering, Load};
-use crate::rig::node::FORGOTTEN;
+use crate::rig::mcp::Mcp;
+use crate::rig::node::{FORGOTTEN, Metrics};
 use crate::rig::pair::{CALLER, FAR_CALLER, FAR_SERVER, Pair, Plan, SERVERS, VIP, sip};
 use crate::rig::poll::until_true;
-use crate::rig::sipp::Sipp;
+use crate::rig::udp::Udp;
 use crate::rig::world::World;
 
 /// Who waits for this long is told of a server that is out of reach.
 const GROUP: &str = "monitor-method = \"none\"\nfirst-response-timeout = \"400ms\"";
 
+/// A media server that both halves reach while they are apart.
+const SHARED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 24);
+
+/// The one at [`SHARED`]: a leg in each half with one address, as one machine to either. The right leg is plugged in
+/// only while the halves are apart, or the address would be there twice.
+struct Shared {
+    server: Mcp,
+    right: Cable,
+}
+
+impl Shared {
+    fn new(plan: &Plan) -> Shared {
+        let lan = &plan.field.lan;
+        let legs = ["leg-left", "leg-right"].map(|name| lan.host(name));
+        let [_, right] = [(0, Net::Left), (1, Net::Right)].map(|(n, net)| lan.plug(&legs[n], "eth0", net, &[SHARED]));
+        right.cut();
+        legs[1].ip(&format!("link set dev eth0 address {}", legs[0].mac("eth0")));
+        let sockets = [0, 1].map(|n| legs[n].within(|| Udp::bind(sip(SHARED))));
+        Shared { server: Mcp::in_networks(sip(SHARED), sockets), right }
+    }
+
+    fn part(&self, pair: &Pair<'_>) {
+        pair.field.part(true);
+        self.right.heal();
+    }
+
+    fn heal(&self, pair: &Pair<'_>) {
+        self.right.cut();
+        pair.field.part(false);
+    }
+}
+
 /// A pair with media servers on both sides.
 fn plan(world: &World, capacity: &str, partition: &str) -> Option<Plan> {
-    let servers = [SERVERS[0], SERVERS[1], FAR_SERVER].map(sip);
+    plan_of(world, &[SERVERS[0], SERVERS[1], FAR_SERVER], capacity, partition)
+}
+
+fn plan_of(world: &World, servers: &[Ipv4Addr], capacity: &str, partition: &str) -> Option<Plan> {
+    let servers: Vec<_> = servers.iter().copied().map(sip).collect();
     Some(Plan::new(world, capacity)?.both(|mut setup| {
         setup.groups.clear();
-        setup.cluster.push_str(&format!("partition = \"{partition}\"\n"));
+        setup.cluster.push_str(&format!("partition = \"{partition}\"\ncold-reserve = 0\n"));
         setup.group("MCP", GROUP, &servers, capacity)
     }))
 }
@@ -38,6 +79,21 @@ fn one_place(pair: &Pair<'_>) {
     }
 }
 
+/// Waits until both nodes serve.
+fn until_two(pair: &Pair<'_>) {
+    pair.wait("both sides active", || {
+        let active = |n: usize| pair.nodes[n].role().as_deref() == Some("active") && pair.field.nodes[n].holds(VIP);
+        (active(0) && active(1)).then_some(())
+    });
+}
+
+/// Waits until no call holds a port.
+fn until_free(pair: &Pair<'_>) {
+    until_true("no port in use", FORGOTTEN, || {
+        pair.nodes.iter().all(|node| node.metrics().sum("tandem_ports_in_use") == 0.0)
+    });
+}
+
 #[test]
 fn two_halves_serve_and_become_one_again() {
     let seconds: u64 = if std::env::var_os("TANDEM_LAB_FULL").is_some() { 60 } else { 10 };
@@ -55,10 +111,7 @@ fn two_halves_serve_and_become_one_again() {
 
     pair.field.part(true);
     let parted = Instant::now();
-    pair.wait("both sides active", || {
-        let active = |n: usize| pair.nodes[n].role().as_deref() == Some("active") && pair.field.nodes[n].holds(VIP);
-        (active(0) && active(1)).then_some(())
-    });
+    until_two(&pair);
     until_true("the time of the partition", Duration::from_secs(seconds + 30), || {
         parted.elapsed() >= Duration::from_secs(seconds)
     });
@@ -77,82 +130,111 @@ fn two_halves_serve_and_become_one_again() {
     for load in [near, far] {
         load.assert_lossless(FORGOTTEN + hold);
     }
-    until_true("no port in use", FORGOTTEN, || {
-        pair.nodes.iter().all(|node| node.metrics().sum("tandem_ports_in_use") == 0.0)
-    });
+    until_free(&pair);
     pair.until_equal();
     for score in servers.into_iter().flat_map(Answering::stop) {
         assert_eq!(score.messages("ACK_Recv"), score.messages("BYE_Recv"), "every answered call ended: {score:?}");
     }
 }
 
+/// Ports of the shared media server that each node counts.
+fn used(pair: &Pair<'_>) -> [f64; 2] {
+    [0, 1].map(|n| pair.nodes[n].metrics().ports(sip(SHARED)))
+}
+
+/// `cluster.floor`: of 20 ports 18 are of the node that was active when the pair was last armed.
+const LIMIT: u32 = 20;
+
+fn floors(active: usize) -> [f64; 2] {
+    if active == 0 { [18.0, 2.0] } else { [2.0, 18.0] }
+}
+
 #[test]
 fn the_exact_policy_never_passes_the_limit_in_two_halves() {
-    const LIMIT: u64 = 40;
+    const CALLS: u32 = 200;
     let world = World::new("ha-exact-halves");
-    // One media server that both halves reach: it stands on the left, and the right half's node still has its path.
-    let Some(plan) = plan(&world, &LIMIT.to_string(), "exact") else { return };
-    let servers = answering(&world, &plan);
+    let Some(plan) = plan_of(&world, &[SHARED], &LIMIT.to_string(), "exact") else { return };
+    let shared = Shared::new(&plan);
     let pair = plan.start(&world);
-    pair.until_armed();
-    pair.field.part(true);
-    pair.wait("both sides active", || {
-        let active = |n: usize| pair.nodes[n].role().as_deref() == Some("active") && pair.field.nodes[n].holds(VIP);
-        (active(0) && active(1)).then_some(())
+    let floors = floors(pair.until_armed());
+    shared.part(&pair);
+    until_two(&pair);
+    // Either side alone asks for more than the limit.
+    let load = |host, address| Load::start(&world, host, address, CALLS, 20, Duration::from_secs(2));
+    let mut loads = [load(&pair.field.callers, CALLER), load(&pair.field.far_callers, FAR_CALLER)];
+    let mut peaks = [0.0; 2];
+    until_true("the end of both loads", FORGOTTEN, || {
+        let used = used(&pair);
+        assert!(used[0] <= floors[0] && used[1] <= floors[1], "{used:?}, allowed {floors:?}");
+        assert!(used[0] + used[1] <= f64::from(LIMIT), "{used:?} of {LIMIT}");
+        peaks = [0, 1].map(|n| used[n].max(peaks[n]));
+        !loads.iter_mut().any(Load::goes_on)
     });
-    let hold = Duration::from_secs(6);
-    let near = Load::start(&world, &pair.field.callers, CALLER, 200, 50, hold);
-    let far = Load::start(&world, &pair.field.far_callers, FAR_CALLER, 200, 50, hold);
-    let scores = [near, far].map(|load| load.finish(FORGOTTEN));
-    println!("taken: {:?}", scores.iter().map(|score| score.successful()).collect::<Vec<_>>());
-    assert!(scores.iter().any(|score| score.successful() > 0), "somebody serves");
-    let used = |n: usize| {
-        let metrics = pair.nodes[n].metrics();
-        [SERVERS[0], SERVERS[1], FAR_SERVER].map(|ip| metrics.ports(sip(ip)))
-    };
-    let (left, right) = (used(0), used(1));
-    for (l, r) in left.iter().zip(right) {
-        assert!(l + r <= LIMIT as f64, "{left:?} and {right:?} of {LIMIT}");
+    assert_eq!(peaks, floors, "each side spends what is its own");
+    assert_eq!(shared.server.most_calls(), LIMIT as usize, "the most at once as the media server counts");
+    for (load, floor) in loads.into_iter().zip(floors) {
+        let score = load.finish(FORGOTTEN);
+        assert_eq!(score.successful() + score.failed(), u64::from(CALLS));
+        assert!(
+            score.successful() as f64 > floor && score.failed() > 0,
+            "ports are given back and taken again: {score:?}"
+        );
+        assert_eq!(score.messages("ACK_Sent"), score.successful(), "answered calls end well: {}", score.trouble);
     }
-    pair.field.part(false);
+    shared.heal(&pair);
     one_place(&pair);
-    until_true("no port in use", FORGOTTEN, || {
-        pair.nodes.iter().all(|node| node.metrics().sum("tandem_ports_in_use") == 0.0)
-    });
-    drop(servers);
+    until_free(&pair);
+    pair.until_equal();
 }
 
 #[test]
 fn the_lower_id_alone_takes_new_calls_in_a_cut() {
+    const CALLS: u32 = 200;
+    let (lower, higher) = (0, 1);
     let world = World::new("ha-lower-id");
-    let Some(plan) = plan(&world, "1000", "prefer-lower-id") else { return };
-    let servers = answering(&world, &plan);
+    let Some(plan) = plan_of(&world, &[SHARED], &LIMIT.to_string(), "prefer-lower-id") else { return };
+    let shared = Shared::new(&plan);
     let pair = plan.start(&world);
-    pair.until_armed();
-    let hold = Duration::from_secs(15);
-    let kept = Load::start(&world, &pair.field.far_callers, FAR_CALLER, 20, 20, hold);
-    until_true("calls before the cut", Duration::from_secs(20), || kept.begun() >= 20);
-    pair.field.part(true);
-    let parted = Instant::now();
-    pair.wait("both sides active", || {
-        let active = |n: usize| pair.nodes[n].role().as_deref() == Some("active") && pair.field.nodes[n].holds(VIP);
-        (active(0) && active(1)).then_some(())
-    });
+    let floors = floors(pair.until_armed());
+    let at = SocketAddr::new(FAR_CALLER.into(), 5070);
+    let keeper = actor::caller(&pair.field.far_callers, "keeper", at, sip(VIP));
+    keeper.call(Script { hold: Duration::from_secs(20), ..Script::default() });
+    pair.wait("a call of before the cut", || (pair.until_equal() == 1.0).then_some(()));
+    shared.part(&pair);
+    until_two(&pair);
+
+    let load = |host, address| Load::start(&world, host, address, CALLS, 20, Duration::from_secs(2));
+    let mut far = load(&pair.field.far_callers, FAR_CALLER);
     // Until the lease has passed each side keeps to its share; README, "How a death is told from a cut".
-    until_true("the lease", Duration::from_secs(10), || parted.elapsed() >= Duration::from_secs(4));
-    let near = Load::start(&world, &pair.field.callers, CALLER, 60, 30, Duration::from_secs(1));
-    let other = SocketAddr::new(IpAddr::V4(FAR_CALLER), 5070);
-    let far = Sipp::uac(&world, "uac-refused", "uac-again", other, sip(VIP)).calls(20, 20);
-    let far = pair.field.far_callers.within(|| far.start(&world)).finish(FORGOTTEN);
-    assert_eq!((far.successful(), far.failed()), (0, 20), "the higher id takes none");
-    near.assert_lossless(FORGOTTEN);
-    pair.field.part(false);
-    one_place(&pair);
-    kept.assert_lossless(FORGOTTEN);
-    until_true("no port in use", FORGOTTEN, || {
-        pair.nodes.iter().all(|node| node.metrics().sum("tandem_ports_in_use") == 0.0)
+    pair.wait("the end of the lease", || {
+        assert!(used(&pair)[higher] <= floors[higher], "{:?} of {floors:?}", used(&pair));
+        let (code, said) = pair.nodes[higher].order(&["status"]);
+        (code == Some(0) && said.contains("no new calls are taken")).then_some(())
     });
-    drop(servers);
+    let none_rings = |m: &Metrics| m.sum("tandem_ringing") == 0.0;
+    let answered = |m: &Metrics| m.sum("tandem_calls_answered_total");
+    let taken = answered(&pair.nodes[higher].until("no call in set-up", none_rings));
+    let mut near = load(&pair.field.callers, CALLER);
+    let mut peak = 0.0_f64;
+    until_true("the end of both loads", FORGOTTEN, || {
+        assert_eq!(answered(&pair.nodes[higher].metrics()), taken, "the higher id takes no more");
+        let used = used(&pair)[lower];
+        assert!(used <= f64::from(LIMIT), "{used} of {LIMIT}");
+        peak = peak.max(used);
+        ![&mut near, &mut far].into_iter().any(Load::goes_on)
+    });
+    assert_eq!(peak, f64::from(LIMIT), "the lower id spends all");
+    let [near, far] = [near, far].map(|load| load.finish(FORGOTTEN));
+    assert!(near.successful() > u64::from(LIMIT) && near.failed() > 0, "{near:?}");
+    for score in [near, far] {
+        assert_eq!(score.messages("ACK_Sent"), score.successful(), "answered calls end well: {}", score.trouble);
+    }
+    shared.heal(&pair);
+    one_place(&pair);
+    let reports = keeper.finish("the end of the call of before the cut", FORGOTTEN);
+    assert_eq!(reports.iter().map(|r| r.outcome).collect::<Vec<_>>(), [Outcome::Completed], "{reports:?}");
+    until_free(&pair);
+    pair.until_equal();
 }
 
 #[test]

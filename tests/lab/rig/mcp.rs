@@ -1,12 +1,12 @@
 //! A media server inside the test: says what its script says, remembers all it saw.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::held::Held;
 use super::message::Message;
 use super::poll::{SOON, until};
 use super::udp::Udp;
@@ -26,31 +26,40 @@ pub struct Seen {
 #[derive(Default)]
 struct Memory {
     seen: Vec<Seen>,
-    busy: HashSet<String>,
-    most: usize,
+    held: Held,
 }
 
-/// A media server on a thread of its own.
+/// A media server on threads of its own, one for each socket.
 pub struct Mcp {
     /// Its address.
     pub at: SocketAddr,
     memory: Arc<Mutex<Memory>>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Mcp {
     /// Starts it.
     #[track_caller]
     pub fn start(at: SocketAddr, script: Script) -> Mcp {
-        let udp = Udp::bind(at);
+        Self::over(at, [(Udp::bind(at), script)])
+    }
+
+    /// One that has this address in several networks, a socket in each; it answers probes and calls at once.
+    pub fn in_networks<const N: usize>(at: SocketAddr, sockets: [Udp; N]) -> Mcp {
+        let answering = |udp| (udp, Box::new(move |message: &Message, _| answer(message, at)) as Script);
+        Self::over(at, sockets.map(answering))
+    }
+
+    fn over<const N: usize>(at: SocketAddr, sockets: [(Udp, Script); N]) -> Mcp {
         let memory = Arc::new(Mutex::new(Memory::default()));
         let stop = Arc::new(AtomicBool::new(false));
-        let thread = thread::spawn({
+        let threads = sockets.into_iter().map(|(udp, script)| {
             let (memory, stop) = (Arc::clone(&memory), Arc::clone(&stop));
-            move || serve(&udp, script, &memory, &stop)
+            thread::spawn(move || serve(&udp, script, &memory, &stop))
         });
-        Mcp { at, memory, stop, thread: Some(thread) }
+        let threads = threads.collect();
+        Mcp { at, memory, stop, threads }
     }
 
     /// One that answers probes and calls at once.
@@ -100,10 +109,9 @@ impl Mcp {
         self.memory().seen.iter().skip(mark).map(|seen| seen.message.clone()).collect()
     }
 
-    /// The greatest number of calls that it ever held at one instant: from the INVITE in to the answer to the BYE, or
-    /// to its own refusal, out.
+    /// The greatest number of calls that it ever held at one instant.
     pub fn most_calls(&self) -> usize {
-        self.memory().most
+        self.memory().held.most()
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -114,7 +122,7 @@ impl Mcp {
 impl Drop for Mcp {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
@@ -172,18 +180,11 @@ fn serve(udp: &Udp, mut script: Script, memory: &Mutex<Memory>, stop: &AtomicBoo
 
 fn enter(memory: &Mutex<Memory>, message: &Message, from: SocketAddr) {
     let mut memory = memory.lock().expect("no panic in the test");
-    if message.asks("INVITE") && message.parameter("to", "tag").is_none() {
-        memory.busy.insert(message.call_id().to_owned());
-        memory.most = memory.most.max(memory.busy.len());
-    }
+    memory.held.note(false, message);
     memory.seen.push(Seen { message: message.clone(), from });
 }
 
 fn leave(memory: &Mutex<Memory>, octets: &str) {
     let Some(message) = Message::read(octets.as_bytes()) else { return };
-    let refused = message.method() == "INVITE" && message.status().is_some_and(|s| s >= 300);
-    let ended = message.method() == "BYE" && message.status().is_some_and(|s| s >= 200);
-    if refused || ended {
-        memory.lock().expect("no panic in the test").busy.remove(message.call_id());
-    }
+    memory.lock().expect("no panic in the test").held.note(true, &message);
 }
