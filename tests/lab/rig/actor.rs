@@ -14,6 +14,7 @@ use tandem::agent::script::{Plan, Report};
 use tandem::base::{Flow, Time, Transport};
 use tandem::out::Out;
 
+use super::held::Held;
 use super::lan::Host;
 use super::message::Message;
 use super::poll::until;
@@ -91,6 +92,7 @@ struct Stage<A> {
     agent: A,
     out: Out,
     passed: Vec<Passed>,
+    held: Held,
     hooks: Vec<Hook>,
 }
 
@@ -131,7 +133,7 @@ fn timing() -> Timing {
 impl<A: Agent> Actor<A> {
     fn start(host: &Host, at: SocketAddr, agent: A) -> Actor<A> {
         let socket = host.within(|| UdpSocket::bind(at)).unwrap_or_else(|error| panic!("{at}: {error}"));
-        let stage = Stage { agent, out: Out::new(), passed: Vec::new(), hooks: Vec::new() };
+        let stage = Stage { agent, out: Out::new(), passed: Vec::new(), held: Held::default(), hooks: Vec::new() };
         let (began, stop) = (Instant::now(), AtomicBool::new(false));
         let shared = Arc::new(Shared { stage: Mutex::new(stage), socket, at, began, stop });
         let thread = thread::spawn({
@@ -199,6 +201,13 @@ impl Actor<Caller> {
     }
 }
 
+impl Actor<MediaServer> {
+    /// The calls that it holds, ringing and answered.
+    pub fn calls(&self) -> usize {
+        self.shared.lock().held.count()
+    }
+}
+
 impl<A: Agent> Drop for Actor<A> {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
@@ -262,6 +271,7 @@ impl<A: Agent> Shared<A> {
             (hook.then)();
             hook.fired.store(true, Ordering::Release);
         }
+        stage.held.note(sent, &passed.message);
         if stage.passed.len() < MEMORY {
             stage.passed.push(passed);
         }

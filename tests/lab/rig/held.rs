@@ -27,6 +27,11 @@ impl Held {
         }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.now.len()
+    }
+
     /// The most that there ever were at one instant.
     pub fn most(&self) -> usize {
         self.most
