@@ -1,6 +1,6 @@
 //! Kamailio as a record-routing proxy.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process::Command;
 
 use super::poll::{SOON, until_true};
@@ -24,7 +24,7 @@ impl Kamailio {
         command.arg("-P").arg(world.path(&format!("{name}.pid")));
         command.args(["-A", &format!("LISTEN=udp:{at}"), "-A", &format!("NEXT=\"sip:{next}\"")]);
         let process = Process::start(world, name, &mut command);
-        until_true(&format!("{name} holds {at}"), SOON, || UdpSocket::bind(at).is_err());
+        until_true(&format!("{name} holds {at}"), SOON, || process.sees_bound(at));
         Kamailio { process }
     }
 }

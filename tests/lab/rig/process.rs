@@ -1,6 +1,7 @@
 //! A process that does not outlive its test.
 
 use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -36,6 +37,28 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether somebody in its network has this address, for datagrams or to listen. To try to bind it would tell as well,
+    /// and take it from whoever is about to.
+    pub fn sees_bound(&self, at: SocketAddr) -> bool {
+        const LISTENS: &str = "0A";
+        let words = |octets: &[u8]| -> String {
+            let (words, _) = octets.as_chunks::<4>();
+            words.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect()
+        };
+        let host = match at.ip() {
+            IpAddr::V4(ip) => words(&ip.octets()),
+            IpAddr::V6(ip) => words(&ip.octets()),
+        };
+        let local = format!("{host}:{:04X}", at.port());
+        ["udp", "udp6", "tcp", "tcp6"].iter().any(|kind| {
+            let table = fs::read_to_string(format!("/proc/{}/net/{kind}", self.pid())).unwrap_or_default();
+            table.lines().any(|line| {
+                let columns: Vec<&str> = line.split_whitespace().take(4).collect();
+                columns.get(1) == Some(&local.as_str()) && (kind.starts_with("udp") || columns.get(3) == Some(&LISTENS))
+            })
+        })
     }
 
     /// Sends a signal by name: `TERM`, `HUP`, `USR1`, `KILL`, `STOP`, `CONT`.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -78,9 +78,8 @@ pub struct Running {
 
 impl Running {
     fn wait_until_bound(&self) {
-        until_true(&format!("{} holds {}", self.name, self.at), SOON, || {
-            UdpSocket::bind(self.at).is_err() || std::net::TcpListener::bind(self.at).is_err()
-        });
+        let holds = || self.process.sees_bound(self.at);
+        until_true(&format!("{} holds {}", self.name, self.at), SOON, holds);
     }
 
     /// The process.
