@@ -52,7 +52,7 @@ pub fn read(now: Time, payload: &[u8]) -> Option<Vec<Doubt>> {
         calls: member.calls,
         overloaded_until: match member.overloaded {
             0 => Time::ZERO,
-            // No server is believed for longer than this, see `balance`.
+            // Whatever a peer writes; how long a server is believed is for `Health::hear` to say.
             left => now + Duration::from_millis(left.min(DAY)),
         },
         explicit: member.explicit,
