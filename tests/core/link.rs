@@ -1,8 +1,6 @@
 //! What nodes say to each other: the octets of version 1, which no later version may read otherwise, and properties of
 //! the decoder.
 
-use std::fmt::Write;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -12,6 +10,8 @@ use tandem::replica::frame::{Broken, Decoder, HEADER};
 use tandem::replica::handshake::{self, Local, Opened, VERSIONS, cluster_hash};
 use tandem::replica::{Kind, Stream};
 use tandem::token::Keys;
+
+use crate::frozen::{hex, octets};
 
 /// Frozen: a node of version 1 writes these octets, and every later version reads them.
 const HELLO_V1: &str = "\
@@ -73,13 +73,6 @@ fn read(decoder: &mut Decoder, mut octets: &[u8], sizes: &[usize]) -> (Vec<(Kind
     }
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut text, octet| {
-        write!(text, "{octet:02x}").unwrap();
-        text
-    })
-}
-
 #[test]
 fn version_1_is_written_as_it_was_frozen() {
     let (hello, answer, _, mut two) = opened();
@@ -96,10 +89,6 @@ fn version_1_is_written_as_it_was_frozen() {
 
 #[test]
 fn version_1_is_read_as_it_was_meant() {
-    let octets = |hex: &str| -> Vec<u8> {
-        let (pairs, _) = hex.as_bytes().as_chunks::<2>();
-        pairs.iter().map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
-    };
     let keys = keys();
     let (_, one) = handshake::answer(&keys, &local(1), [0xAA; 16], &octets(HELLO_V1), [0xCC; 16]);
     let mut one = one.unwrap();

@@ -16,6 +16,7 @@ mod corpus;
 mod dialogs;
 mod differential;
 mod framing;
+mod frozen;
 mod link;
 mod parse;
 mod property;
