@@ -174,6 +174,7 @@ impl Cluster {
         self.wish(Wish::Drop, out);
         out.push(Effect::Notice(Notice::HandOverFailed(giving.to, Refusal::TimedOut)));
         out.push(Effect::Role { role: Role::Standby, epoch: self.term });
+        out.push(Effect::Notice(Notice::StoodDown(giving.to)));
     }
 
     fn leave(&mut self, now: Time, out: &mut Vec<Effect>) {

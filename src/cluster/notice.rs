@@ -51,7 +51,7 @@ pub enum Reason {
     Renewed,
 }
 
-/// Something happened.
+/// Something happened. What tells of a new role comes behind the effect that brings it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// First sign of life of a peer, or the first after silence or death.
@@ -116,10 +116,14 @@ pub enum Notice {
     Claimed(Epoch, Reason),
     /// It does not know the calls of the time before, and nobody else does.
     Cold,
+    /// Started beside a node that is active under this epoch.
+    Follows(Epoch),
     /// Gave the role up to a higher epoch.
     Yielded(Epoch),
     /// Gave the role up because nobody can reach this node.
     Withdrew,
+    /// Gave the role up because this peer was told to take it and fell silent.
+    StoodDown(NodeId),
     /// Began to hand over.
     HandOver(NodeId, Cause),
     /// The hand-over goes on without a complete copy at the peer: calls being set up may be lost.
@@ -151,6 +155,7 @@ impl Notice {
             | Notice::Confirmed(_)
             | Notice::HoldDown(_)
             | Notice::Cold
+            | Notice::Follows(_)
             | Notice::HandOver(_, Cause::Switchover | Cause::GiveBack | Cause::Stop)
             | Notice::HandedOver(_)
             | Notice::PeerDead(_, Death::Goodbye | Death::Declared)
@@ -313,12 +318,17 @@ impl Notice {
             Notice::Claimed(epoch, reason) => {
                 write!(f, "active under epoch {}.{}: {reason}", epoch.counter, epoch.node.0)
             }
-            Notice::Yielded(to) => write!(f, "standby: member {} is active under epoch {}", to.node.0, to.counter),
+            Notice::Follows(to) | Notice::Yielded(to) => {
+                write!(f, "standby: member {} is active under epoch {}", to.node.0, to.counter)
+            }
             Notice::Cold => f.write_str(
                 "no node remembers calls of the time before: cluster.cold-reserve of each port-capacity is left alone \
                  for one inactivity-lease",
             ),
             Notice::Withdrew => f.write_str("standby: nobody can reach this node, and the peer may have taken over"),
+            Notice::StoodDown(to) => {
+                write!(f, "standby: member {} was told to take over and fell silent; it may be active", to.0)
+            }
             Notice::HandOver(to, cause) => write!(f, "hands over to member {}: {cause}", to.0),
             Notice::Unprotected(to, cause) => write!(
                 f,
@@ -385,6 +395,11 @@ mod tests {
             "active under epoch 9.2: the peer is dead, its connection broke, a new one is refused and its beats stopped"
         );
         assert_eq!(said(Notice::HandOver(id, Cause::Stop)), "hands over to member 2: this node stops");
+        assert_eq!(said(Notice::Follows(epoch)), "standby: member 2 is active under epoch 9");
+        assert_eq!(
+            said(Notice::StoodDown(id)),
+            "standby: member 2 was told to take over and fell silent; it may be active"
+        );
     }
 
     #[test]

@@ -73,23 +73,23 @@ impl Cluster {
         }
         self.giving = None;
         self.phase = Phase::Standby;
-        out.push(Effect::Notice(if planned { Notice::HandedOver(epoch) } else { Notice::Yielded(epoch) }));
         if planned {
             self.stats.hand_overs += 1;
         } else {
             self.stats.yields += 1;
         }
-        self.follow(now, epoch, true, out);
+        let notice = if planned { Notice::HandedOver(epoch) } else { Notice::Yielded(epoch) };
+        self.follow(now, epoch, Some(notice), out);
         self.next_beat = now;
     }
 
-    /// Recognises a claim; `told`: also if nothing is new.
-    fn follow(&mut self, now: Time, epoch: Epoch, told: bool, out: &mut Vec<Effect>) {
+    /// Recognises a claim; `notice`: the role is new, and this tells of it.
+    fn follow(&mut self, now: Time, epoch: Epoch, notice: Option<Notice>, out: &mut Vec<Effect>) {
         let on_silence = self.index(epoch.node).is_some_and(|n| self.peers[n].has(Flags::ON_SILENCE));
         if epoch > self.term && on_silence {
             self.hold.claimed(now);
         }
-        let news = told || self.phase != Phase::Standby || epoch > self.term;
+        let news = notice.is_some() || self.phase != Phase::Standby || epoch > self.term;
         self.phase = Phase::Standby;
         self.term = self.term.max(epoch);
         self.seen = self.seen.max(epoch.counter);
@@ -104,6 +104,7 @@ impl Cluster {
             (self.own.calls, self.own.copy) = (false, true);
             out.push(Effect::Yield { to: epoch.node, epoch });
         }
+        out.extend(notice.map(Effect::Notice));
     }
 
     /// An active node that nobody can reach, and whose peer may have taken over unheard.
@@ -214,7 +215,8 @@ impl Cluster {
     /// What a node that is not active does: follow, wait, or claim.
     pub(super) fn idle(&mut self, now: Time, out: &mut Vec<Effect>) {
         if let Some((n, epoch)) = self.leader(now) {
-            self.follow(now, epoch, false, out);
+            let begins = (self.phase == Phase::Starting).then_some(Notice::Follows(epoch));
+            self.follow(now, epoch, begins, out);
             self.own.copy |= self.peers[n].link && self.peers[n].sync.incoming;
             return;
         }

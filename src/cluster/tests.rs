@@ -80,6 +80,10 @@ struct Machine {
     /// Claims up to this one have lost the address, which only a later one can put back.
     lost: Epoch,
     relay: Option<NodeId>,
+    /// What it last said that it is.
+    role: Role,
+    /// The claim that came with that.
+    epoch: Epoch,
     claims: Vec<(Time, Epoch)>,
     done: bool,
     priority: u8,
@@ -116,6 +120,8 @@ struct World {
     link_idle: Time,
     waiting: [VecDeque<Message>; 2],
     epochs: BTreeSet<Epoch>,
+    /// It became active or standby, and nothing has told why.
+    untold: [bool; 2],
     config: [u64; 2],
     policy: Partition,
     log: Vec<String>,
@@ -147,6 +153,8 @@ impl World {
             present: false,
             lost: Epoch::default(),
             relay: None,
+            role: Role::Starting,
+            epoch: Epoch::default(),
             claims: Vec::new(),
             done: false,
             priority: 100,
@@ -177,6 +185,7 @@ impl World {
             link_idle: Time::ZERO,
             waiting: [VecDeque::new(), VecDeque::new()],
             epochs: BTreeSet::new(),
+            untold: [false; 2],
             config: [9, 9],
             policy: Partition::Available,
             log: Vec::new(),
@@ -242,6 +251,7 @@ impl World {
         m.stall += m.stall % 2;
         m.backlog.clear();
         (m.wish, m.lost, m.relay, m.done) = (Wish::Drop, Epoch::default(), None, false);
+        m.role = Role::Starting;
         let (usable, reach) = (m.usable, m.reach);
         self.note(format!("{node} starts"));
         self.input(node, Input::Usable(usable));
@@ -352,6 +362,9 @@ impl World {
             }
             self.effect(node, effect);
         }
+        if self.untold[node] {
+            self.fail("a new role that no notice tells of");
+        }
         let Some(cluster) = &self.machines[node].cluster else { return };
         let due = cluster.next_timeout();
         self.machines[node].version += 1;
@@ -380,7 +393,7 @@ impl World {
                 assert!(counter > self.machines[node].durable, "the durable counter grows");
                 self.machines[node].durable = counter;
             }
-            Effect::Role { role: Role::Active, epoch } => self.claimed(node, epoch),
+            Effect::Role { role, epoch } => self.take_role(node, role, epoch),
             Effect::Adopt { owner, before, whole } => {
                 self.machines[node].adopted.push((owner, before));
                 self.machines[node].whole = Some(whole);
@@ -415,14 +428,47 @@ impl World {
                 }
             }
             Effect::Answer(answer) => self.machines[node].answers.push(answer),
-            Effect::Notice(notice) => self.machines[node].notices.push(notice),
+            Effect::Notice(notice) => {
+                self.tell_role(node, notice);
+                self.machines[node].notices.push(notice);
+            }
             Effect::Budget(budget) => self.machines[node].budget = Some(budget),
             Effect::Done => {
                 self.machines[node].done = true;
                 self.later(ms(2), Event::Input { node, life: 0, input: Input::Fit(Fitness::Fit) });
             }
-            Effect::Role { .. } | Effect::Armed(_) | Effect::Cold => {}
+            Effect::Armed(_) | Effect::Cold => {}
         }
+    }
+
+    fn take_role(&mut self, node: usize, role: Role, epoch: Epoch) {
+        let m = &mut self.machines[node];
+        let new = std::mem::replace(&mut m.role, role) != role;
+        m.epoch = epoch;
+        if self.untold[node] {
+            self.fail("two roles, and nothing tells of the first");
+        }
+        self.untold[node] = new && matches!(role, Role::Active | Role::Standby);
+        if role == Role::Active {
+            self.claimed(node, epoch);
+        }
+    }
+
+    /// What tells of a role goes on as a trap that says which role and claim are in force then.
+    fn tell_role(&mut self, node: usize, notice: Notice) {
+        let m = &self.machines[node];
+        let right = match notice {
+            Notice::Claimed(epoch, _) | Notice::Confirmed(epoch) => (m.role, m.epoch) == (Role::Active, epoch),
+            Notice::Follows(epoch) | Notice::Yielded(epoch) | Notice::HandedOver(epoch) => {
+                (m.role, m.epoch) == (Role::Standby, epoch)
+            }
+            Notice::Withdrew | Notice::StoodDown(_) => m.role == Role::Standby,
+            _ => return,
+        };
+        if !right {
+            self.fail("a notice of a role that is not in force");
+        }
+        self.untold[node] = false;
     }
 
     fn claimed(&mut self, node: usize, epoch: Epoch) {
@@ -1903,6 +1949,20 @@ mod hand_over {
         let word = Message::Taken { epoch };
         assert_eq!(probes(&mut giver, Some(word), 300, 449), (Role::Standby, false));
         assert_eq!(probes(&mut giver, None, 450, 500), (Role::Standby, true), "silence counts from that word on");
+    }
+
+    #[test]
+    fn who_told_a_peer_to_take_over_that_then_fell_silent_says_that_it_is_standby() {
+        use crate::cluster::state::{Giving, Stage};
+        let mut w = World::armed(17, 1);
+        assert!(w.has(1, Notice::Follows(w.cluster(0).term())), "that it began as the standby it has said, too");
+        w.command(0, Command::Switchover).unwrap();
+        w.until(ms(200), |w| matches!(w.cluster(0).giving, Some(Giving { stage: Stage::Take(_), .. })));
+        w.power_off(1);
+        w.until(ms(600), |w| w.cluster(0).role() == Role::Standby);
+        assert!(w.has(0, Notice::HandOverFailed(NodeId(2), Refusal::TimedOut)));
+        assert!(w.has(0, Notice::StoodDown(NodeId(2))));
+        w.until(ms(500), |w| w.active() == [0] && w.answers(0));
     }
 
     #[test]

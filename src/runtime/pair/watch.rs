@@ -23,7 +23,11 @@ impl Pair {
         }
         let event = match notice {
             Notice::Claimed(..) => snmp::Event::BecameActive,
-            Notice::Yielded(_) | Notice::HandedOver(_) | Notice::Withdrew => snmp::Event::BecameStandby,
+            Notice::Follows(_)
+            | Notice::Yielded(_)
+            | Notice::HandedOver(_)
+            | Notice::Withdrew
+            | Notice::StoodDown(_) => snmp::Event::BecameStandby,
             Notice::PeerSilent(_) | Notice::PeerDead(..) => snmp::Event::PeerLost,
             Notice::PeerHeard(_) => snmp::Event::PeerBack,
             Notice::Stranger => snmp::Event::VipConflict,
