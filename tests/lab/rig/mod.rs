@@ -7,6 +7,7 @@ pub mod call;
 pub mod held;
 pub mod http;
 pub mod kamailio;
+pub mod keepalived;
 pub mod lan;
 pub mod segment;
 pub mod load;
@@ -19,6 +20,7 @@ pub mod poll;
 pub mod process;
 pub mod relay;
 pub mod sipp;
+pub mod stubs;
 pub mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;
