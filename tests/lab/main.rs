@@ -36,6 +36,7 @@ mod ha_tcp;
 mod ha_respawn;
 mod ha_takeovers;
 mod ha_standby;
+mod ha_deploy;
 mod ha_link;
 mod ha_partition;
 mod ha_six;
