@@ -26,6 +26,7 @@ mod exhaustion;
 mod metrics;
 mod snmp;
 mod vip;
+mod demo;
 mod deploy;
 mod ha_rig;
 mod ha_start;
