@@ -222,6 +222,13 @@ impl Host {
         self.rules("inet", &format!("type filter hook input priority -300;\n{rules}"))
     }
 
+    /// Counts what it sends from `address`, and what it sends as SIP from any other.
+    pub fn counts_sip(&self, address: Ipv4Addr) -> Rules {
+        let of = |port: &str| format!("meta l4proto {{ tcp, udp }} th {port} 5060 counter accept\n");
+        let rules = ["sport", "dport"].map(of).concat();
+        self.rules("inet", &format!("type filter hook output priority 0;\n ip saddr {address} counter accept\n{rules}"))
+    }
+
     /// Hears nothing of `address` any more: neither IP nor ARP.
     pub fn deaf_to(&self, address: Ipv4Addr) -> [Rules; 2] {
         let ip = format!("type filter hook input priority -300;\n ip saddr {address} drop;");
@@ -239,6 +246,17 @@ impl Host {
 pub struct Rules {
     host: Host,
     table: String,
+}
+
+impl Rules {
+    /// Packets that the counters among them have seen.
+    #[track_caller]
+    pub fn packets(&self) -> u64 {
+        let shown = run(self.host.command("nft").args(["list", "table"]).args(self.table.split(' ')));
+        let mut words = shown.split_whitespace();
+        let counts = std::iter::from_fn(|| words.by_ref().skip_while(|word| *word != "packets").nth(1));
+        counts.map(|count| count.parse::<u64>().expect("a count of nft")).sum()
+    }
 }
 
 impl Drop for Rules {
