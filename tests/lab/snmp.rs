@@ -1,6 +1,5 @@
 //! Traps as net-snmp reads them: names, numbers and values, in both versions, and the MIB that explains them.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -8,6 +7,8 @@ use tandem::base::{Epoch, NodeId};
 use tandem::config::Settings;
 use tandem::runtime::snmp::{Event, Role, Trap, Traps};
 
+use crate::rig::lan::Host;
+use crate::rig::pair::{NODES, Pair, Plan, WATCHER};
 use crate::rig::poll::{SOON, until, until_true};
 use crate::rig::process::Process;
 use crate::rig::world::World;
@@ -31,6 +32,15 @@ const IMPORTED: &[(&str, &str)] = &[
     ("SNMPv2-CONF", ""),
 ];
 
+/// Where net-snmp finds the MIB of `deploy/` and what that imports.
+fn mib_folders(world: &World) -> String {
+    for (module, text) in IMPORTED {
+        world.write(&format!("{module}.txt"), &format!("{module} DEFINITIONS ::= BEGIN\n{text}\nEND\n"));
+    }
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    format!("{}:{}", world.path("").display(), deploy.display())
+}
+
 /// A snmptrapd that writes one line for each trap: version and community, for v1 enterprise, generic and specific trap
 /// and agent address, then the objects.
 struct Receiver {
@@ -39,19 +49,27 @@ struct Receiver {
 }
 
 impl Receiver {
+    /// On loopback, beside the test; numbers stay numbers.
     fn start(world: &World, host: u8) -> Receiver {
-        let name = format!("snmptrapd-{host}");
+        Self::run(world, &format!("snmptrapd-{host}"), world.addr(host, 1_162), &["-On", "-m", ""])
+    }
+
+    /// In a host of a network, with the names of `deploy/TANDEM-MIB.txt`.
+    fn named(world: &World, host: &Host, at: SocketAddr) -> Receiver {
+        let folders = mib_folders(world);
+        let names = ["-M", &folders, "-m", "TANDEM-MIB"];
+        host.within(|| Self::run(world, "snmptrapd-named", at, &names))
+    }
+
+    fn run(world: &World, name: &str, at: SocketAddr, names: &[&str]) -> Receiver {
         let text = "disableAuthorization yes\ndoNotRetainNotificationLogs yes\n\
                     format1 v1|%P|%N|%w|%q|%a|%V|%v\\n\nformat2 v2|%P|%V|%v\\n\n";
         let config = world.write(&format!("{name}.conf"), text);
-        let at = world.addr(host, 1_162);
         let mut command = Command::new("snmptrapd");
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("SNMP_PERSISTENT_DIR", world.path(&name));
-        command.args(["-f", "-C", "-c"]).arg(config).args(["-Lo", "-On", "-m", ""]).arg(format!("udp:{at}"));
-        let process = Process::start(world, &name, &mut command);
-        let SocketAddr::V4(v4) = at else { unreachable!("the lab is IPv4") };
-        let bound = format!(" {:08X}:{:04X} ", u32::from_ne_bytes(v4.ip().octets()), at.port());
-        until_true("snmptrapd", SOON, || fs::read_to_string("/proc/net/udp").is_ok_and(|udp| udp.contains(&bound)));
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("SNMP_PERSISTENT_DIR", world.path(name));
+        command.args(["-f", "-C", "-c"]).arg(config).arg("-Lo").args(names).arg(format!("udp:{at}"));
+        let process = Process::start(world, name, &mut command);
+        until_true("snmptrapd", SOON, || process.sees_bound(at));
         Receiver { at, process }
     }
 
@@ -136,11 +154,7 @@ fn role_changes_reach_every_receiver_in_both_versions() {
 #[test]
 fn the_mib_names_every_trap_and_object() {
     let world = World::new("mib");
-    for (module, text) in IMPORTED {
-        world.write(&format!("{module}.txt"), &format!("{module} DEFINITIONS ::= BEGIN\n{text}\nEND\n"));
-    }
-    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
-    let folders = format!("{}:{}", world.path("").display(), deploy.display());
+    let folders = mib_folders(&world);
     let translate = |oid: &str| {
         let mut command = Command::new("snmptranslate");
         command.env("SNMP_PERSISTENT_DIR", world.path("persistent"));
@@ -167,4 +181,96 @@ fn the_mib_names_every_trap_and_object() {
     ] {
         assert_eq!(translate(&format!("{TANDEM}.{oid}")), format!("TANDEM-MIB::{name}"));
     }
+}
+
+/// The traps that say that a role changed, once all that both nodes sent have come.
+#[track_caller]
+fn role_changes(pair: &Pair<'_>, receiver: &Receiver) -> Vec<Vec<String>> {
+    pair.wait("every trap that was sent", || {
+        let sent = |n: usize| Some(pair.nodes[n].try_metrics()?.labelled("tandem_traps_total", "outcome=\"sent\""));
+        let (sent, traps) = (sent(0)? + sent(1)?, receiver.traps(0));
+        let of_roles = |field: &String| field.contains("::tandemBecame");
+        let all = traps.len() as f64 == sent;
+        all.then(|| traps.into_iter().filter(|trap| trap.iter().any(of_roles)).collect())
+    })
+}
+
+/// What node `n` says when it became active or standby, but for the cause at the end.
+fn tells(version: &str, event: (&str, &str), n: usize, (counter, claimant): (f64, usize)) -> Vec<String> {
+    let (name, role) = event;
+    let object = |name: &str, value: String| format!("TANDEM-MIB::{name}.0 = {value}");
+    let agent = NODES[n].to_string();
+    let head = match version {
+        "v1" => vec!["v1", "TRAP, SNMP v1, community quiet", "TANDEM-MIB::tandem", "6", name, &agent],
+        _ => vec!["v2", "TRAP2, SNMP v2c, community quiet", name],
+    };
+    let objects = vec![
+        object("tandemClusterName", "STRING: lab".into()),
+        object("tandemNodeId", format!("Gauge32: {}", n + 1)),
+        object("tandemEpochCounter", format!("Gauge32: {counter}")),
+        object("tandemEpochNode", format!("Gauge32: {}", claimant + 1)),
+        object("tandemRole", format!("INTEGER: {role}")),
+    ];
+    [head.into_iter().map(str::to_owned).collect(), objects].concat()
+}
+
+/// What the last of these traps of a node says that it is.
+fn last_role(traps: &[Vec<String>], n: usize) -> Option<&str> {
+    let id = format!("TANDEM-MIB::tandemNodeId.0 = Gauge32: {}", n + 1);
+    let last = traps.iter().rfind(|trap| trap.contains(&id))?;
+    last.iter().find_map(|field| field.strip_prefix("TANDEM-MIB::tandemRole.0 = INTEGER: "))
+}
+
+/// Trap 1121 and trap 1122, by their names.
+const BECAME_ACTIVE: (&str, &str) = ("TANDEM-MIB::tandemBecameActive", "active(2)");
+const BECAME_STANDBY: (&str, &str) = ("TANDEM-MIB::tandemBecameStandby", "standby(3)");
+
+#[test]
+fn a_switchover_sends_one_trap_from_each_node() {
+    let world = World::new("ha-traps");
+    let Some(plan) = Plan::new(&world, "10") else { return };
+    let at = SocketAddr::from((WATCHER, 1_162));
+    let receiver = Receiver::named(&world, &plan.field.watcher, at);
+    let plan = plan.both(|mut setup| {
+        let target = format!("\n[snmp]\ntrap-target = [\"{at}\"]\nversion = \"v1\"\ncommunity = \"quiet\"\n");
+        setup.groups.push_str(&target);
+        setup
+    });
+    let pair = plan.start(&world);
+    for version in ["v1", "v2c"] {
+        if version == "v2c" {
+            for node in &pair.nodes {
+                node.reload_text(&node.config().replace("\"v1\"", "\"v2c\""));
+                node.until("the reload", |m| m.labelled("tandem_reloads_total", "outcome=\"applied\"") == 1.0);
+            }
+        }
+        let from = pair.until_armed();
+        let to = 1 - from;
+        let before = role_changes(&pair, &receiver);
+        let told = [from, to].map(|n| last_role(&before, n));
+        assert_eq!(told, [Some("active(2)"), Some("standby(3)")], "the last trap of each node: {before:#?}");
+        pair.switch_over(from);
+        assert_eq!(pair.until_armed(), to);
+        let epoch = (pair.nodes[to].epoch(), to);
+        let all = role_changes(&pair, &receiver);
+        let mut heard: Vec<(Vec<String>, String)> = all[before.len()..].iter().map(|trap| plain(trap)).collect();
+        heard.sort();
+        let mut wanted = [tells(version, BECAME_ACTIVE, to, epoch), tells(version, BECAME_STANDBY, from, epoch)];
+        wanted.sort();
+        assert_eq!(heard.iter().map(|(trap, _)| trap.clone()).collect::<Vec<_>>(), wanted);
+        for (trap, cause) in heard {
+            assert!(cause.starts_with("TANDEM-MIB::tandemCause.0 = STRING: "), "{trap:?}: {cause}");
+        }
+    }
+}
+
+/// A trap without what each version adds of its own (the time, the names of the objects that say so), and its cause.
+fn plain(trap: &[String]) -> (Vec<String>, String) {
+    let (cause, rest) = trap.split_last().expect("a trap");
+    if rest[0] == "v1" {
+        return (rest.to_vec(), cause.clone());
+    }
+    let name = rest[3].split_once(" = OID: ").expect("the trap's name").1;
+    let named = [rest[..2].to_vec(), vec![name.to_owned()], rest[4..].to_vec()].concat();
+    (named, cause.clone())
 }
