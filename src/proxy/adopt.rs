@@ -88,6 +88,7 @@ impl Proxy {
         let mut machine = InviteServer::start(reliable);
         if answered {
             machine.on_send(io.now, &self.transactions.timing, shadow.body.status as u16);
+            machine.take_over(at, &self.transactions.timing);
         }
         let response = std::mem::take(&mut shadow.body.response);
         let pending = shadow.body.attempts.iter().any(|a| a.flags & PENDING != 0);

@@ -40,6 +40,14 @@ impl InviteServer {
         Self { state: State::Completed, clock: Clock::ends(now, timing.t1x64()), reliable }
     }
 
+    /// Its final was decided on another node, and nobody knows whether it left there. Over a stream neither side repeats
+    /// anything (timer G is off), so a refusal leaves from here, too, T1 after `at`, but then only once.
+    pub fn take_over(&mut self, at: Time, timing: &Timing) {
+        if self.reliable && self.state == State::Completed {
+            self.clock.repeat = at + timing.t1;
+        }
+    }
+
     /// Whether a retransmitted INVITE is answered with the last response (it is absorbed otherwise).
     pub fn repeats_to_invite(&self) -> bool {
         matches!(self.state, State::Proceeding | State::Completed)
@@ -83,6 +91,9 @@ impl InviteServer {
         }
         if self.clock.repeat <= now {
             self.clock.back_off(now, timing.t2);
+            if self.reliable {
+                self.clock.repeat = Time::NEVER;
+            }
             return Fired::Repeat;
         }
         Fired::Nothing

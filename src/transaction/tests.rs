@@ -56,6 +56,44 @@ fn timer_g_is_capped_at_t2_until_timer_h() {
     assert_eq!((last, when), (Fired::NoAck, 32_000));
 }
 
+/// A refusal that left over a stream at 0; `taken_over`: on another node, from which this one has it at 10 ms.
+fn refused_over_a_stream(taken_over: bool) -> InviteServer {
+    let mut server = InviteServer::start(true);
+    assert!(server.on_send(at(0), &TIMING, 486));
+    if taken_over {
+        server.take_over(at(10), &TIMING);
+    }
+    server
+}
+
+#[test]
+fn a_refusal_over_a_stream_leaves_once_more_where_it_was_taken_over_and_never_elsewhere() {
+    for (taken_over, expected) in [(true, vec![510]), (false, Vec::new())] {
+        let machine = std::cell::RefCell::new(refused_over_a_stream(taken_over));
+        let (repeats, last, when) =
+            run(|| machine.borrow().clock.next(), |now| machine.borrow_mut().on_timer(now, &TIMING));
+        assert_eq!((repeats, last, when), (expected, Fired::NoAck, 32_000));
+    }
+    let mut server = refused_over_a_stream(true);
+    assert!(server.on_ack(at(400), &TIMING));
+    assert_eq!(server.on_timer(at(400), &TIMING), Fired::Terminated, "it was there");
+}
+
+#[test]
+fn a_transaction_without_a_refusal_repeats_nothing_where_it_was_taken_over() {
+    for status in [180, 200] {
+        let mut server = InviteServer::start(true);
+        assert!(server.on_send(at(0), &TIMING, status));
+        let before = server.clock;
+        server.take_over(at(10), &TIMING);
+        assert_eq!(server.clock, before);
+    }
+    let mut server = InviteServer::start(false);
+    assert!(server.on_send(at(0), &TIMING, 486));
+    server.take_over(at(10), &TIMING);
+    assert_eq!(server.clock.next(), at(500), "timer G runs there, and goes on as it is");
+}
+
 #[test]
 fn a_refusal_that_comes_first_answers_repeated_invites_and_repeats_nothing_itself() {
     let mut server = InviteServer::refused(at(0), &TIMING, false);

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use tandem::agent::caller::{self, Caller};
 use tandem::agent::media_server::{Behaviour, Mood};
 use tandem::agent::script::{Outcome, Plan};
+use tandem::base::Transport;
 use tandem::proxy::Commit;
 
-use super::scenario::{Act, CALLERS, HOSTS, Scenario};
+use super::scenario::{Act, CALLERS, HOSTS, Scenario, TIMING};
 use super::world::World;
-use crate::scenario::{SERVERS, caller_addr, server_addr};
+use crate::scenario::{SERVERS, caller_addr, node_addr, server_addr};
 
 const NEVER: Duration = Duration::from_secs(20);
 
@@ -146,6 +148,25 @@ fn a_cancel_that_was_answered_is_carried_out_by_the_survivor() {
     assert!(!cancels.is_empty() && cancels.windows(2).all(|two| two[0] == two[1]));
     let over = |w: &World| w.servers.iter().all(|s| s.calls() == 0) && w.node(1).gauges().grants == 0;
     w.run_until(Duration::from_secs(1), over);
+}
+
+/// Over a stream nobody repeats anything: neither the caller its INVITE nor the node its final.
+#[test]
+fn a_refusal_that_was_recorded_and_had_not_left_is_told_over_a_stream_too() {
+    let mut w = world(14);
+    let (name, addr, node) = ("c0".to_owned(), caller_addr(0), node_addr());
+    w.callers[0] = Caller::new(caller::Config { name, addr, transport: Transport::Tcp, node, timing: TIMING });
+    let busy = Behaviour { mood: Mood::Refusing(486, None), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(busy));
+    let ringing = |w: &World| w.node(1).exposure().map(|exposure| exposure.peer_ringing);
+    w.call(0, Plan::default());
+    w.run_until(ms(50), |w| ringing(w) == Some(1));
+    w.run_until(ms(500), |w| ringing(w) == Some(0));
+    assert_eq!((w.up("SIP/2.0 486"), w.down("ACK").len()), (0, 0), "the standby knows, nobody else does");
+    assert_eq!(w.survive(), Outcome::Failed(486));
+    w.run_for(ms(20_000));
+    assert_eq!(w.up("SIP/2.0 486"), 1, "a reliable transport needs it once");
+    assert_eq!(w.node(1).gauges().grants, 0);
 }
 
 #[test]
