@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::message::Message;
+use super::phone::Stream;
 use super::poll::SOON;
 
 /// An open connection and what it has said so far.
@@ -15,6 +16,7 @@ pub struct Tcp {
     unread: Vec<u8>,
     /// Whether the far end has closed it.
     pub closed: bool,
+    reset: bool,
 }
 
 impl Tcp {
@@ -30,12 +32,12 @@ impl Tcp {
         socket.bind(&SocketAddr::new(from, 0).into())?;
         socket.connect_timeout(&to.into(), SOON)?;
         socket.set_tcp_nodelay(true)?;
-        Ok(Tcp { stream: socket.into(), unread: Vec::new(), closed: false })
+        Ok(Tcp::accepted(socket.into()))
     }
 
     /// A connection that came in.
     pub fn accepted(stream: TcpStream) -> Tcp {
-        Tcp { stream, unread: Vec::new(), closed: false }
+        Tcp { stream, unread: Vec::new(), closed: false, reset: false }
     }
 
     /// Where it comes from.
@@ -81,8 +83,9 @@ impl Tcp {
                 }
                 Ok(len) => self.unread.extend_from_slice(octets.get(..len)?),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return None,
-                Err(_) => {
+                Err(error) => {
                     self.closed = true;
+                    self.reset = error.kind() == ErrorKind::ConnectionReset;
                     return None;
                 }
             }
@@ -114,6 +117,30 @@ impl Tcp {
         }
         self.closed
     }
+}
+
+impl Stream for Tcp {
+    fn send(&mut self, octets: &str) {
+        self.send(octets);
+    }
+
+    fn message(&mut self, limit: Duration) -> Option<Message> {
+        self.message(limit)
+    }
+
+    fn closed(&self) -> bool {
+        self.closed
+    }
+
+    fn was_reset(&mut self) -> bool {
+        self.reset |= is_broken(&self.stream);
+        self.reset
+    }
+}
+
+/// Whether the kernel has an error for whoever writes next: after a farewell a reset is kept until somebody asks.
+pub fn is_broken(stream: &TcpStream) -> bool {
+    stream.take_error().expect("a socket of ours").is_some()
 }
 
 /// Cuts one message off by its Content-Length.

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::ops::DerefMut;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -11,14 +12,16 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::{ConnectionCommon, RootCertStore, SideData, StreamOwned};
 use socket2::{Domain, Socket, Type};
 
 use super::mcp;
 use super::message::Message;
 use super::node::Setup;
+use super::phone::Stream;
 use super::poll::{SOON, until};
-use super::tcp::cut;
+use super::tcp::{cut, is_broken};
 use super::world::World;
 
 /// A CA of the test's own.
@@ -104,11 +107,12 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// A connection over TLS and what it has said so far.
-pub struct Tls {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+pub struct Tls<C = ClientConnection> {
+    stream: StreamOwned<C, TcpStream>,
     unread: Vec<u8>,
     /// Whether the far end has closed it.
     pub closed: bool,
+    reset: bool,
 }
 
 impl Tls {
@@ -126,21 +130,39 @@ impl Tls {
         socket.connect_timeout(&to.into(), SOON)?;
         socket.set_read_timeout(Some(SOON))?;
         let connection = ClientConnection::new(config.into(), ServerName::IpAddress(to.ip().into()));
-        let mut stream = StreamOwned::new(connection.map_err(std::io::Error::other)?, TcpStream::from(socket));
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        Ok(Tls { stream, unread: Vec::new(), closed: false })
-    }
-
-    /// Where it comes from.
-    pub fn local(&self) -> SocketAddr {
-        self.stream.sock.local_addr().expect("a connected socket")
+        Tls::shaken(connection.map_err(std::io::Error::other)?, socket.into())
     }
 
     /// The certificate that the node showed.
     pub fn certificate(&self) -> Vec<u8> {
         self.stream.conn.peer_certificates().expect("a certificate")[0].to_vec()
+    }
+}
+
+impl Tls<ServerConnection> {
+    /// A connection that came in; shows `own`, and shakes hands.
+    pub fn accepted(stream: TcpStream, own: &Issued) -> std::io::Result<Tls<ServerConnection>> {
+        stream.set_read_timeout(Some(SOON))?;
+        Tls::shaken(ServerConnection::new(presenting(own)).map_err(std::io::Error::other)?, stream)
+    }
+}
+
+impl<C, S> Tls<C>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
+    fn shaken(connection: C, socket: TcpStream) -> std::io::Result<Tls<C>> {
+        let mut stream = StreamOwned::new(connection, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Tls { stream, unread: Vec::new(), closed: false, reset: false })
+    }
+
+    /// Where it comes from.
+    pub fn local(&self) -> SocketAddr {
+        self.stream.sock.local_addr().expect("a connected socket")
     }
 
     /// Writes in one piece. A far end that has closed already is no error here.
@@ -161,8 +183,9 @@ impl Tls {
             match self.stream.read(&mut octets) {
                 Ok(len) if len > 0 => self.unread.extend_from_slice(octets.get(..len)?),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return None,
-                _ => {
+                ended => {
                     self.closed = true;
+                    self.reset = ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
                     return None;
                 }
             }
@@ -185,6 +208,36 @@ impl Tls {
     }
 }
 
+impl<C, S> Stream for Tls<C>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
+    fn send(&mut self, octets: &str) {
+        self.send(octets);
+    }
+
+    fn message(&mut self, limit: Duration) -> Option<Message> {
+        self.message(limit)
+    }
+
+    fn closed(&self) -> bool {
+        self.closed
+    }
+
+    fn was_reset(&mut self) -> bool {
+        self.reset |= is_broken(&self.stream.sock);
+        self.reset
+    }
+}
+
+/// Takes connections and shows `own`; asks for no certificate.
+fn presenting(own: &Issued) -> Arc<ServerConfig> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.expect("TLS 1.2 and 1.3").with_no_client_auth();
+    builder.with_single_cert(own.chain(), own.private()).expect("a key of it").into()
+}
+
 /// A media server that is reached over TLS.
 pub struct TlsMcp {
     /// Its address.
@@ -198,9 +251,7 @@ impl TlsMcp {
     /// One that presents `own` and answers every call at once.
     #[track_caller]
     pub fn answering(at: SocketAddr, own: &Issued) -> TlsMcp {
-        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let builder = builder.expect("TLS 1.2 and 1.3").with_no_client_auth();
-        let config = Arc::new(builder.with_single_cert(own.chain(), own.private()).expect("a key of it"));
+        let config = presenting(own);
         let listener = TcpListener::bind(at).unwrap_or_else(|error| panic!("{at}: {error}"));
         listener.set_nonblocking(true).expect("a socket of ours");
         let (seen, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
