@@ -33,7 +33,7 @@ mod ha_start;
 mod ha_ops;
 mod ha_vip;
 mod ha_kill;
-mod ha_tcp;
+mod ha_streams;
 mod ha_respawn;
 mod ha_takeovers;
 mod ha_standby;
