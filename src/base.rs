@@ -227,7 +227,8 @@ pub const fn index_room(limit: usize) -> usize {
     }
 }
 
-/// Hash of `bytes` under `seed`, for tables that never leave the process. Not for adversaries who know the seed.
+/// Hash of `bytes` under `seed`. Not for adversaries who know the seed. Digests that nodes compare are made of it, so it
+/// is the same in every version.
 pub fn table_hash(seed: u64, bytes: &[u8]) -> u64 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut h = seed ^ (bytes.len() as u64).wrapping_mul(K);

@@ -147,8 +147,20 @@ impl Places {
                 }
                 lost
             }
-            Change::Overrun => Some(News::Moved),
+            Change::Overrun => Some(self.look_again()),
         }
+    }
+
+    /// Changes were lost, that of a cable perhaps.
+    fn look_again(&mut self) -> News {
+        let Ok(links) = self.netlink.interfaces() else { return News::Moved };
+        let mut news: Vec<News> = links.iter().filter_map(|link| self.learn_link(link)).collect();
+        let gone = |place: &&Place| links.iter().all(|link| link.name != place.interface.name);
+        let gone: BTreeSet<u32> = self.all.iter().filter(gone).map(|place| place.interface.index).collect();
+        news.extend(gone.into_iter().filter_map(|index| self.learn(Change::LinkGone(index))));
+        let back = news.iter().find(|n| matches!(n, News::CarrierBack(_)));
+        let first = news.iter().find(|n| matches!(n, News::CarrierLost(_))).or(back);
+        first.cloned().unwrap_or(News::Moved)
     }
 
     fn learn_link(&mut self, link: &Interface) -> Option<News> {
@@ -343,6 +355,14 @@ mod tests {
         assert_eq!(places.learn(link(3, "bond0", true)), Some(News::Moved), "to be announced, and no more");
         assert_eq!(Vec::from_iter(places.dark()), ["eth1"]);
         assert_eq!(places.learn(link(5, "eth1", true)), Some(News::CarrierBack("eth1".into())));
+    }
+
+    #[test]
+    fn where_changes_were_lost_a_cable_that_went_with_them_is_noticed() {
+        let mut places = places();
+        places.all.iter_mut().for_each(|place| place.interface.name = String::from("nowhere"));
+        assert_eq!(places.learn(Change::Overrun), Some(News::CarrierLost("nowhere".into())));
+        assert_eq!(places.learn(Change::Overrun), Some(News::Moved), "to be announced, and no more");
     }
 
     #[test]
