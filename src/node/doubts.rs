@@ -14,16 +14,12 @@ impl<K: Cells> Node<K> {
             return;
         }
         let present: Vec<Doubt> = self.farm.with(|farm| farm.doubts(now).take(doubts::LIMIT).collect());
-        let news = self.hub.with(|hub| {
-            let news = hub.peer.told_doubts.as_ref() != Some(&present);
-            if news {
+        self.hub.with(|hub| {
+            if hub.peer.told_doubts.as_ref() != Some(&present) {
                 out.frame(peer, Stream::Bulk, Kind::Doubts, |payload| doubts::write(now, &present, payload));
+                hub.peer.told_doubts = Some(present);
             }
-            news
         });
-        if news {
-            self.hub.with(|hub| hub.peer.told_doubts = Some(present));
-        }
     }
 
     /// What the peer has seen. `false`: it makes no sense.

@@ -79,15 +79,14 @@ impl Proxy {
                 self.forward_final(io, id, response, status);
                 io.hold_since(from, recorded);
             }
-            Role::InDialog { resource, effect: Effect::Refreshes, .. } if status < 300 => {
-                if self.is_of_resource(io, id, 0) {
+            role => {
+                if let Role::InDialog { resource, effect: Effect::Refreshes, .. } = role
+                    && status < 300
+                    && self.is_of_resource(io, id, 0)
+                {
                     // §12.2.1.2: its Contact is where the dialog goes on.
                     self.learn(io, resource, response);
                 }
-                self.conclude_in_dialog(io, id, response, status);
-                self.forward_final(io, id, response, status);
-            }
-            _ => {
                 self.conclude_in_dialog(io, id, response, status);
                 self.forward_final(io, id, response, status);
             }
