@@ -240,7 +240,7 @@ fn the_lower_id_alone_takes_new_calls_in_a_cut() {
 #[test]
 fn a_network_that_comes_and_goes_makes_no_role_come_and_go() {
     const FLAPS: u32 = 15;
-    let world = World::new("ha-flaps");
+    let world = World::beside("ha-flaps");
     let Some(plan) = plan(&world, "1000", "available") else { return };
     let pair = plan.start(&world);
     let before = pair.nodes[pair.until_armed()].epoch();

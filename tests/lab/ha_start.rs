@@ -37,7 +37,7 @@ fn change(plan: Plan, n: usize, change: impl FnOnce(&mut Setup)) -> Plan {
 
 #[test]
 fn two_nodes_start_at_once_and_one_is_active() {
-    let world = World::new("ha-at-once");
+    let world = World::beside("ha-at-once");
     let Some(plan) = Plan::new(&world, "10") else { return };
     let pair = plan.start(&world);
     let active = pair.until_armed();
@@ -48,7 +48,7 @@ fn two_nodes_start_at_once_and_one_is_active() {
 #[test]
 fn the_first_of_two_serves_alone_and_the_second_joins() {
     for first in [0, 1] {
-        let world = World::new(&format!("ha-order-{first}"));
+        let world = World::beside(&format!("ha-order-{first}"));
         let Some(plan) = Plan::new(&world, "10") else { return };
         let mut pair = plan.launch(&world);
         pair.crash(1 - first);
@@ -147,7 +147,7 @@ fn both_killed_at_once_come_back_and_calls_of_before_go_on() {
 
 #[test]
 fn a_wrong_secret_is_explained_and_the_address_stays_where_it_is() {
-    let world = World::new("ha-secret");
+    let world = World::beside("ha-secret");
     let Some(plan) = Plan::new(&world, "10") else { return };
     let other = secret(&world, "other-secret", "another secret of the lab, also long enough\n");
     let right = world.path("secret").display().to_string();
@@ -166,7 +166,7 @@ fn a_wrong_secret_is_explained_and_the_address_stays_where_it_is() {
 
 #[test]
 fn different_configurations_are_told_apart_and_the_pair_works_meanwhile() {
-    let world = World::new("ha-differ");
+    let world = World::beside("ha-differ");
     let Some(plan) = Plan::new(&world, "10") else { return };
     let plan = change(plan, 1, |setup| setup.cluster.push_str("partition = \"exact\"\n"));
     let pair = plan.launch(&world);
@@ -204,7 +204,7 @@ fn refused(pair: &mut Pair<'_>, n: usize, ip: Ipv4Addr) {
 
 #[test]
 fn swapped_member_ids_are_refused() {
-    let world = World::new("ha-swapped");
+    let world = World::beside("ha-swapped");
     let Some(plan) = Plan::new(&world, "10") else { return };
     let swap = |setup: &mut Setup, from: &str, to: &str| {
         setup.cluster = setup.cluster.replace(&format!("mymemberid = {from}"), &format!("mymemberid = {to}"));
@@ -218,7 +218,7 @@ fn swapped_member_ids_are_refused() {
 
 #[test]
 fn the_same_member_id_twice_is_refused_and_the_other_serves() {
-    let world = World::new("ha-twin");
+    let world = World::beside("ha-twin");
     let Some(plan) = Plan::new(&world, "10") else { return };
     let twin = |setup: &mut Setup| setup.cluster = setup.cluster.replace("mymemberid = 2", "mymemberid = 1");
     let mut pair = change(plan, 1, twin).launch(&world);
