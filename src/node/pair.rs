@@ -7,7 +7,7 @@ use crate::balance::{Budget as Ports, Reserve};
 use crate::base::{Epoch, NodeId, Time};
 use crate::cluster::{self, Effect, Input, Role};
 use crate::out::Out;
-use crate::proxy::{Commit, Taken, View};
+use crate::proxy::{Commit, View};
 use crate::replica::{Kind, Stream};
 
 use super::peer_link::Flush;
@@ -154,6 +154,8 @@ impl<K: Cells> Node<K> {
         self.look(now, out, |view| {
             view.active = active;
             if active {
+                // What was asked under an earlier epoch may have been another node's meanwhile.
+                view.carry_on(now, view.node, epoch);
                 view.epoch = epoch;
             }
         });
@@ -166,11 +168,7 @@ impl<K: Cells> Node<K> {
 
     /// Everything of `owner` is this node's, which is active in its own epoch.
     fn adopt(&self, now: Time, owner: NodeId, before: Epoch, whole: bool, out: &mut Out) {
-        let through = before.counter.saturating_sub(1);
-        self.look(now, out, |view| {
-            view.taken.retain(|taken| taken.node != owner);
-            view.taken.push(Taken { node: owner, through, since: now });
-        });
+        self.look(now, out, |view| view.carry_on(now, owner, before));
         self.share_doubts(now);
         for n in 0..self.shards.len() {
             self.with_shard(now, n, out, |shard, desk, out| shard.adopt(now, owner, whole, desk, out));

@@ -60,7 +60,7 @@ pub struct View {
     pub keys: Keys,
     /// How calls are handled.
     pub config: Config,
-    /// The nodes whose calls this one took over, and its own earlier runs.
+    /// The nodes whose calls this one took over, and itself in earlier epochs and runs.
     pub taken: SmallVec<[Taken; 2]>,
     /// The peer, if there is one.
     pub peer: Option<NodeId>,
@@ -78,6 +78,13 @@ impl View {
     /// Whether this node may change calls and send for them. Otherwise another one may be doing so.
     pub fn acts(&self) -> bool {
         self.active && !self.frozen
+    }
+
+    /// What `node` asked before the epoch `before` is carried on here.
+    pub fn carry_on(&mut self, now: Time, node: NodeId, before: Epoch) {
+        let through = before.counter.saturating_sub(1);
+        self.taken.retain(|taken| taken.node != node);
+        self.taken.push(Taken { node, through, since: now });
     }
 
     /// A node without a peer and without addresses, which has taken nobody's calls but those of its own earlier runs.
@@ -113,7 +120,7 @@ pub enum Commit {
     Async,
 }
 
-/// A node that this one carries on for.
+/// A node that this one carries on for, or itself before its present epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// Which.

@@ -291,6 +291,29 @@ fn a_node_that_took_over_from_a_hung_one_can_hand_back_without_a_call_in_between
     assert!(w.reports.iter().all(|report| report.outcome == Outcome::Completed));
 }
 
+/// The role goes there and back while a server repeats its 2xx, whose first copy the network lost.
+#[test]
+fn an_answer_to_an_invite_of_an_earlier_time_as_the_active_node_reaches_its_caller() {
+    let mut w = world(16);
+    let slow = Behaviour { answer_after: ms(1_500), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.call(0, Plan { hold: Duration::from_secs(4), ..Plan::default() });
+    w.run_until(ms(1_000), |w| w.up("SIP/2.0 180") == 1);
+    w.command(0, tandem::cluster::Command::Switchover);
+    w.run_until(ms(1_000), |w| w.active() == Some(1) && w.is_pair());
+    w.run_until(ms(2_000), |w| w.node(1).gauges().held == 1);
+    w.net.weather.lost = 1_000;
+    w.run_until(ms(10), |w| w.up("SIP/2.0 200") == 1);
+    w.net.weather.lost = 0;
+    w.command(1, tandem::cluster::Command::Switchover);
+    w.run_until(ms(100), |w| w.active() == Some(0));
+    w.run_until(Duration::from_secs(40), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Completed);
+    w.run_for(ms(5_000));
+    let left = [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+    assert_eq!(left, [(0, 0); 2]);
+}
+
 #[test]
 fn what_is_passed_on_before_the_new_node_acts_is_handled_once_it_does() {
     let mut w = world(11);

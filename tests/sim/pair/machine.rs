@@ -28,6 +28,8 @@ pub struct Machine {
     pub durable: u32,
     /// Whether the kernel has the virtual address.
     pub present: bool,
+    /// Whether the cable of the service network is in.
+    pub plugged: bool,
     pub wish: Wish,
     /// Of its last claim.
     pub epoch: Epoch,
@@ -51,6 +53,7 @@ impl Machine {
             life: 0,
             durable: 0,
             present: false,
+            plugged: true,
             wish: Wish::Drop,
             epoch: Epoch::default(),
             lost: Epoch::default(),

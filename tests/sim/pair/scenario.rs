@@ -41,6 +41,8 @@ pub enum Act {
     Stop(Who, Duration),
     CutLink(bool),
     CutPath(usize, bool),
+    /// The cable of the service network is out for so long; `true`: with it everything between the nodes.
+    Unplug(Who, Duration, bool),
     /// Which hosts are on the side of the second node; `None`: the LAN is whole.
     Part(Option<[bool; HOSTS]>),
     Drain(bool),
@@ -230,7 +232,7 @@ fn fault(chance: &mut Chance, at: Time, acts: &mut Vec<(Time, Act)>) {
     let who = if chance.per_mille(750) { Who::Active } else { Who::Other };
     let mut push = |after: Duration, act| acts.push((at + after, act));
     let until = chance.millis(50..8_000);
-    match chance.within(0..12) {
+    match chance.within(0..14) {
         0..3 => push(Duration::ZERO, Act::Crash(who, chance.millis(100..8_000))),
         3 => push(Duration::ZERO, Act::Crash(who, chance.millis(5..50))),
         4 => push(Duration::ZERO, Act::Hang(who, chance.millis(90..4_000))),
@@ -250,6 +252,14 @@ fn fault(chance: &mut Chance, at: Time, acts: &mut Vec<(Time, Act)>) {
             push(until, Act::CutPath(path, false));
         }
         9 | 10 => push(Duration::ZERO, Act::Switchover),
+        11 | 12 => {
+            let (long, all) = (chance.millis(20..2_000), chance.per_mille(500));
+            push(Duration::ZERO, Act::Unplug(who, long, all));
+            if chance.per_mille(300) {
+                // The other one's, as soon as the pair may be armed again.
+                push(long + chance.millis(20..400), Act::Unplug(Who::Active, chance.millis(20..2_000), all));
+            }
+        }
         _ => push(Duration::ZERO, Act::Stop(who, chance.millis(100..5_000))),
     }
 }

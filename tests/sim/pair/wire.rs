@@ -77,6 +77,10 @@ pub enum Event {
         node: usize,
         life: u64,
     },
+    /// The cable is back.
+    Plug {
+        node: usize,
+    },
     /// A host learns who holds the virtual address.
     Arp {
         host: usize,
@@ -114,6 +118,8 @@ pub struct Wire {
     /// `[path]`.
     pub cut: [bool; 2],
     pub stream_cut: bool,
+    /// Every cable of a machine is out.
+    pub unplugged: bool,
     /// The LAN is in two parts, and all paths with it.
     pub parted: bool,
     /// Beats lost in a thousand.
@@ -136,6 +142,7 @@ impl Wire {
             flying: 0,
             cut: [false; 2],
             stream_cut: false,
+            unplugged: false,
             parted: false,
             loss,
             delay,
@@ -216,7 +223,7 @@ impl Wire {
 
     /// Whether the streams carry nothing.
     pub fn is_cut(&self) -> bool {
-        self.stream_cut || self.parted
+        self.stream_cut || self.unplugged || self.parted
     }
 
     /// The link ends: what is under way is lost, unless `drains`.

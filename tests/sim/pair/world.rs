@@ -320,7 +320,8 @@ impl World {
                 }
             }
             Event::Probe { node, life } => {
-                let held = self.machines[1 - node].answers() && self.part.is_none();
+                let meet = self.part.is_none() && self.machines.iter().all(|machine| machine.plugged);
+                let held = self.machines[1 - node].answers() && meet;
                 let address = if held { cluster::Answer::Somebody } else { cluster::Answer::Nobody };
                 if self.machines[node].life == life {
                     self.pair_input(node, cluster::Input::Probed { address, reference: None });
@@ -362,6 +363,7 @@ impl World {
             }
             Event::Start { node } => self.start(node),
             Event::Leave { node, life } => self.leave(node, life),
+            Event::Plug { node } => self.plug(node),
             Event::Arp { host, holder } => self.arp[host] = holder,
             Event::Again { node, life } => {
                 if self.machines[node].life == life && self.machines[node].answers() {
@@ -405,7 +407,7 @@ impl World {
         self.note(|| format!("{node} starts"));
         self.machines[node].start(self.now, config);
         self.pair_turn(node);
-        self.pair_input(node, cluster::Input::Usable(true));
+        self.pair_input(node, cluster::Input::Usable(self.machines[node].plugged));
         self.pair_input(node, cluster::Input::Reach(None));
         if self.draining {
             self.machines[node].handle(self.now, Input::Command(Command::Drain), &mut self.out);
@@ -581,6 +583,7 @@ impl World {
                 (self.wire.cut, self.wire.stream_cut) = ([cut; 2], cut);
             }
             Act::CutPath(path, cut) => self.wire.cut[path] = cut,
+            Act::Unplug(who, time, all) => self.unplug(self.who(who), time, all),
             Act::Part(part) => {
                 if part.is_some() {
                     self.fault(None);
@@ -593,6 +596,42 @@ impl World {
             Act::Drain(on) => self.drain(on),
             Act::Reload(settings) => self.reload(settings),
             Act::Calm => self.calm(),
+        }
+    }
+
+    /// The cable of the service network is pulled; `all`: every other one of this machine with it.
+    pub fn unplug(&mut self, node: usize, time: Duration, all: bool) {
+        if !self.machines[node].plugged {
+            return;
+        }
+        self.note(|| format!("{node} loses its cable for {time:?}"));
+        self.fault(Some(node));
+        self.machines[node].plugged = false;
+        self.wire.at(self.now + time, Event::Plug { node });
+        self.wire.cut[0] = true;
+        if all {
+            self.wire.cut[1] = true;
+            self.wire.unplugged = true;
+        }
+        if self.machines[node].up() {
+            self.pair_input(node, cluster::Input::Usable(false));
+        }
+        if all && self.wire.link != 0 && self.wire.chance.per_mille(500) {
+            // Whose socket complains at once knows of it; the other end only hears nothing more.
+            self.wire.sever(false);
+            self.tell_link(node, ms(1), Link::Down(Loss::Silent));
+            self.tell_link(1 - node, ms(1_000), Link::Down(Loss::Silent));
+        }
+    }
+
+    fn plug(&mut self, node: usize) {
+        self.note(|| format!("{node} has its cable again"));
+        self.machines[node].plugged = true;
+        if self.machines.iter().all(|machine| machine.plugged) {
+            (self.wire.cut, self.wire.unplugged) = ([false; 2], false);
+        }
+        if self.machines[node].up() {
+            self.pair_input(node, cluster::Input::Usable(true));
         }
     }
 
@@ -665,7 +704,7 @@ impl World {
     }
 
     fn reachable(&self, host: usize, machine: usize) -> bool {
-        self.part.is_none_or(|side| side[host] == (machine == 1))
+        self.machines[machine].plugged && self.part.is_none_or(|side| side[host] == (machine == 1))
     }
 
     fn deliver(&mut self, packet: Packet) {
