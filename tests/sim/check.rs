@@ -95,7 +95,8 @@ impl Check {
         {
             return Err("a Route of the node's own is left".into());
         }
-        let repeated = [branch, b" ", message.method().as_bytes()].concat();
+        // An ACK that meets a node which does not know its INVITE any more passes, beside what that INVITE's own node sent.
+        let repeated = [branch, &[vias as u8], message.method().as_bytes()].concat();
         let hash = table_hash(0, message.bytes());
         if *self.requests.entry(repeated).or_insert(hash) != hash {
             return Err("another request with the same branch".into());
