@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use crate::base::{Flow, Host, LegId, Seq};
+use crate::base::{Flow, Host, LegId, Seq, Time};
 use crate::identity::IdentityId;
 use crate::out::EndReason;
 use crate::replica::{Kind, Stream};
@@ -11,9 +11,11 @@ use crate::sip::edit::decimal;
 use crate::sip::{Message, Method};
 use crate::transaction::ServerMachine;
 use crate::transaction::branch::{Attempt, Recognised, recognise};
+use crate::transaction::invite_server::InviteServer;
 
 use super::context::Context;
 use super::forward::{own_token, write_response};
+use super::initial::NOBODY;
 use super::own::via_target;
 use super::view::Taken;
 use super::{Io, Proxy};
@@ -168,7 +170,22 @@ impl Proxy {
             true
         });
         self.scratch = Some(scratch);
+        if response.cseq().method == Method::Invite && response.status().is_some_and(|s| (200..300).contains(&s)) {
+            self.absorb_repeats(io.now, response, flow);
+        }
         true
+    }
+
+    /// Whoever is answered by this 2xx may have repeated his INVITE meanwhile. That asks nobody anew (RFC 6026 §7.1): who
+    /// has the ACK already would stay silent, and who has not been asked would be a second one to answer.
+    fn absorb_repeats(&mut self, now: Time, response: &Message<'_>, upstream: Flow) {
+        let Some(key) = self.transactions.answered_key(response) else { return };
+        if self.transactions.find_server(key).is_some() || !self.has_room() {
+            return;
+        }
+        let mut machine = InviteServer::start(upstream.transport.reliable());
+        machine.on_send(now, &self.transactions.timing, 200);
+        self.transactions.open_server(key, ServerMachine::Invite(machine), upstream, NOBODY);
     }
 
     /// An ACK with the branch of an INVITE: the end of a non-2xx (§17.2.1). `false`: it belongs to a 2xx and goes on.

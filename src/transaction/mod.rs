@@ -188,11 +188,16 @@ impl Transactions {
         self.by_key.find(key as u64, |id| self.servers[*id as usize].key == key).copied()
     }
 
-    /// The transaction of the request that `response` answers, as its next Via names it.
-    pub fn answered_by(&self, response: &Message<'_>) -> Option<u32> {
+    /// The key of the request that `response` answers, as its next Via names it; not for branches of RFC 2543.
+    pub fn answered_key(&self, response: &Message<'_>) -> Option<u128> {
         let via = response.next_via()?;
         let branch = via.branch.filter(|b| b.starts_with(COOKIE))?;
-        self.find_server(fingerprint(&self.secret, &[branch, via.sent_by, response.cseq().method.as_bytes()]))
+        Some(fingerprint(&self.secret, &[branch, via.sent_by, response.cseq().method.as_bytes()]))
+    }
+
+    /// The transaction of the request that `response` answers.
+    pub fn answered_by(&self, response: &Message<'_>) -> Option<u32> {
+        self.find_server(self.answered_key(response)?)
     }
 
     /// Whether the request that `response` answers has had a final from here.

@@ -203,6 +203,44 @@ fn the_ack_to_a_stray_refusal_matches_its_invite() {
     assert_eq!((ack[0].to(), ack[0].header("CSeq"), ack[0].branch()), (MCPS[0].into(), "2 ACK", placed.branch()));
 }
 
+/// A re-INVITE and its INVITE at the media server.
+fn again(world: &mut World, ok: &Sent) -> (String, Sent) {
+    let request = from_caller(1, "INVITE", 2, ok);
+    let sent = world.receive(CALLER, &request);
+    let placed = sent.into_iter().find(|s| s.start_line().starts_with("INVITE")).unwrap();
+    (request, placed)
+}
+
+#[test]
+fn an_invite_that_is_repeated_after_the_answer_that_an_earlier_run_asked_for_asks_nobody() {
+    let mut world = World::new();
+    let (_, dialog) = answered(&mut world, 1);
+    let (request, placed) = again(&mut world, &dialog);
+    let mut next = World::bent(Bend { epoch: 2, ..Bend::default() });
+    let ok = next.receive(MCPS[0], &placed.answer("200 OK", "", OK_CONTACT))[0].clone();
+    assert_eq!((ok.status(), ok.to()), (200, CALLER.into()));
+    assert!(next.receive(CALLER, &request).is_empty(), "it is on its way already");
+    let ack = next.receive(CALLER, &from_caller(1, "ACK", 2, &dialog));
+    assert_eq!((ack[0].to(), ack[0].header("CSeq")), (MCPS[0].into(), "2 ACK"));
+    assert!(next.pass(Duration::from_secs(40)).is_empty(), "no 408 to who has a 200");
+    // The first 2xx was lost: all that are repeated pass.
+    let ok = next.receive(MCPS[0], &placed.answer("200 OK", "", OK_CONTACT))[0].clone();
+    assert_eq!((ok.status(), ok.to()), (200, CALLER.into()));
+}
+
+#[test]
+fn an_initial_invite_that_is_repeated_after_the_answer_to_an_earlier_run_asks_nobody() {
+    let placed = World::new().receive(CALLER, &invite(1))[0].clone();
+    let mut next = World::bent(Bend { epoch: 2, ..Bend::default() });
+    let ok = next.receive(MCPS[0], &placed.answer("200 OK", "mcp", OK_CONTACT))[0].clone();
+    assert_eq!((ok.status(), ok.to(), next.gauges().legs), (200, CALLER.into(), 1));
+    assert!(next.receive(CALLER, &invite(1)).is_empty(), "one call, one media server");
+    assert_eq!((next.gauges().legs, next.gauges().grants, next.gauges().ringing), (1, 1, 0));
+    next.receive(CALLER, &from_caller(1, "ACK", 1, &ok));
+    next.receive(CALLER, &from_caller(1, "BYE", 2, &ok));
+    next.assert_empties();
+}
+
 #[test]
 fn an_answer_to_an_earlier_run_counts_also_where_both_sides_record_routed() {
     let tcp = Flow { transport: Transport::Tcp, listener: ListenerId(1), conn: Some(ConnId(1)), ..udp(CALLER) };
