@@ -74,7 +74,7 @@ fn out_of_descriptors_calls_go_on_and_streams_come_back() {
 #[test]
 fn ringing_calls_cost_what_is_documented_and_give_it_back() {
     const CALLS: u64 = 20_000;
-    let world = World::new("memory");
+    let world = World::beside("memory");
     let at = world.addr(11, 5060);
     let mut invites: HashMap<String, Message> = HashMap::new();
     let script = move |message: &Message, _| match message.method() {

@@ -25,7 +25,7 @@ type Kind = fn(usize, SocketAddr, SocketAddr) -> Vec<u8>;
 
 #[test]
 fn floods_cost_no_call_and_answer_with_no_more_than_they_brought() {
-    let world = World::new("flood");
+    let world = World::beside("flood");
     let server = Traffic::server(&world);
     let node = Traffic::setup(&world).start(&world);
     let kinds: [(&str, Kind); 7] = [
@@ -61,7 +61,7 @@ fn floods_cost_no_call_and_answer_with_no_more_than_they_brought() {
 
 #[test]
 fn a_flood_of_invites_from_strangers_meets_silence_and_known_callers_notice_nothing() {
-    let world = World::new("strangers");
+    let world = World::beside("strangers");
     let server = Traffic::server(&world);
     let known = |hosts: &str| format!("sip.allow-from = [{hosts}]");
     let callers = format!("\"{}\", \"{}\"", world.ip(100), world.ip(101));
