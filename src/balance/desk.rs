@@ -129,6 +129,8 @@ pub struct ResourceView {
     pub own: u32,
     /// How many its own calls may hold; `None`: as many as are free.
     pub allowance: Option<u32>,
+    /// Ports that are left alone, because calls that only a dead node knew of may be on them.
+    pub withheld: u32,
     /// Ports in use above `port-capacity`, because a call that exists is never refused its port. No new call is placed
     /// until they are given back.
     pub debt: u32,

@@ -34,6 +34,15 @@ pub struct Reserve {
     pub until: Time,
 }
 
+/// Ports of one resource on which calls may live that only a dead node knew of: they are left alone for a lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Withheld {
+    /// How many.
+    pub ports: u32,
+    /// From then on every call that lives has shown itself.
+    pub until: Time,
+}
+
 /// What the escrow leaves of one member's ports; worked out when the budget changes, not per call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ration {
@@ -43,6 +52,7 @@ pub(super) struct Ration {
     /// For all calls, while the reserve is held.
     cold: Option<u32>,
     until: Time,
+    withheld: Withheld,
 }
 
 /// All of a limit.
@@ -89,6 +99,13 @@ impl Budget {
     }
 }
 
+impl Withheld {
+    /// How many at `now`.
+    pub fn at(self, now: Time) -> u32 {
+        if now < self.until { self.ports } else { 0 }
+    }
+}
+
 impl Reserve {
     /// For one lease from `now` on.
     pub fn for_lease(now: Time, per_mille: u16, lease: Duration) -> Self {
@@ -98,16 +115,23 @@ impl Reserve {
 
 impl Ration {
     /// What is left of `limit` (`None`: unlimited).
-    pub fn new(budget: &Budget, reserve: Reserve, resource: ResourceId, limit: Option<u32>) -> Self {
+    pub fn new(
+        budget: &Budget,
+        reserve: Reserve,
+        withheld: Withheld,
+        resource: ResourceId,
+        limit: Option<u32>,
+    ) -> Self {
         let per_mille = reserve.per_mille.min(WHOLE as u16);
         let cold = limit.map(|limit| limit - part(limit, per_mille));
-        Self { limit, own: budget.own(resource, limit), cold, until: reserve.until }
+        Self { limit, own: budget.own(resource, limit), cold, until: reserve.until, withheld }
     }
 
     /// Whether one more port may be taken.
     pub fn admits(&self, now: Time, count: Count) -> bool {
         let all = if now < self.until { self.cold } else { self.limit };
-        all.is_none_or(|most| count.all < most) && self.own.is_none_or(|most| count.own < most)
+        let taken = count.all.saturating_add(self.withheld.at(now));
+        all.is_none_or(|most| taken < most) && self.own.is_none_or(|most| count.own < most)
     }
 }
 
@@ -205,7 +229,7 @@ mod tests {
     fn a_reserve_is_held_back_until_its_lease_has_passed() {
         let t0 = Time::from_micros(1_000_000);
         let reserve = Reserve::for_lease(t0, 250, Duration::from_secs(60));
-        let ration = |limit| Ration::new(&Budget::Whole, reserve, ResourceId(1), limit);
+        let ration = |limit| Ration::new(&Budget::Whole, reserve, Withheld::default(), ResourceId(1), limit);
         let count = |all| Count { all, own: 0 };
         let last = reserve.until - Duration::from_micros(1);
         assert!(ration(Some(10)).admits(last, count(7)));
@@ -215,6 +239,9 @@ mod tests {
         assert!(ration(Some(1)).admits(last, count(0)), "a limit of 1 stays usable");
         assert!(ration(None).admits(last, count(1_000)));
         let all = Reserve { per_mille: u16::MAX, ..reserve };
-        assert!(!Ration::new(&Budget::Whole, all, ResourceId(1), Some(10)).admits(last, count(0)));
+        let withheld = Withheld { ports: 4, until: reserve.until };
+        let both = Ration::new(&Budget::Whole, reserve, withheld, ResourceId(1), Some(10));
+        assert!(both.admits(last, count(3)) && !both.admits(last, count(4)) && both.admits(reserve.until, count(9)));
+        assert!(!Ration::new(&Budget::Whole, all, Withheld::default(), ResourceId(1), Some(10)).admits(last, count(0)));
     }
 }

@@ -8,12 +8,12 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::desk::{Ask, Grant, Outcome, Refusal, ResourceView, Vouch};
-use super::escrow::{Budget, Ration, Reserve};
+use super::escrow::{Budget, Ration, Reserve, Shares, Withheld};
 use super::group::{Config, Group, Member, ResourceConfig, Route, Terms};
 use super::health::{Doubt, Evidence, HealthChange, Monitor, Probe};
 use super::ledger::{Count, Ledger};
 use super::scheme::{self, Blocked};
-use crate::base::{Flow, Host, LegId, ResourceId, Time, Transport};
+use crate::base::{Flow, Host, LegId, NodeId, ResourceId, Time, Transport};
 
 /// All resources, groups and grants of a node.
 ///
@@ -85,6 +85,19 @@ impl Farm {
     pub fn set_reserve(&mut self, now: Time, reserve: Reserve) {
         self.see(now);
         self.reserve = reserve;
+        self.ration();
+    }
+
+    /// `peer` is dead, and may have given all of its share to calls that nobody has heard of: what is not known of that is
+    /// left alone until then. To be told before its calls become this node's own.
+    pub fn withhold(&mut self, now: Time, peer: NodeId, shares: &Shares, until: Time) {
+        self.see(now);
+        for (key, member) in &mut self.members {
+            let Some(limit) = member.port_capacity else { continue };
+            let Count { all, own } = self.ledger.count(key as u32);
+            let ports = shares.floor(peer, member.id, limit).saturating_sub(all - own);
+            member.withheld = Withheld { ports: ports.max(member.withheld.at(now)), until };
+        }
         self.ration();
     }
 
@@ -181,14 +194,28 @@ impl Farm {
 
     /// What speaks at `now` against which members.
     pub fn doubts(&self, now: Time) -> impl Iterator<Item = Doubt> {
-        self.members.iter().filter_map(move |(_, m)| m.health.doubt(now, m.id))
+        self.members.iter().filter_map(move |(_, m)| {
+            let (withheld, withheld_until) = (m.withheld.at(now), m.withheld.until);
+            match m.health.doubt(now, m.id) {
+                doubt if withheld == 0 => doubt,
+                doubt => {
+                    let doubt = doubt.unwrap_or(Doubt::of(m.id));
+                    Some(Doubt { withheld, withheld_until, ..doubt })
+                }
+            }
+        })
     }
 
     /// What a node had seen whose calls are taken over.
     pub fn hear(&mut self, now: Time, doubt: &Doubt) {
         self.see(now);
         if let Some(key) = self.key(doubt.resource) {
-            self.members[key as usize].health.hear(now, doubt);
+            let member = &mut self.members[key as usize];
+            member.health.hear(now, doubt);
+            if doubt.withheld > member.withheld.at(now) {
+                member.withheld = Withheld { ports: doubt.withheld, until: doubt.withheld_until };
+                self.ration();
+            }
         }
     }
 
@@ -304,7 +331,8 @@ impl Farm {
 
     fn ration(&mut self) {
         for (_, member) in &mut self.members {
-            member.ration = Ration::new(&self.budget, self.reserve, member.id, member.port_capacity);
+            let Member { id, port_capacity, withheld, .. } = *member;
+            member.ration = Ration::new(&self.budget, self.reserve, withheld, id, port_capacity);
         }
     }
 
@@ -335,10 +363,15 @@ impl Farm {
             aor: if member.draining { told_apart(&member.aor, member.route.flow.remote) } else { member.aor.clone() },
             id: member.id,
             health: if member.draining { "draining" } else { member.health.name(self.seen) },
-            reason: if member.draining { "left the configuration" } else { member.health.reason(self.seen) },
+            reason: match member.health.reason(self.seen) {
+                _ if member.draining => "left the configuration",
+                "" if member.withheld.at(self.seen) > 0 => "ports of calls that nobody remembers are left alone",
+                reason => reason,
+            },
             in_use: all,
             own,
             allowance: member.ration.own,
+            withheld: member.withheld.at(self.seen),
             debt: member.port_capacity.map_or(0, |capacity| all.saturating_sub(capacity)),
             capacity: member.port_capacity,
             placed: member.placed,
@@ -923,6 +956,38 @@ mod tests {
         for grant in [adopted, grant] {
             farm.release(T0, grant, Outcome::Completed);
         }
+    }
+
+    #[test]
+    fn what_a_dead_node_may_have_spent_is_left_alone_for_a_lease_and_so_by_the_next_node() {
+        let farm_of = || farm(SchemeName::LeastUsed, &[Some(10), None]);
+        let full = |farm: &mut Farm, now| {
+            let most = |farm: &mut Farm, leg| farm.admit(now, &ask(leg, &[ResourceId(2)])).ok();
+            (0..20).map_while(|leg| most(farm, 100 + leg)).collect::<Vec<Grant>>()
+        };
+        let (mut here, mut next) = (farm_of(), farm_of());
+        // B's share is 7; two of its calls are known, and one is this node's own.
+        let theirs: Vec<Grant> = (0..2).map(|n| here.shadow(T0, ResourceId(1), LegId(n))).collect();
+        let own = here.admit(T0, &ask(9, &[ResourceId(2)])).unwrap();
+        let until = T0 + Duration::from_secs(60);
+        here.withhold(T0, NodeId(2), &shares(300), until);
+        let row = &here.view()[0];
+        assert_eq!((row.in_use, row.withheld, row.allowance), (3, 5, None));
+        assert!(row.reason.contains("left alone") && here.view()[1].reason.is_empty(), "{}", row.reason);
+        let new = full(&mut here, T0);
+        assert_eq!(new.len(), 2, "of ten three are in use and five left alone");
+
+        let told: Vec<Doubt> = here.doubts(T0).collect();
+        assert_eq!(told, [Doubt { withheld: 5, withheld_until: until, ..Doubt::of(ResourceId(1)) }]);
+        told.iter().for_each(|doubt| next.hear(T0, doubt));
+        let there = full(&mut next, T0);
+        assert_eq!((there.len(), next.view()[0].withheld), (5, 5));
+
+        assert_eq!(here.doubts(until).count(), 0);
+        let last = full(&mut here, until);
+        assert_eq!((last.len(), here.view()[0].withheld, here.view()[0].reason), (5, 0, ""));
+        new.into_iter().chain(last).chain(theirs).chain([own]).for_each(|g| here.release(until, g, Outcome::Completed));
+        there.into_iter().for_each(|g| next.release(until, g, Outcome::Completed));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::escrow::Ration;
+use super::escrow::{Ration, Withheld};
 use super::health::{Health, Monitor};
 use super::hosts::Hosts;
 use crate::base::{Flow, ListenerId, ResourceId, Time, Transport};
@@ -136,6 +136,7 @@ pub(super) struct Member {
     pub port_capacity: Option<u32>,
     /// What may be taken of it.
     pub ration: Ration,
+    pub withheld: Withheld,
     pub health: Health,
     /// Left the configuration: lives until its last grant ends.
     pub draining: bool,
@@ -199,6 +200,7 @@ impl Member {
             route: Arc::new(config.route.clone()),
             port_capacity: None,
             ration: Ration::default(),
+            withheld: Withheld::default(),
             health: Health::new(monitor),
             draining: false,
             hosts: Hosts::default(),
@@ -231,6 +233,7 @@ impl Member {
             route: Arc::new(route),
             port_capacity: None,
             ration: Ration::default(),
+            withheld: Withheld::default(),
             health: Health::new(None),
             draining: true,
             hosts: Hosts::default(),

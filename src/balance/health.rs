@@ -77,6 +77,25 @@ pub struct Doubt {
     pub overloaded_until: Time,
     /// The server itself named that time.
     pub explicit: bool,
+    /// How many of its ports are left alone.
+    pub withheld: u32,
+    /// Until when.
+    pub withheld_until: Time,
+}
+
+impl Doubt {
+    /// Nothing speaks against it.
+    pub fn of(resource: ResourceId) -> Self {
+        Self {
+            resource,
+            failures: 0,
+            calls: false,
+            overloaded_until: Time::ZERO,
+            explicit: false,
+            withheld: 0,
+            withheld_until: Time::ZERO,
+        }
+    }
 }
 
 /// How willingly a member is chosen; the lower rank wins whatever the scheme says.
@@ -234,7 +253,7 @@ impl Health {
         };
         let overloaded_until = if now < self.overloaded_until { self.overloaded_until } else { Time::ZERO };
         let explicit = overloaded_until > Time::ZERO && self.overload_explicit;
-        let doubt = Doubt { resource, failures, calls, overloaded_until, explicit };
+        let doubt = Doubt { failures, calls, overloaded_until, explicit, ..Doubt::of(resource) };
         (failures > 0 || overloaded_until > Time::ZERO).then_some(doubt)
     }
 

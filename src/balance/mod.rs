@@ -11,7 +11,7 @@ mod desk;
 mod farm;
 
 pub use desk::{Ask, Desk, Grant, Outcome, Refusal, ResourceView, Vouch};
-pub use escrow::{Budget, Reserve, Shares};
+pub use escrow::{Budget, Reserve, Shares, Withheld};
 pub use farm::Farm;
 pub use group::{Config, GroupConfig, ResourceConfig, Route, SchemeName, Terms, resource_id};
 pub use health::{Doubt, Evidence, HealthChange, Monitor, Probe};

@@ -26,6 +26,13 @@ pub enum State {
     Leaving = 6,
 }
 
+impl State {
+    /// Whether calls may be served in it, or were a moment ago.
+    pub(super) fn leads(self) -> bool {
+        matches!(self, State::Active | State::Giving | State::Asking)
+    }
+}
+
 /// What holds of the sender at the moment, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u16);

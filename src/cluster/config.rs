@@ -22,7 +22,8 @@ pub enum HaMode {
 pub enum Partition {
     /// After the lease a node that serves spends everything; limits may be exceeded on both sides together.
     Available,
-    /// Each node stays within its floor; limits hold, a lone survivor of an unproved death has part of the capacity.
+    /// Each node stays within its share at all times, also while it hears its peer; limits hold, a lone survivor of an
+    /// unproved death has part of the capacity. What a node that died unarmed may have spent is left alone for a lease.
     Exact,
     /// After the lease the lowest id spends everything, the others keep their calls and admit nothing new.
     PreferLowerId,

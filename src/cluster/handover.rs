@@ -108,6 +108,7 @@ impl Cluster {
         let counter = self.seen.max(self.epoch.counter).saturating_add(1);
         self.seen = counter;
         self.stage(Stage::Take(counter), now + self.config.timing.step);
+        self.share = to;
         out.push(Effect::Tell { peer: to, message: Message::Take { term: self.epoch, counter } });
         self.next_beat = now;
     }

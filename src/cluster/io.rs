@@ -202,6 +202,11 @@ pub enum Effect {
     },
     /// This node has claimed, and nobody remembers the calls of the time before: for one lease a reserve is left alone.
     Cold,
+    /// This node is dead and may have served calls that nobody heard of: what it could have given them is left alone for
+    /// one lease (`cluster.partition` is `exact`). Comes before its calls are adopted.
+    Unheard(NodeId),
+    /// Who may spend the greater share of each limit from now on.
+    Share(NodeId),
     /// Every call of this node is the peer's.
     Yield {
         /// Whose.

@@ -9,7 +9,6 @@ use super::detector::{Health, Ignored, News};
 use super::io::{Answer, Effect, Fitness, Input, Link, Progress, Role, Wish};
 use super::message::Refusal;
 use super::notice::{Death, Notice, Reason};
-use super::role::probe_limit;
 use super::state::{Clock, Cluster, Phase, Probing, Stage};
 use super::timing::MARGIN;
 
@@ -360,7 +359,7 @@ impl Cluster {
         if !self.active() {
             at(self.silence_ripe_at());
             match self.probing {
-                Probing::Sent { at: sent } => at(sent + probe_limit(timing)),
+                Probing::Sent { at: sent } => at(sent + timing.probe_limit()),
                 Probing::Idle { not_before } => at(not_before),
                 Probing::Passed => {}
             }

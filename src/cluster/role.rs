@@ -10,7 +10,6 @@ use super::detector::{Health, Peer};
 use super::io::{Effect, Wish};
 use super::notice::{Death, Notice, Reason};
 use super::state::{Cluster, Giving, Phase, Probing, Stage};
-use super::timing::Timing;
 
 /// How willingly a node is chosen when nobody is active; the greatest wins.
 type Rank = (bool, bool, u8, u32, Reverse<NodeId>);
@@ -34,6 +33,9 @@ impl Cluster {
         self.seen = self.epoch.counter.max(self.seen);
         (self.term, self.reason) = (self.epoch, reason);
         self.phase = Phase::Active { since: now };
+        if reason == Reason::HandOver {
+            self.share = self.config.me;
+        }
         if self.on_silence() {
             self.hold.claimed(now);
         }
@@ -93,6 +95,7 @@ impl Cluster {
         self.phase = Phase::Standby;
         self.term = self.term.max(epoch);
         self.seen = self.seen.max(epoch.counter);
+        self.share = epoch.node;
         self.election = None;
         self.own.dropped = false;
         self.probing = Probing::Idle { not_before: Time::ZERO };
@@ -181,9 +184,12 @@ impl Cluster {
         out.push(Effect::Notice(Notice::PeerDead(id, death)));
         self.taking = self.taking.filter(|taking| taking.from != id);
         let gave = self.giving.filter(|giving| giving.to == id);
+        let (led, rival) = (was.is_some_and(State::leads), std::mem::take(&mut self.peers[n].rival));
+        if led || rival {
+            self.leave_alone(n, out);
+        }
         match self.phase {
             Phase::Active { .. } => {
-                self.peers[n].rival = false;
                 match gave {
                     Some(Giving { stage: Stage::Take(_), .. }) => self.claim(now, Reason::Resumed, 0, out),
                     Some(_) => self.abort(now, super::message::Refusal::NoPeer, out),
@@ -193,7 +199,6 @@ impl Cluster {
                 out.push(Effect::Adopt { owner: id, before, whole: self.peers[n].whole });
             }
             Phase::Starting | Phase::Standby if self.own.usable && !self.leaving => {
-                let led = matches!(was, Some(State::Active | State::Giving | State::Asking));
                 let others = self.peers.iter().enumerate().all(|(m, p)| m == n || self.settled(now, p));
                 if led && others {
                     self.claim(now, Reason::Death(death), 0, out);
@@ -290,7 +295,7 @@ impl Cluster {
         }
         match self.probing {
             Probing::Passed => true,
-            Probing::Sent { at } if now < at + probe_limit(&self.config.timing) => false,
+            Probing::Sent { at } if now < at + self.config.timing.probe_limit() => false,
             Probing::Idle { not_before } if now < not_before => false,
             Probing::Sent { .. } | Probing::Idle { .. } => {
                 self.probing = Probing::Sent { at: now };
@@ -391,10 +396,4 @@ impl Cluster {
         let armed = self.told.armed == Some(true) && now.since(self.told.armed_since) >= stable;
         armed && now.since(since) >= stable && !self.hold.raised()
     }
-}
-
-/// Without an answer of the driver for this long it is asked again: "nobody" is an answer as well, and its silence tells
-/// nothing of the address.
-pub(super) fn probe_limit(timing: &Timing) -> std::time::Duration {
-    timing.probe * 2
 }

@@ -12,7 +12,6 @@ use super::hold::Hold;
 use super::io::{Budget, Fitness, Role, Wish};
 use super::message::Refusal;
 use super::notice::Reason;
-use super::partition::{Outlook, budget};
 
 /// This node's view of who is active, and its part in it. A value without side effects: observations go in by
 /// [`Cluster::handle`], time by [`Cluster::handle_timeout`], and what is to be done comes out as [`Effect`](super::Effect)s, to be
@@ -41,6 +40,9 @@ pub struct Cluster {
     /// Relays to that node until then.
     pub(super) quiet: Option<(NodeId, Time)>,
     pub(super) flushes: u32,
+    /// Who may spend the greater share of each limit. Whoever gives it away knows so before whoever gets it, so never two
+    /// nodes at once; a node that has just started does not have it.
+    pub(super) share: NodeId,
     pub(super) hold: Hold,
     /// Since when nobody is active.
     pub(super) election: Option<Time>,
@@ -144,6 +146,7 @@ pub(super) struct Told {
     /// Nobody was told anything that the peer does not know; stays what it was when the role ends.
     pub tells: bool,
     pub budget: Option<Budget>,
+    pub share: Option<NodeId>,
     pub wish: Option<Wish>,
     pub relay: Option<NodeId>,
     pub address_answers: bool,
@@ -211,6 +214,7 @@ impl Cluster {
             taking: None,
             quiet: None,
             flushes: 0,
+            share: config.peers.first().map_or(config.me, |peer| peer.id),
             hold: Hold::default(),
             election: None,
             conflict_until: Time::ZERO,
@@ -356,25 +360,6 @@ impl Cluster {
             Phase::Standby if self.complete(now) => Some(self.config.me),
             _ => None,
         }
-    }
-
-    pub(super) fn budget(&self, now: Time) -> Budget {
-        let serving = self.active() && !self.frozen();
-        let silent = |p: &&Peer| !matches!(self.health(now, p), Health::Heard | Health::Dead(_));
-        let since = |p: &Peer| now.since(p.heard_at.unwrap_or(self.clock.started));
-        let outlook = if self.peers.iter().all(|p| matches!(self.health(now, p), Health::Dead(_))) {
-            Outlook::Alone
-        } else if self.peers.iter().any(|p| p.rival && self.heard(now, p)) {
-            Outlook::Contested
-        } else if self.peers.iter().filter(silent).any(|p| since(p) < self.config.timing.lease) {
-            Outlook::Unknown
-        } else if self.peers.iter().filter(silent).count() > 0 {
-            Outlook::Lapsed
-        } else {
-            Outlook::Together
-        };
-        let lowest = self.peers.iter().filter(silent).all(|p| p.id > self.config.me);
-        budget(self.config.partition, serving, outlook, lowest)
     }
 
     pub(super) fn on_silence(&self) -> bool {

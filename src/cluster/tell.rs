@@ -87,12 +87,13 @@ impl Cluster {
         if !matches!(self.phase, Phase::Active { .. }) && self.quiet.is_none() {
             self.wish(Wish::Drop, out);
         }
+        let by = self.armed(now);
+        self.tell_share(now, by.is_some(), out);
         let budget = self.budget(now);
         if self.told.budget != Some(budget) {
             self.told.budget = Some(budget);
             out.push(Effect::Budget(budget));
         }
-        let by = self.armed(now);
         let armed = by.is_some();
         if matches!(self.phase, Phase::Active { .. }) {
             let tells = by.and_then(|id| self.index(id)).is_some_and(|n| self.peers[n].sync.told);

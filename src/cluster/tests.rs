@@ -97,6 +97,8 @@ struct Machine {
     yielded: Vec<Epoch>,
     notices: Vec<Notice>,
     budget: Option<Budget>,
+    share: Option<NodeId>,
+    unheard: Vec<NodeId>,
     announced: u32,
 }
 
@@ -124,6 +126,8 @@ struct World {
     untold: [bool; 2],
     config: [u64; 2],
     policy: Partition,
+    /// Somebody has called a living node dead.
+    defamed: bool,
     log: Vec<String>,
     /// A stranger answers every probe.
     stranger: bool,
@@ -167,6 +171,8 @@ impl World {
             yielded: Vec::new(),
             notices: Vec::new(),
             budget: None,
+            share: None,
+            unheard: Vec::new(),
             announced: 0,
         };
         let mut world = World {
@@ -188,6 +194,7 @@ impl World {
             untold: [false; 2],
             config: [9, 9],
             policy: Partition::Available,
+            defamed: false,
             log: Vec::new(),
             stranger: false,
             probes: 0,
@@ -251,6 +258,7 @@ impl World {
         m.stall += m.stall % 2;
         m.backlog.clear();
         (m.wish, m.lost, m.relay, m.done) = (Wish::Drop, Epoch::default(), None, false);
+        m.share = None;
         m.role = Role::Starting;
         let (usable, reach) = (m.usable, m.reach);
         self.note(format!("{node} starts"));
@@ -329,6 +337,7 @@ impl World {
 
     fn command(&mut self, node: usize, command: Command) -> Result<(), Refusal> {
         self.note(format!("{node} {command:?}"));
+        self.defamed |= matches!(command, Command::DeclareDead(_));
         self.input(node, Input::Command(command));
         *self.machines[node].answers.last().unwrap()
     }
@@ -437,6 +446,8 @@ impl World {
                 self.machines[node].done = true;
                 self.later(ms(2), Event::Input { node, life: 0, input: Input::Fit(Fitness::Fit) });
             }
+            Effect::Share(holder) => self.machines[node].share = Some(holder),
+            Effect::Unheard(peer) => self.machines[node].unheard.push(peer),
             Effect::Armed(_) | Effect::Cold => {}
         }
     }
@@ -500,6 +511,13 @@ impl World {
     }
 
     fn watch(&mut self) {
+        let greater = |m: &Machine| {
+            let left = m.cluster.as_ref().is_none_or(|cluster| cluster.role() == Role::Left);
+            !left && m.share == Some(m.id)
+        };
+        if self.machines.iter().all(greater) && !self.defamed {
+            self.fail("both spend the greater share");
+        }
         let whole = self.lan_cut == [false; 2];
         let both = whole && self.answers(0) && self.answers(1);
         if both && self.strict {
@@ -716,7 +734,7 @@ impl World {
 
     fn is_pair(&self) -> bool {
         let [active] = self.active()[..] else { return false };
-        let standby = 1 - active;
+        let (standby, exact) = (1 - active, self.policy == Partition::Exact);
         self.answers(active)
             && !self.answers(standby)
             && self.up(standby)
@@ -724,7 +742,8 @@ impl World {
             && self.cluster(standby).term() == self.cluster(active).term()
             && self.cluster(active).status().armed
             && self.cluster(standby).status().armed
-            && self.machines[active].budget == Some(Budget::Whole)
+            && self.machines[active].budget == Some(if exact { Budget::Floor } else { Budget::Whole })
+            && self.machines.iter().all(|m| m.share == Some(self.machines[active].id))
             && self.machines[standby].budget == Some(Budget::Nothing)
             && self.machines.iter().all(|m| m.relay.is_none() && m.wish != Wish::Quiet)
     }
@@ -940,6 +959,7 @@ mod start {
             Effect::Role { role: Role::Active, epoch },
             Effect::Vip(Wish::Hold),
             Effect::Notice(Notice::Claimed(epoch, Reason::NoPeer)),
+            Effect::Share(NodeId(1)),
             Effect::Budget(Budget::Whole),
             Effect::Armed(false),
         ];
@@ -1021,7 +1041,7 @@ mod death {
     #[test]
     fn a_goodbye_is_proof() {
         let mut w = World::armed(2, 1);
-        w.cluster(0);
+        w.defamed = true;
         let peer = NodeId(1);
         w.input(1, Input::Told { peer, message: Message::Goodbye });
         assert_eq!(w.active(), [0, 1], "at once");
@@ -1357,6 +1377,80 @@ mod network {
             w.run(ms(2_000));
             w.expect_pair();
         }
+    }
+
+    /// An armed pair under `exact`; node 0 is active.
+    fn exact(seed: u64) -> World {
+        let mut w = World::new(seed, 1);
+        w.policy = Partition::Exact;
+        w.start(0);
+        w.run(ms(200));
+        w.start(1);
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!(w.active(), [0]);
+        w
+    }
+
+    /// The world sees to it that never both have it.
+    #[test]
+    fn the_greater_share_goes_with_the_role_where_the_other_node_knows() {
+        let share = |w: &World| [0, 1].map(|n| w.machines[n].share.unwrap().0);
+        let mut w = exact(3);
+        w.command(0, Command::Switchover).unwrap();
+        w.until(ms(50), |w| w.machines[1].budget == Some(Budget::Floor));
+        assert_eq!(share(&w), [2, 2], "with the word to take it, and not a moment later");
+        w.run(ms(5_000));
+        w.expect_pair();
+
+        w.cut_all(true);
+        w.run(ms(5_000));
+        assert_eq!((w.active(), share(&w)), (vec![0, 1], [2, 2]), "a cut moves nothing");
+        w.cut_all(false);
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!((w.active(), share(&w)), (vec![0], [1, 1]));
+
+        w.kill(0);
+        w.run(ms(500));
+        let survivor = &w.machines[1];
+        assert_eq!((survivor.share, survivor.budget), (Some(survivor.id), Some(Budget::Whole)), "by proof");
+        assert_eq!(survivor.unheard, [], "it was armed, and knows every call");
+        w.start(0);
+        w.run(ms(2_000));
+        w.expect_pair();
+    }
+
+    #[test]
+    fn what_a_node_served_unheard_before_it_died_is_left_alone() {
+        let mut w = exact(4);
+        w.stream_cut = true;
+        w.run(ms(3_000));
+        assert_eq!(w.active(), [0], "its beats are heard");
+        w.kill(0);
+        w.until(ms(3_000), |w| w.active() == [1]);
+        w.run(ms(3_000));
+        assert_eq!((&w.machines[1].unheard[..], w.machines[1].budget), (&[][..], Some(Budget::Floor)), "its share is");
+        w.command(1, Command::DeclareDead(NodeId(1))).unwrap();
+        w.run(ms(100));
+        assert_eq!((&w.machines[1].unheard[..], w.machines[1].budget), (&[NodeId(1)][..], Some(Budget::Whole)));
+        // A new process in its place is proof as well.
+        let mut w = exact(6);
+        w.stream_cut = true;
+        w.run(ms(3_000));
+        w.kill(0);
+        w.run(ms(5));
+        w.start(0);
+        w.until(ms(3_000), |w| w.active() == [1]);
+        assert_eq!(w.machines[1].unheard, [NodeId(1)]);
+        // The standby's end says nothing of calls.
+        let mut w = exact(5);
+        w.stream_cut = true;
+        w.run(ms(3_000));
+        w.stream_cut = false;
+        w.kill(1);
+        w.run(ms(3_000));
+        assert_eq!((w.active(), &w.machines[0].unheard[..]), (vec![0], &[][..]));
     }
 
     #[test]

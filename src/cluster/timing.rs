@@ -170,6 +170,12 @@ impl Timing {
         self.suspicion.saturating_sub(self.beat + MARGIN)
     }
 
+    /// Without an answer of the driver for this long it is asked again: "nobody" is an answer as well, and its silence
+    /// tells nothing of the address.
+    pub(super) fn probe_limit(&self) -> Duration {
+        self.probe * 2
+    }
+
     /// A beat is missed when this has passed since the last one.
     pub fn missed(&self) -> Duration {
         self.beat + self.beat / 2

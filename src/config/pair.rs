@@ -251,7 +251,7 @@ fn costs(reader: &mut Reader<'_>, settings: &Settings) {
         Partition::Available => {}
         Partition::Exact => costs.push((
             "cluster.partition",
-            format!("`partition` is \"exact\": without its peer and without proof of its death, a node admits new calls only up to {own} % of each limit (the active one) or {other} %"),
+            format!("`partition` is \"exact\": as long as the peer may live, a node admits new calls only up to {own} % of each limit (the active one) or {other} %"),
             Some("`tandem peer declare-dead` gives the whole limit to a survivor"),
         )),
         Partition::PreferLowerId => costs.push((

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::balance::{Probe, Shares};
 use crate::base::{Epoch, NodeId, ResourceId, Time};
-use crate::cluster::{Cluster, Effect};
+use crate::cluster::{Budget, Cluster, Effect};
 use crate::out::Out;
 use crate::proxy::View;
 use crate::sip::{Malformed, Message};
@@ -32,8 +32,10 @@ pub struct Hub {
     pub(super) active_share: u16,
     /// Per mille of each limit that is left alone for a lease where nobody remembers the calls of the time before.
     pub(super) cold_reserve: u16,
-    /// Who was active when both nodes last agreed: the greater share stays there until they agree on another one.
-    pub(super) agreed: NodeId,
+    /// Who may spend the greater share.
+    pub(super) shareholder: NodeId,
+    /// What may be spent.
+    pub(super) budget: Budget,
     /// Reused list of probe results.
     results: Vec<(ResourceId, Probe)>,
     /// Messages that could not be read, by reason.
@@ -59,7 +61,8 @@ impl Hub {
             owed: None,
             active_share: Shares::ACTIVE,
             cold_reserve: 0,
-            agreed: NodeId::default(),
+            shareholder: NodeId::default(),
+            budget: Budget::Whole,
             results: Vec::new(),
             malformed: [0; Malformed::ALL.len()],
             keep_alives: 0,
@@ -68,18 +71,11 @@ impl Hub {
         }
     }
 
-    /// How the nodes split every limit while they do not hear each other.
+    /// How the nodes split every limit.
     pub(super) fn shares(&self) -> Option<Shares> {
         let (me, peer) = (self.view.node, self.view.peer?);
-        let share = |node| if node == self.agreed { self.active_share } else { 1_000 - self.active_share };
+        let share = |node| if node == self.shareholder { self.active_share } else { 1_000 - self.active_share };
         Shares::new(vec![(me, share(me)), (peer, share(peer))])
-    }
-
-    /// An armed pair agrees on who is active.
-    pub(super) fn agree(&mut self, armed: bool) {
-        if let (true, Some(peer)) = (armed, self.view.peer) {
-            self.agreed = if self.view.active { self.view.node } else { peer };
-        }
     }
 
     /// A response to a probe. The results are for the Farm.

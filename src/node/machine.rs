@@ -70,7 +70,6 @@ impl<K: Cells> Node<K> {
         if let Some(pair) = config.pair {
             hub.active_share = pair.active_share.min(1_000);
             hub.cold_reserve = pair.cold_reserve.min(1_000);
-            hub.agreed = config.node.min(pair.peer);
             // What the configuration has refused before cannot come here.
             hub.cluster = Cluster::new(now, pair.cluster).ok();
         }

@@ -10,6 +10,7 @@ use crate::out::Out;
 use crate::proxy::{Commit, View};
 use crate::replica::{Kind, Stream};
 
+use super::hub::Hub;
 use super::peer_link::Flush;
 use super::{Cell, Cells, Node};
 
@@ -115,13 +116,13 @@ impl<K: Cells> Node<K> {
                 self.hub.with(|hub| hub.owed = Some((to, epoch)));
                 self.settle(now, out);
             }
-            Effect::Budget(budget) => {
-                let ports = match (budget, self.hub.with(|hub| hub.shares())) {
-                    (cluster::Budget::Nothing, _) => Ports::Nothing,
-                    (cluster::Budget::Floor, Some(shares)) => Ports::Floor(self.id, shares),
-                    _ => Ports::Whole,
-                };
-                self.farm.with(|farm| farm.set_budget(now, ports));
+            Effect::Budget(budget) => self.spend(now, |hub| hub.budget = budget),
+            Effect::Share(node) => self.spend(now, |hub| hub.shareholder = node),
+            Effect::Unheard(peer) => {
+                let (shares, lease) = self.hub.with(|hub| (hub.shares(), hub.view.config.inactivity));
+                if let Some(shares) = shares {
+                    self.farm.with(|farm| farm.withhold(now, peer, &shares, now + lease));
+                }
             }
             Effect::Cold => {
                 let reserve =
@@ -133,7 +134,6 @@ impl<K: Cells> Node<K> {
                 self.look(now, out, |view| view.frozen = to.is_some());
             }
             Effect::Armed(armed) => {
-                self.hub.with(|hub| hub.agree(armed));
                 self.look(now, out, |view| view.armed = armed);
             }
             Effect::Flush { number, .. } => self.flush(now, number, out),
@@ -142,6 +142,19 @@ impl<K: Cells> Node<K> {
             }
             other => out.effects.push(other),
         }
+    }
+
+    /// What calls of this node's own may spend changes.
+    fn spend(&self, now: Time, change: impl FnOnce(&mut Hub)) {
+        let ports = self.hub.with(|hub| {
+            change(hub);
+            match (hub.budget, hub.shares()) {
+                (cluster::Budget::Nothing, _) => Ports::Nothing,
+                (cluster::Budget::Floor, Some(shares)) => Ports::Floor(self.id, shares),
+                _ => Ports::Whole,
+            }
+        });
+        self.farm.with(|farm| farm.set_budget(now, ports));
     }
 
     fn take_role(&self, now: Time, role: Role, epoch: Epoch, out: &mut Out) {

@@ -29,6 +29,11 @@ struct Member {
     overloaded: u64,
     #[prost(bool, tag = "5")]
     explicit: bool,
+    #[prost(uint32, tag = "6")]
+    withheld: u32,
+    /// Remaining, in milliseconds.
+    #[prost(uint64, tag = "7")]
+    withheld_for: u64,
 }
 
 /// Appends all doubts of a node; none: it has none any more.
@@ -39,6 +44,8 @@ pub fn write(now: Time, doubts: &[Doubt], payload: &mut Vec<u8>) {
         calls: doubt.calls,
         overloaded: doubt.overloaded_until.since(now).as_millis() as u64,
         explicit: doubt.explicit,
+        withheld: doubt.withheld,
+        withheld_for: doubt.withheld_until.since(now).as_millis() as u64,
     };
     let members = doubts.iter().take(LIMIT).map(member).collect();
     payload.extend_from_slice(&Telling { members }.encode_to_vec());
@@ -56,6 +63,11 @@ pub fn read(now: Time, payload: &[u8]) -> Option<Vec<Doubt>> {
             left => now + Duration::from_millis(left.min(DAY)),
         },
         explicit: member.explicit,
+        withheld: member.withheld,
+        withheld_until: match member.withheld {
+            0 => Time::ZERO,
+            _ => now + Duration::from_millis(member.withheld_for.min(DAY)),
+        },
     };
     let telling = Telling::decode(payload).ok()?;
     Some(telling.members.iter().take(LIMIT).map(doubt).collect())
@@ -70,13 +82,13 @@ mod tests {
     #[test]
     fn doubts_come_back_by_the_clock_of_the_reader() {
         let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
-        let failed =
-            Doubt { resource: ResourceId(1), failures: 3, calls: true, overloaded_until: Time::ZERO, explicit: false };
-        let full = Doubt { resource: ResourceId(u64::MAX), failures: 0, calls: false, ..failed };
-        let full = Doubt { overloaded_until: at(107), explicit: true, ..full };
+        let failed = Doubt { failures: 3, calls: true, ..Doubt::of(ResourceId(1)) };
+        let full = Doubt { overloaded_until: at(107), explicit: true, ..Doubt::of(ResourceId(u64::MAX)) };
+        let left = Doubt { withheld: 9, withheld_until: at(160), ..Doubt::of(ResourceId(7)) };
         let mut payload = Vec::new();
-        write(at(100), &[failed, full], &mut payload);
-        assert_eq!(read(at(5), &payload), Some(vec![failed, Doubt { overloaded_until: at(12), ..full }]));
+        write(at(100), &[failed, full, left], &mut payload);
+        let (full, left) = (Doubt { overloaded_until: at(12), ..full }, Doubt { withheld_until: at(65), ..left });
+        assert_eq!(read(at(5), &payload), Some(vec![failed, full, left]));
         assert_eq!(read(at(5), b""), Some(Vec::new()));
         assert_eq!(read(at(5), b"\x0a\xff"), None);
     }
@@ -89,6 +101,7 @@ mod tests {
             calls: true,
             overloaded_until: Time::ZERO + Duration::from_millis(300),
             explicit: true,
+            ..Doubt::of(ResourceId(0))
         };
         let mut payload = Vec::new();
         write(Time::ZERO, &[doubt], &mut payload);

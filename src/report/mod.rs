@@ -112,6 +112,9 @@ pub struct ResourceRow {
     /// How many its own calls may hold; `null`: as many as are free.
     #[serde(default)]
     pub allowance: Option<u32>,
+    /// Ports that are left alone: calls that only a dead node knew of may be on them.
+    #[serde(default)]
+    pub withheld: u32,
     /// Ports in use above `port-capacity`: no new call until they are given back.
     #[serde(default)]
     pub debt: u32,
@@ -203,6 +206,7 @@ impl ResourceRow {
             in_use: view.in_use,
             own: view.own,
             allowance: view.allowance,
+            withheld: view.withheld,
             debt: view.debt,
             capacity: view.capacity,
             placed: view.placed,
@@ -269,6 +273,7 @@ mod tests {
             in_use,
             own: 1,
             allowance: Some(9),
+            withheld: 0,
             debt: 0,
             capacity,
             placed: 9,

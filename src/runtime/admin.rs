@@ -439,6 +439,7 @@ mod tests {
                 in_use: 2,
                 own: 1,
                 allowance: Some(9),
+                withheld: 0,
                 debt: 0,
                 capacity: Some(10),
                 placed: 5,

@@ -581,7 +581,7 @@ fn check_says_what_a_choice_costs() {
     warns(
         &with("partition = \"exact\"\nfloor = 70"),
         concat!(
-            "8:13: `partition` is \"exact\": without its peer and without proof of its death, a node admits new calls ",
+            "8:13: `partition` is \"exact\": as long as the peer may live, a node admits new calls ",
             "only up to 70 % of each limit (the active one) or 30 %; ",
             "`tandem peer declare-dead` gives the whole limit to a survivor"
         ),

@@ -6,7 +6,8 @@ use tandem::agent::media_server::{Behaviour, MediaServer};
 
 use crate::rig::actor::{self, Actor};
 use crate::rig::load::{Answering, Load};
-use crate::rig::node::Node;
+use crate::rig::mcp::Mcp;
+use crate::rig::node::{FORGOTTEN, Metrics, Node, Setup};
 use crate::rig::pair::{CALLER, PATIENCE, Pair, Plan, SERVERS, VIP, sip};
 use crate::rig::poll::{until, until_true};
 use crate::rig::world::World;
@@ -157,6 +158,40 @@ fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was
     let scores = servers.stop();
     let sum = |message: &str| scores.iter().map(|score| score.messages(message)).sum::<u64>();
     assert!(sum("ACK_Recv") - sum("BYE_Recv") <= score.failed(), "{}: {scores:?}", score.trouble);
+}
+
+#[test]
+fn under_exact_calls_that_only_the_dead_node_knew_of_keep_their_ports() {
+    const PORTS: usize = 10;
+    let world = World::new("ha-unheard");
+    let Some(plan) = Plan::new(&world, &PORTS.to_string()) else { return };
+    let servers = SERVERS.map(|ip| plan.field.servers.within(|| Mcp::answering(sip(ip))));
+    let setup = |mut setup: Setup| {
+        setup.cluster.push_str("partition = \"exact\"\n");
+        setup.t1(500).proxy("inactivity-lease = \"60s\"")
+    };
+    let mut pair = plan.both(setup).start(&world);
+    let active = pair.until_armed();
+    let muted = pair.field.mute_peers();
+    pair.wait("not armed", || (!pair.nodes[active].armed()).then_some(()));
+    let mut load = Load::start(&world, &pair.field.callers, CALLER, 200, 20, Duration::from_secs(8));
+    // `cluster.floor`: nine tenths.
+    let spent = |m: &Metrics| SERVERS.iter().all(|ip| m.ports(sip(*ip)) == 0.9 * PORTS as f64);
+    pair.nodes[active].until("its share in use", spent);
+    pair.crash(active);
+    drop(muted);
+    pair.until_active(1 - active);
+    let allowed = || servers.iter().all(|server| server.most_calls() <= PORTS);
+    until_true("the end of the load", Duration::from_secs(60), || {
+        assert!(allowed(), "at most {PORTS} at one media server");
+        !load.goes_on()
+    });
+    let taken = pair.nodes[1 - active].metrics().sum("tandem_calls_answered_total");
+    assert!(taken > 0.0, "the survivor spends what is left");
+    load.finish(FORGOTTEN);
+    let free = || pair.nodes[1 - active].metrics().sum("tandem_ports_in_use") == 0.0;
+    until_true("no port in use after the lease", FORGOTTEN, free);
+    assert!(allowed());
 }
 
 #[test]

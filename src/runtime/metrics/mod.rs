@@ -94,6 +94,7 @@ mod tests {
             in_use: 4,
             own: 1,
             allowance: Some(9),
+            withheld: 0,
             debt: 0,
             capacity,
             placed: 20,

@@ -215,6 +215,8 @@ impl Pair {
             // The node's own.
             Effect::Adopt { .. }
             | Effect::Cold
+            | Effect::Unheard(_)
+            | Effect::Share(_)
             | Effect::Yield { .. }
             | Effect::Budget(_)
             | Effect::Relay(_)

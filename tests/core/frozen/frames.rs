@@ -24,7 +24,8 @@ const CALLERS: &str = "\
     0001020400000000000000000000ffffc000020a13c40620010db80000000000000000000000019c4002030620010db80000000000000000\
     0000001013c50620010db80000000000000000000000019c4003020000000009";
 const SETTINGS: &str = "636c75737465722e666c6f6f720039300070726f78792e780000";
-const DOUBTS: &str = "0a120908070605040302011002180120ac0228010a0b09ffffffffffffffff1003";
+const DOUBTS: &str =
+    "0a120908070605040302011002180120ac0228010a0b09ffffffffffffffff10030a0f090100000000000000300938e0d403";
 
 const RUN: Run = Run { lane: 0x0102, number: 0x0304 };
 const LANES: u16 = 0x0400;
@@ -47,17 +48,18 @@ fn news() -> [News; 4] {
     [News::Anew, News::Opened(tcp), News::Ended(tls), News::Card([2, 0, 0, 0, 0, 9])]
 }
 
-/// What a server said and calls that it failed, and mere failures, at this time.
-fn doubted(now: Time) -> [Doubt; 2] {
+/// What a server said and calls that it failed, mere failures, and ports that are left alone, at this time.
+fn doubted(now: Time) -> [Doubt; 3] {
     let said = Doubt {
-        resource: ResourceId(0x0102_0304_0506_0708),
         failures: 2,
         calls: true,
         overloaded_until: now + Duration::from_millis(300),
         explicit: true,
+        ..Doubt::of(ResourceId(0x0102_0304_0506_0708))
     };
-    let failed = Doubt { resource: ResourceId(u64::MAX), failures: 3, calls: false, ..said };
-    [said, Doubt { overloaded_until: Time::ZERO, explicit: false, ..failed }]
+    let failed = Doubt { failures: 3, ..Doubt::of(ResourceId(u64::MAX)) };
+    let left = Doubt { withheld: 9, withheld_until: now + Duration::from_secs(60), ..Doubt::of(ResourceId(1)) };
+    [said, failed, left]
 }
 
 fn at(seconds: u64) -> Time {

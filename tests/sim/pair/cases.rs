@@ -314,6 +314,41 @@ fn an_answer_to_an_invite_of_an_earlier_time_as_the_active_node_reaches_its_call
     assert_eq!(left, [(0, 0); 2]);
 }
 
+/// The world sees to it that no server ever has more calls than its ports.
+#[test]
+fn ports_of_calls_that_only_a_dead_node_knew_of_are_left_alone_under_exact() {
+    let mut settings = Scenario::quiet().settings;
+    settings.members = [Some(Some(4)); SERVERS];
+    let partition = tandem::cluster::Partition::Exact;
+    let mut w = World::armed_in(17, Scenario { partition, settings, ..Scenario::quiet() });
+    let more = |w: &mut World, calls: usize| {
+        let before = w.reports.len();
+        (0..calls).for_each(|n| w.call(n % CALLERS, Plan { hold: Duration::from_secs(120), ..Plan::default() }));
+        w.run_for(ms(3_000));
+        let refused = w.reports[before..].iter().filter(|report| report.outcome == Outcome::Failed(480)).count();
+        calls - refused
+    };
+    let withheld = |w: &World, n: usize| w.node(n).resources().iter().map(|r| r.withheld).sum::<u32>() as usize;
+    w.wire.stream_cut = true;
+    w.run_for(ms(3_000));
+    let unheard = more(&mut w, 20);
+    assert!((9..12).contains(&unheard), "its share of 12 ports: {unheard}");
+    w.wire.stream_cut = false;
+    w.crash(0, ms(3_000));
+    w.run_until(ms(2_000), |w| w.machines[1].is_active());
+    assert_eq!(withheld(&w, 1), unheard, "it knows none of them");
+    let taken = more(&mut w, 20);
+    assert_eq!(taken, 12 - unheard);
+    // A hand-over within the lease forgets nothing.
+    w.run_until(ms(3_000), World::is_pair);
+    w.run_for(ms(500));
+    w.command(1, tandem::cluster::Command::Switchover);
+    w.run_until(ms(1_000), |w| w.active() == Some(0) && w.is_pair());
+    assert_eq!((withheld(&w, 0), more(&mut w, 20)), (unheard, 0));
+    w.run_for(Duration::from_secs(60));
+    assert_eq!((withheld(&w, 0), withheld(&w, 1)), (0, 0), "a lease has passed");
+}
+
 #[test]
 fn what_is_passed_on_before_the_new_node_acts_is_handled_once_it_does() {
     let mut w = world(11);

@@ -9,7 +9,7 @@ use tandem::agent::chance::Chance;
 use tandem::agent::media_server::{self, Behaviour, MediaServer, Mood};
 use tandem::agent::script::{Outcome, Plan, Report};
 use tandem::base::{Bucket, Epoch, Flow, LegId, NodeId, Time, table_hash};
-use tandem::cluster::{self, Effect, Link, Loss, Role, Wish};
+use tandem::cluster::{self, Effect, Link, Loss, Notice, Partition, Role, Wish};
 use tandem::node::{Command, Input, Node, Single};
 use tandem::out::{Event as Fact, Out};
 use tandem::proxy::Commit;
@@ -86,6 +86,8 @@ pub struct World {
     epochs: BTreeSet<Epoch>,
     ended: BTreeMap<LegId, Time>,
     draining: bool,
+    /// A node has claimed and nobody remembered the calls of before.
+    cold: bool,
     ports: [Option<u32>; SERVERS],
     pub reports: Vec<Report>,
     pub summary: Summary,
@@ -144,6 +146,7 @@ impl World {
             epochs: BTreeSet::new(),
             ended: BTreeMap::new(),
             draining: false,
+            cold: false,
             reports: Vec::new(),
             summary: Summary::default(),
             compared: Time::ZERO,
@@ -848,6 +851,7 @@ impl World {
             self.note(|| format!("{n} {effect:?}"));
         }
         let life = self.machines[n].life;
+        self.cold |= matches!(effect, Effect::Notice(Notice::Cold)) && !self.ended.is_empty();
         if let Effect::Role { role: Role::Active, epoch } = effect {
             let id = self.machines[n].id;
             let own = epoch.node == id && epoch.counter <= self.machines[n].durable;
@@ -944,12 +948,16 @@ impl World {
 
     fn look_at_servers(&mut self) {
         let view = self.active().filter(|n| self.machines[*n].turns()).map(|n| self.node(n).resources());
-        let harmed = self.check.parted;
+        // Under `exact` no fault excuses more calls than a limit allows, but for a pair that remembers nothing.
+        let harmed = match self.scenario.partition {
+            Partition::Exact => self.cold,
+            _ => self.check.parted,
+        };
         for n in 0..SERVERS {
             let row = view.as_ref().and_then(|view| view.iter().find(|r| r.id == resource_of(n)));
             let full = row.is_none_or(|r| {
                 let own = r.allowance.is_some_and(|ports| r.own >= ports);
-                own || r.capacity.is_some_and(|ports| r.in_use >= ports)
+                own || r.capacity.is_some_and(|ports| r.in_use + r.withheld >= ports)
             });
             let (calls, ports) = (self.servers[n].calls(), self.ports[n]);
             self.ensure(harmed || ports.is_none_or(|p| calls <= p as usize), || {
