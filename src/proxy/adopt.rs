@@ -193,7 +193,8 @@ impl Proxy {
         };
         let n = self.contexts[id as usize].attempts.len() as u8;
         // An answered INVITE pursues nobody (§16.7 step 10).
-        let superseded = body.flags & SUPERSEDED != 0 || self.contexts[id as usize].answered;
+        let answered = self.contexts[id as usize].answered;
+        let superseded = body.flags & SUPERSEDED != 0 || answered;
         let proceeding = body.flags & PROCEEDING != 0;
         let (state, due) = match (listened, superseded, proceeding, &grant) {
             (false, ..) => (AttemptState::Done, Time::NEVER),
@@ -207,7 +208,8 @@ impl Proxy {
             (true, false, false, _) => (AttemptState::Sent, at + self.view.config.timer_c),
         };
         let client = listened.then(|| {
-            let machine = InviteClient::resume(at, &self.transactions.timing, hop.flow.transport.reliable());
+            let begin = if answered { InviteClient::given_up } else { InviteClient::resume };
+            let machine = begin(at, &self.transactions.timing, hop.flow.transport.reliable());
             let machine = ClientMachine::Invite(machine);
             self.transactions.open_client(NewClient { machine, branch, cancel: false, owner: id, attempt: n })
         });
@@ -223,6 +225,9 @@ impl Proxy {
         };
         let recorded = crate::base::Seq(0);
         context.attempts.push(Attempt { hop, leg, resource, grant, client, state, cancel, due, recorded, over: false });
+        if answered && listened {
+            self.send_cancel(io, id, usize::from(n));
+        }
     }
 
     /// What was refused comes again until it is acknowledged, and the ACK is written from the INVITE (§17.1.1.3).

@@ -140,6 +140,10 @@ impl Proxy {
     /// An attempt that somebody else has taken the place of: not repeated, still listened to.
     fn supersede(&mut self, id: u32, n: usize) {
         let attempt = &mut self.contexts[id as usize].attempts[n];
+        if attempt.state == AttemptState::Done {
+            // It was still held and never left.
+            return;
+        }
         let before = std::mem::replace(&mut attempt.state, AttemptState::Superseded);
         attempt.due = Time::NEVER;
         let client = attempt.client;

@@ -54,6 +54,12 @@ impl InviteClient {
         Self { state: State::Calling, clock, reliable }
     }
 
+    /// The INVITE of another node, to whose caller somebody else has answered. It may be long over where it went, and would
+    /// be a new call there: it is not sent again, only cancelled.
+    pub fn given_up(at: Time, timing: &Timing, reliable: bool) -> Self {
+        Self { state: State::Proceeding, clock: Clock::ends(at, timing.t1x64()), reliable }
+    }
+
     /// The INVITE of another node has had a 300-699 that may not have been acknowledged: it is when it comes again.
     pub fn completed(now: Time, timing: &Timing, reliable: bool) -> Self {
         Self { state: State::Completed, clock: Clock::ends(now, timing.d()), reliable }
