@@ -33,6 +33,9 @@ use crate::runtime::wire::Wire;
 /// A connection must be established within this time.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 
+/// Between two attempts to leave from an address that is not here.
+const NOT_HERE_YET: Duration = Duration::from_millis(5);
+
 /// Octets that the other side's kernel has not acknowledged for so long end the connection.
 const UNACKNOWLEDGED_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -193,7 +196,7 @@ impl Streams {
     async fn open(self: Arc<Self>, connection: Arc<Connection>, names: Vec<Name>) {
         let opened = async {
             let place = Arc::clone(&self.places).acquire_owned().await;
-            (connect(connection.flow).await, place)
+            (once_here(|| connect(connection.flow)).await, place)
         };
         match time::timeout(CONNECT_DEADLINE, opened).await {
             Ok((Ok(stream), _place)) => {
@@ -358,6 +361,16 @@ impl Streams {
 
     fn next_id(&self) -> ConnId {
         ConnId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The address of a pair may still be on its way here. What waits for the stream waits that long.
+async fn once_here<T, F: Future<Output = io::Result<T>>>(mut open: impl FnMut() -> F) -> io::Result<T> {
+    loop {
+        match open().await {
+            Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => time::sleep(NOT_HERE_YET).await,
+            opened => return opened,
+        }
     }
 }
 
@@ -592,5 +605,27 @@ mod tests {
         assert_eq!(world.message().0.remote, known.local_addr().unwrap());
         assert_eq!(flow.remote, last.local_addr().unwrap());
         assert_eq!(world.streams.table.lock().all.len(), limits::CONNECTIONS_PER_SOURCE);
+    }
+
+    #[test]
+    fn a_stream_waits_for_the_address_that_it_leaves_from() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let absent = Flow {
+            transport: Transport::Tcp,
+            listener: ListenerId(0),
+            local: "192.0.2.77:5060".parse().unwrap(),
+            remote: "127.0.0.1:9".parse().unwrap(),
+            conn: None,
+        };
+        let mut tries = 0;
+        let opened = runtime.block_on(once_here(|| {
+            tries += 1;
+            let tried = tries;
+            async move { if tried < 3 { connect(absent).await.map(|_| 0) } else { Ok(tried) } }
+        }));
+        assert_eq!(opened.unwrap(), 3, "no moment longer");
+        let refused = || async { Err::<(), _>(io::ErrorKind::ConnectionRefused.into()) };
+        let refused = runtime.block_on(once_here(refused)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }
