@@ -85,6 +85,11 @@ impl<K: Cells> Node<K> {
         self.publish_probes();
     }
 
+    /// Whether what comes to a virtual address goes to the peer, because the role does.
+    pub fn is_passing_on(&self) -> bool {
+        self.relay.load(Ordering::SeqCst) != 0
+    }
+
     /// What the cluster says of itself, if this node is one of a pair.
     pub fn pair_status(&self) -> Option<cluster::Status> {
         self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::status))
@@ -427,6 +432,24 @@ mod tests {
         out.clear();
         (2..6).for_each(|n| node.sync_timeout(at(100 * n), &mut out));
         assert!(!digests(&out).is_empty() && digests(&out).iter().all(|(lane, ..)| *lane == 1), "{:?}", digests(&out));
+    }
+
+    #[test]
+    fn what_was_passed_on_in_a_hand_over_that_came_to_nothing_is_not_handled_later() {
+        let mut out = Out::new();
+        let node = linked(&mut out);
+        let mut payload = Vec::new();
+        let local = "192.0.2.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local, remote: local, conn: None };
+        crate::replica::relay::write(flow, b"OPTIONS sip:a@b SIP/2.0\r\n\r\n", &mut payload);
+        let handled = |came: u64, now: u64, out: &mut Out| {
+            node.hub.with(|hub| hub.peer.keep_relay(at(came), &payload));
+            node.handle_relays(at(now), out);
+            node.hub.with(|hub| hub.peer.stats.relayed_in)
+        };
+        node.signs.set_active(true);
+        assert_eq!(handled(10, 900, &mut out), 1);
+        assert_eq!(handled(10, 1_010, &mut out), 1);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::{Cell, Cells, Node, Received, Scratch};
 const ROUND: Duration = Duration::from_millis(100);
 /// Records that nobody waits for are acknowledged together, so long after the first of them.
 const ACKNOWLEDGE: Duration = Duration::from_millis(10);
+/// A message that is passed on early waits at most so long: two steps of a hand-over, after which either node has the role.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 impl<K: Cells> Node<K> {
     /// The link to `peer` stands: from now on it is told everything.
@@ -304,7 +306,7 @@ impl<K: Cells> Node<K> {
         let Some((mut flow, message)) = relay::read(payload).filter(|(_, m)| m.len() <= limits::MESSAGE) else {
             return false;
         };
-        if !self.signs.is_active() && self.hub.with(|hub| hub.peer.keep_relay(payload)) {
+        if !self.signs.is_active() && self.hub.with(|hub| hub.peer.keep_relay(now, payload)) {
             return true;
         }
         let listener = self.hub.with(|hub| {
@@ -323,7 +325,8 @@ impl<K: Cells> Node<K> {
     pub(super) fn handle_relays(&self, now: Time, out: &mut Out) {
         let relays = self.hub.with(|hub| std::mem::take(&mut hub.peer.relays));
         let mut scratch = Scratch::default();
-        for payload in relays {
+        // What is older was passed on in a hand-over that came to nothing.
+        for (_, payload) in relays.into_iter().filter(|(came, _)| now.since(*came) < HAND_OVER) {
             self.relayed(now, &payload, &mut scratch, out);
         }
     }

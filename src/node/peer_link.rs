@@ -29,8 +29,8 @@ pub(super) struct PeerLink {
     pub untold: isize,
     /// What the cluster was last told.
     pub told: Progress,
-    /// Relay frames that came before this node acts for the pair.
-    pub relays: Vec<Vec<u8>>,
+    /// Relay frames that came before this node acts for the pair, and when.
+    pub relays: Vec<(Time, Vec<u8>)>,
     /// Positions of the peer's lanes that were taken and not acknowledged yet.
     pub owed: Vec<(u16, Seq)>,
     /// When they are acknowledged at the latest; meaningless while there are none.
@@ -55,10 +55,10 @@ pub(super) enum Side {
 
 impl PeerLink {
     /// Keeps a relay frame; whether there was room.
-    pub(super) fn keep_relay(&mut self, payload: &[u8]) -> bool {
+    pub(super) fn keep_relay(&mut self, now: Time, payload: &[u8]) -> bool {
         let room = self.relays.len() < limits::EARLY_RELAYS;
         if room {
-            self.relays.push(payload.to_vec());
+            self.relays.push((now, payload.to_vec()));
         }
         room
     }

@@ -110,7 +110,8 @@ impl Pair {
     /// Whether this process works: the guard's kick, the node's fitness, what it reaches.
     pub(super) fn look_at_self(&self, now: Time) {
         let turning = |limit| self.pulses.get().is_none_or(|all| all.iter().all(|pulse| pulse.beats(now, limit)));
-        let entitled = now <= self.driver.node.authority() || !self.driver.node.is_active_now();
+        let node = &self.driver.node;
+        let entitled = now <= node.authority() || !node.is_active_now() || node.is_passing_on();
         if entitled && turning(WORK) {
             self.vip.kick();
         }
