@@ -311,7 +311,7 @@ impl Proxy {
             call: self.view.keys.call_key(call_id),
             owner: self.view.node,
             version: Version::default(),
-            taken_over: false,
+            taken_over: true,
             acknowledged: true,
             invited,
             answered: io.now,

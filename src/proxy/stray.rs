@@ -101,7 +101,10 @@ impl Proxy {
             Some(101..200) => !self.transactions.has_answered(response) && self.relay(io, response, identity),
             Some(200..300) => {
                 let recorded = match own_token(response, &self.view) {
-                    Some(token) => self.rebuild(io, token.leg, token.resource, response.call_id(), io.now),
+                    Some(token) => {
+                        self.learn(io, token.resource, response);
+                        self.rebuild(io, token.leg, token.resource, response.call_id(), io.now)
+                    }
                     None => Seq(0),
                 };
                 let from = io.out.transmits.len();

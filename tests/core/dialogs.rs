@@ -203,6 +203,31 @@ fn the_ack_to_a_stray_refusal_matches_its_invite() {
     assert_eq!((ack[0].to(), ack[0].header("CSeq"), ack[0].branch()), (MCPS[0].into(), "2 ACK", placed.branch()));
 }
 
+/// Its Contact is a host of which nobody has heard but the run that is over.
+#[test]
+fn a_media_server_answers_an_earlier_run_from_wherever_it_likes() {
+    let moved = format!("Contact: <sip:mcp@{ELSEWHERE}>\r\n");
+    let placed = World::new().receive(CALLER, &invite(1))[0].clone();
+    let mut next = World::bent(Bend { epoch: 2, ..Bend::default() });
+    let ok = next.receive(MCPS[0], &placed.answer("200 OK", "mcp", &moved))[0].clone();
+    let ack = next.receive(CALLER, &from_caller(1, "ACK", 1, &ok));
+    assert_eq!((ack.len(), ack[0].to()), (1, ELSEWHERE.into()));
+
+    // The run that is over has had the 200; a request of the caller shows the leg first.
+    let mut first = World::new();
+    let placed = first.receive(CALLER, &invite(1))[0].clone();
+    let ok = first.receive(MCPS[0], &placed.answer("200 OK", "mcp", &moved))[0].clone();
+    let mut next = World::bent(Bend { epoch: 2, ..Bend::default() });
+    let asked = next.receive(CALLER, &from_caller(1, "INVITE", 2, &ok));
+    let asked = asked.into_iter().find(|s| s.start_line().starts_with("INVITE")).unwrap();
+    next.receive(ELSEWHERE, &asked.answer("200 OK", "", &moved));
+    assert_eq!(next.gauges().legs, 1);
+    let ack = next.receive(CALLER, &from_caller(1, "ACK", 2, &ok));
+    assert_eq!((ack.len(), ack[0].to()), (1, ELSEWHERE.into()));
+    next.receive(CALLER, &from_caller(1, "BYE", 3, &ok));
+    next.assert_empties();
+}
+
 /// A re-INVITE and its INVITE at the media server.
 fn again(world: &mut World, ok: &Sent) -> (String, Sent) {
     let request = from_caller(1, "INVITE", 2, ok);
