@@ -12,22 +12,22 @@ use super::scenario::{Act, CALLERS, HOSTS, Scenario, TIMING};
 use super::world::World;
 use crate::scenario::{SERVERS, caller_addr, node_addr, server_addr};
 
-const NEVER: Duration = Duration::from_secs(20);
+pub const NEVER: Duration = Duration::from_secs(20);
 
-fn ms(n: u64) -> Duration {
+pub fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
 impl World {
     /// Messages that left for media servers and begin so.
-    fn down(&self, start: &str) -> Vec<String> {
+    pub fn down(&self, start: &str) -> Vec<String> {
         let to_server = |flow: &tandem::base::Flow| (0..SERVERS).any(|n| server_addr(n) == flow.remote);
         let sent = self.sent.iter().flatten().filter(|(flow, text)| to_server(flow) && text.starts_with(start));
         sent.map(|(_, text)| text.clone()).collect()
     }
 
     /// Messages that left for the first caller and begin so.
-    fn up(&self, start: &str) -> usize {
+    pub fn up(&self, start: &str) -> usize {
         let sent = self.sent.iter().flatten();
         sent.filter(|(flow, text)| flow.remote == caller_addr(0) && text.starts_with(start)).count()
     }
@@ -47,7 +47,8 @@ impl World {
     }
 }
 
-fn world(seed: u64) -> World {
+/// An armed pair that remembers what it sent; node 0 is active.
+pub fn world(seed: u64) -> World {
     let mut world = World::armed(seed);
     world.sent = Some(Vec::new());
     world

@@ -3,6 +3,7 @@
 mod cases;
 mod machine;
 mod scenario;
+mod steps;
 mod wire;
 mod world;
 

@@ -206,10 +206,21 @@ impl World {
         self.now = end;
     }
 
-    fn step(&mut self, at: Time, turn: Turn) {
+    /// Runs up to the next step that concerns calls, and through it.
+    pub fn step_of_calls(&mut self) {
+        while let Some((at, turn)) = self.next() {
+            if self.step(at, turn) {
+                return;
+            }
+        }
+    }
+
+    /// Whether it concerned calls.
+    fn step(&mut self, at: Time, turn: Turn) -> bool {
         self.now = self.now.max(at);
         let quiet = self.act(turn);
         self.settle(quiet);
+        !quiet
     }
 
     fn next(&self) -> Option<(Time, Turn)> {
