@@ -15,6 +15,11 @@ fuzz_target!(|data: &[u8]| {
     let ours = index.message(data);
     // rsip refuses more than we do: folding, compact lists of methods, Latin-1. Only what both accept is compared.
     let Ok(theirs) = SipMessage::try_from(ours.bytes()) else { return };
+    // The Request-URI of a scheme that rsip does not spell runs on over line ends there, up to a later " SIP/2.0". RFC 3261
+    // §7.1 has the request line end with its CRLF.
+    if matches!(&theirs, SipMessage::Request(request) if request.uri.to_string().contains(['\r', '\n'])) {
+        return;
+    }
 
     let mine: Vec<Vec<u8>> = ours.headers().map(|h| h.value.to_vec()).collect();
     let shown: Vec<String> = theirs.headers().iter().map(|h| h.to_string()).collect();
