@@ -59,6 +59,10 @@ impl Index {
     fn usual(&mut self, bytes: &[u8], at: usize, seen: &mut Seen) -> Option<usize> {
         let (name, prefix) = usual::name(&bytes[at..])?;
         let start = at + prefix;
+        if bytes.get(start).is_none_or(|octet| is_lws(*octet)) {
+            // White space before a value is not of it (RFC 3261 §7.3.1).
+            return None;
+        }
         if matches!(name, Name::Contact | Name::RecordRoute | Name::ContentType) {
             return self.opaque(name, bytes, at, start);
         }
@@ -111,7 +115,7 @@ impl Index {
     fn opaque(&mut self, name: Name, bytes: &[u8], at: usize, start: usize) -> Option<usize> {
         let end = Line::end(bytes, start).ok()?;
         let value = Span::new(start, trim_end(bytes, start, end));
-        (!is_lws(bytes[start]) && self.push(name, at, value)).then_some(end + 2)
+        self.push(name, at, value).then_some(end + 2)
     }
 
     /// A Via below the topmost with a single value.
@@ -119,7 +123,7 @@ impl Index {
         let end = Line::end(bytes, start).ok()?;
         let value = Span::new(start, trim_end(bytes, start, end));
         let single = memchr::memchr3(b',', b'"', b'<', value.of(bytes)).is_none();
-        if !single || value.is_empty() || is_lws(bytes[start]) || seen.vias >= limits::VIAS {
+        if !single || value.is_empty() || seen.vias >= limits::VIAS {
             return None;
         }
         if !self.push(Name::Via, at, value) {

@@ -55,6 +55,18 @@ fn accepted(cases: &[&str]) {
 }
 
 #[test]
+fn white_space_before_a_value_is_not_of_it() {
+    for line in [VIA].into_iter().chain(HEADERS) {
+        let (name, value) = line.split_once(": ").unwrap();
+        for gap in ["", "  ", "\t", " \t "] {
+            let octets = invite(&[&format!("{name}:{gap}{value}")]);
+            let found = read(&octets, |message| message.headers().any(|header| header.value == value.as_bytes()));
+            assert!(found, "{name} behind {gap:?}");
+        }
+    }
+}
+
+#[test]
 fn an_invite_is_read() {
     read(&invite(&[]), |message| {
         assert_eq!(message.method(), Method::Invite);
