@@ -29,6 +29,13 @@ fn takeovers(pair: &Pair<'_>) -> f64 {
     became_active(pair, 0) + became_active(pair, 1)
 }
 
+/// Processes that get no time at all for a while.
+fn stand_still(pids: &[u32], time: Duration) {
+    pids.iter().for_each(|pid| lan::signal(*pid, Signal::STOP));
+    thread::sleep(time);
+    pids.iter().for_each(|pid| lan::signal(*pid, Signal::CONT));
+}
+
 #[test]
 fn short_stalls_on_busy_processors_are_no_death() {
     const STALL: Duration = Duration::from_millis(35);
@@ -46,10 +53,7 @@ fn short_stalls_on_busy_processors_are_no_death() {
     let pids = [0, 1].map(|n| pair.nodes[n].process.pid());
     let (begun, mut stalls) = (Instant::now(), 0);
     while begun.elapsed() < Duration::from_secs(seconds.into()) {
-        let pid = pids[chance.within(0..2) as usize];
-        lan::signal(pid, Signal::STOP);
-        thread::sleep(STALL);
-        lan::signal(pid, Signal::CONT);
+        stand_still(&[pids[chance.within(0..2) as usize]], STALL);
         thread::sleep(Duration::from_millis(chance.within(100..231)));
         stalls += 1;
     }
@@ -72,9 +76,7 @@ fn an_address_that_a_stall_cost_is_held_again() {
     let given_up = |pair: &Pair<'_>, n: usize| pair.nodes[n].log().matches("not held here any more").count();
     let stall = |pair: &Pair<'_>, n: usize, millis: u64| {
         let before = given_up(pair, n);
-        pair.nodes[n].process.signal("STOP");
-        thread::sleep(Duration::from_millis(millis));
-        pair.nodes[n].process.signal("CONT");
+        stand_still(&[pair.nodes[n].process.pid()], Duration::from_millis(millis));
         until_true("the guard's word", PATIENCE, || given_up(pair, n) > before);
     };
     let load = Load::start(&world, &pair.field.callers, CALLER, 200, 20, Duration::from_secs(1));
@@ -92,6 +94,55 @@ fn an_address_that_a_stall_cost_is_held_again() {
     assert_eq!(pair.until_armed(), active);
     pair.until_idle();
     servers.assert_all(200);
+}
+
+/// A virtual machine is moved, a hypervisor has no time: guard and main process stand still together.
+#[test]
+fn a_machine_that_stands_still_for_a_while_is_of_use_again() {
+    let world = World::new("ha-stood-still");
+    let Some(plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    let pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let active = pair.until_armed();
+    let load = Load::start(&world, &pair.field.callers, CALLER, 200, 20, Duration::from_secs(1));
+    until_true("calls", PATIENCE, || load.begun() > 0);
+    let machine = |n: usize| {
+        let pids: Vec<u32> = pair.field.nodes[n].pids().into_iter().map(|pid| pid.unsigned_abs()).collect();
+        assert_eq!(pids.len(), 2, "main process and guard");
+        pids
+    };
+    stand_still(&machine(1 - active), Duration::from_millis(1_500));
+    assert_eq!(pair.until_armed(), active);
+    stand_still(&machine(active), Duration::from_millis(1_500));
+    let active = pair.until_armed();
+    // Either can still be the active one.
+    pair.switch_over(active);
+    assert_eq!(pair.until_armed(), 1 - active);
+    pair.switch_over(1 - active);
+    assert_eq!(pair.until_armed(), active);
+    load.assert_lossless(Duration::from_secs(60));
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(200);
+}
+
+/// The guard alone hangs: its node gives the role away and is of use again when the guard works again.
+#[test]
+fn a_guard_that_hung_is_believed_again() {
+    let world = World::new("ha-guard-hung");
+    let Some(plan) = Plan::new(&world, "10") else { return };
+    let pair = plan.start(&world);
+    let active = pair.until_armed();
+    let main = pair.nodes[active].process.pid();
+    let pids = pair.field.nodes[active].pids();
+    let guards: Vec<u32> = pids.iter().map(|pid| pid.unsigned_abs()).filter(|pid| *pid != main).collect();
+    assert_eq!(guards.len(), 1, "one process beside the main one");
+    lan::signal(guards[0], Signal::STOP);
+    pair.until_active(1 - active);
+    lan::signal(guards[0], Signal::CONT);
+    assert_eq!(pair.until_armed(), 1 - active);
+    pair.switch_over(1 - active);
+    assert_eq!(pair.until_armed(), active);
 }
 
 /// The workers run only when nothing else does, and something always does.

@@ -19,6 +19,10 @@ pub(super) struct Facts {
     pub watched: Watched,
     pub fitness: Fitness,
     pub reach: Option<Option<bool>>,
+    /// The interface of an address has no link.
+    pub dark: bool,
+    /// Somebody works who can hold addresses.
+    pub guarded: bool,
     pub next_kick: Time,
     pub next_reach: Time,
     pub answer: Option<Result<(), Refusal>>,
@@ -56,6 +60,8 @@ impl Facts {
             watched: Watched::default(),
             fitness: Fitness::Fit,
             reach: None,
+            dark: false,
+            guarded: true,
             next_kick: now,
             next_reach: now,
             answer: None,

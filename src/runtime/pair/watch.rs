@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::facts::Facts;
 use super::machine::{Pair, REACH, STUCK, WORK};
 use crate::base::{Epoch, Time};
 use crate::cluster::{self, Input, Level, Notice, Role};
@@ -53,7 +54,11 @@ impl Pair {
                     let strange = self.cards.lock().strange();
                     self.probed(now, if strange { cluster::Answer::Stranger } else { cluster::Answer::Nobody });
                 }
-                Event::CarrierBack { .. } => self.tell(now, Input::Usable(true)),
+                Event::CarrierBack { .. } => self.usable(now, |facts| facts.dark = false),
+                Event::GuardBack => {
+                    tracing::info!("the virtual addresses can be held here again: {event}");
+                    self.usable(now, |facts| facts.guarded = true);
+                }
                 Event::AddressDeleted { ip } => {
                     tracing::warn!("somebody deleted the virtual address {ip} from this host; it was put back");
                 }
@@ -64,16 +69,28 @@ impl Pair {
                         // What would be said over that cable now would be waited for in vain.
                         self.links.leave(&carried);
                     }
-                    self.tell(now, Input::Usable(false));
+                    self.usable(now, |facts| facts.dark = true);
                 }
-                Event::Dropped { .. } | Event::Failed { .. } | Event::GuardDied => {
+                Event::GuardDied => {
+                    tracing::warn!("the virtual addresses cannot be held here: {event}");
+                    self.usable(now, |facts| facts.guarded = false);
+                }
+                Event::Dropped { .. } | Event::Failed { .. } => {
                     tracing::warn!("the virtual addresses are not held here any more: {event}");
-                    let died = event == Event::GuardDied;
-                    self.tell(now, if died { Input::Usable(false) } else { Input::Dropped });
+                    self.tell(now, Input::Dropped);
                 }
                 Event::Hindered { reason } => tracing::warn!("{reason}"),
             }
         }
+    }
+
+    /// Something that holding addresses here depends on has changed.
+    fn usable(&self, now: Time, learn: impl FnOnce(&mut Facts)) {
+        let mut facts = self.facts.lock();
+        learn(&mut facts);
+        let usable = facts.guarded && !facts.dark;
+        drop(facts);
+        self.tell(now, Input::Usable(usable));
     }
 
     /// The addresses are here, as the claim of `epoch` wanted.

@@ -104,6 +104,8 @@ pub enum Event {
     },
     /// The guard has ended or hangs: nobody watches over the addresses. They end with the kernel's lease.
     GuardDied,
+    /// It hung only, and works again.
+    GuardBack,
 }
 
 /// A connection that callers may have to learn the end of.
@@ -156,7 +158,8 @@ impl fmt::Display for Event {
             Self::AddressDeleted { ip } => write!(f, "somebody deleted {ip}; it was put back"),
             Self::Stranger { ip, mac } => write!(f, "another host, {mac}, claims {ip}"),
             Self::Failed { reason } | Self::Hindered { reason } => f.write_str(reason),
-            Self::GuardDied => f.write_str("their guard has ended or hangs; restart the node"),
+            Self::GuardDied => f.write_str("their guard has ended or hangs; unless it works again, restart the node"),
+            Self::GuardBack => f.write_str("their guard works again"),
         }
     }
 }

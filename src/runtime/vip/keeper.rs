@@ -23,8 +23,9 @@ const TELL_AGAIN: Duration = Duration::from_millis(50);
 pub const PULSE: Duration = Duration::from_millis(100);
 /// A guard that stood still for longer than this has lost the addresses. Less than the lease.
 const PAUSE: Duration = Duration::from_secs(1);
-/// When a claim is announced again, counted from it: caches that missed the first burst, switches that were learning.
-const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// When a claim is announced again, counted from it: caches that missed the first burst, switches that were learning,
+/// and those that asked while an old holder whose guard is dead still had its [`LEASE`].
+const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(2_500), Duration::from_secs(5)];
 /// How often a holder asks the link whether somebody else answers for its addresses.
 const WATCH: Duration = Duration::from_millis(900);
 /// A claim of somebody else is answered at most this often (RFC 5227 §2.4, DEFEND_INTERVAL).
@@ -526,19 +527,21 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     #[test]
-    fn a_claim_is_announced_at_once_and_after_one_and_five_seconds() {
+    fn a_claim_is_announced_at_once_and_again_within_five_seconds() {
         let mut world = World::new();
         world.wish(Wish::Hold { epoch: epoch(3) });
         let held = format!("{:?}", Event::Held { epoch: epoch(3) });
         assert_eq!(world.notes.take(), ["claim", "Burst", "tickle", held.as_str()]);
         assert_eq!(world.pass(MS(990), true), ["tickle"], "a second time, fifty milliseconds later");
         assert_eq!(world.pass(MS(20), true), ["BurstAndReply"]);
-        assert!(world.pass(MS(3_980), true).is_empty());
+        assert!(world.pass(MS(1_480), true).is_empty());
+        assert_eq!(world.pass(MS(20), true), ["BurstAndReply"], "the lease of a holder without a guard is over");
+        assert!(world.pass(MS(2_480), true).is_empty());
         assert_eq!(world.pass(MS(20), true), ["BurstAndReply"]);
         assert!(world.pass(MS(60_000), true).is_empty());
         world.wish(Wish::Announce);
         assert_eq!(world.notes.take(), ["Burst"]);
-        assert_eq!(world.pass(MS(5_010), true), ["BurstAndReply", "BurstAndReply"]);
+        assert_eq!(world.pass(MS(5_010), true), ["BurstAndReply"; 3]);
         // The same claim under a higher epoch changes nothing on the link.
         world.wish(Wish::Hold { epoch: epoch(4) });
         assert_eq!(world.notes.take(), [format!("{:?}", Event::Held { epoch: epoch(4) })]);

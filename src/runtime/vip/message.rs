@@ -274,6 +274,7 @@ impl Event {
             Event::Stranger { ip, mac } => claim(11, ip, mac),
             Event::Failed { reason } => Writer::tag(12).text(reason.as_bytes()).0,
             Event::GuardDied => vec![13],
+            Event::GuardBack => vec![15],
             Event::Hindered { reason } => Writer::tag(14).text(reason.as_bytes()).0,
         }
     }
@@ -291,6 +292,7 @@ impl Event {
             11 => Event::Stranger { ip: reader.ip()?, mac: Mac(reader.array()?) },
             12 => Event::Failed { reason: reader.text()? },
             13 => Event::GuardDied,
+            15 => Event::GuardBack,
             14 => Event::Hindered { reason: reader.text()? },
             _ => return None,
         })
@@ -354,6 +356,7 @@ mod tests {
             Event::Stranger { ip, mac },
             Event::Failed { reason: "192.0.2.10: no such device".into() },
             Event::GuardDied,
+            Event::GuardBack,
             Event::Hindered { reason: "callers cannot be told".into() },
         ];
         all.extend(events.map(Report::Event));

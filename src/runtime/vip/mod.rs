@@ -44,6 +44,7 @@ use crate::config::VirtualIp;
 use crate::runtime::sys::packet::{receive_with, send_with};
 use crate::runtime::sys::process::{self, CAP_NET_ADMIN, CAP_NET_RAW};
 use crate::runtime::sys::{Interest, now, poll};
+use keeper::PULSE;
 use message::{Order, PACKET, Report, Setup};
 use script::Script;
 
@@ -166,8 +167,12 @@ pub struct Vip {
     keeper: KeptBy,
     /// When the guard last gave a sign, in microseconds.
     heard: AtomicU64,
-    /// Its death was told.
-    died: AtomicBool,
+    /// When somebody last asked for one, in microseconds.
+    asked: AtomicU64,
+    /// It hangs, and that was told.
+    silent: AtomicBool,
+    /// It has ended.
+    ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -202,7 +207,19 @@ impl Vip {
             }
             Manager::None => KeptBy::Nobody(other),
         };
-        Ok(Vip { control, keeper, heard: AtomicU64::new(now().as_micros()), died: AtomicBool::new(false) })
+        Ok(Vip::of(control, keeper))
+    }
+
+    fn of(control: Socket, keeper: KeptBy) -> Vip {
+        let started = now().as_micros();
+        Vip {
+            control,
+            keeper,
+            heard: AtomicU64::new(started),
+            asked: AtomicU64::new(started),
+            silent: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        }
     }
 
     /// Says what is wanted. What becomes of it is an event.
@@ -226,7 +243,8 @@ impl Vip {
 
     /// A sign of work, due every [`Manager::KICK`] while the process works and only then.
     pub fn kick(&self) {
-        if matches!(self.keeper, KeptBy::Guard(_)) {
+        // Kicks that nobody reads would take the room of wishes.
+        if matches!(self.keeper, KeptBy::Guard(_)) && !self.silent.load(Ordering::Relaxed) {
             // A guard that takes no more kicks gives no more signs either, which `event` tells.
             let _ = self.order(&Order::Kick);
         }
@@ -255,28 +273,42 @@ impl Vip {
         let mut packet = [0; PACKET];
         loop {
             match receive_with(self.control.as_fd(), &mut packet, &mut Vec::new()) {
-                Ok(0) => return self.guard_died(),
+                Ok(0) => return self.guard_ended(),
                 Ok(length) => {
                     self.heard.store(now().as_micros(), Ordering::Relaxed);
-                    if let Some(Report::Event(event)) = Report::read(&packet[..length]) {
-                        return Some(event);
+                    match Report::read(&packet[..length]) {
+                        Some(Report::Event(event)) => return Some(event),
+                        Some(Report::Pulse) if self.silent.swap(false, Ordering::Relaxed) => {
+                            return Some(Event::GuardBack);
+                        }
+                        _ => {}
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return self.guard_died(),
+                Err(_) => return self.guard_ended(),
             }
         }
-        let heard = Time::from_micros(self.heard.load(Ordering::Relaxed));
-        let silent = matches!(self.keeper, KeptBy::Guard(_)) && now().since(heard) > GUARD_SILENT;
-        if silent { self.guard_died() } else { None }
+        self.guard_hangs(now())
     }
 
-    fn guard_died(&self) -> Option<Event> {
+    fn guard_ended(&self) -> Option<Event> {
         if let KeptBy::Guard(child) = &self.keeper {
             let _ = child.lock().try_wait();
         }
-        (!self.died.swap(true, Ordering::Relaxed)).then_some(Event::GuardDied)
+        let told = self.ended.swap(true, Ordering::Relaxed) || self.silent.load(Ordering::Relaxed);
+        (!told).then_some(Event::GuardDied)
+    }
+
+    fn guard_hangs(&self, now: Time) -> Option<Event> {
+        let asked = Time::from_micros(self.asked.swap(now.as_micros(), Ordering::Relaxed));
+        if now.since(asked) > PULSE {
+            // Who has not asked himself knows nothing of the other: the whole machine may have stood still.
+            self.heard.store(now.as_micros(), Ordering::Relaxed);
+        }
+        let heard = Time::from_micros(self.heard.load(Ordering::Relaxed));
+        let hangs = matches!(self.keeper, KeptBy::Guard(_)) && now.since(heard) > GUARD_SILENT;
+        (hangs && !self.silent.swap(true, Ordering::Relaxed)).then_some(Event::GuardDied)
     }
 
     /// Ends the manager: addresses are removed and lent sockets given back, before this returns (within a second).

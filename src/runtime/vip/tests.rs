@@ -164,3 +164,34 @@ fn errors_name_cause_and_cure() {
     let missing = VipError::Refused(Refusal::Privilege("CAP_NET_RAW".into())).to_string();
     assert!(missing.contains("CAP_NET_RAW is missing") && missing.contains("AmbientCapabilities="), "{missing}");
 }
+
+/// A guard of ours that says what the test wants, and the other end of the line to it.
+fn mute_guard() -> (Vip, Socket) {
+    let (control, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    control.set_nonblocking(true).unwrap();
+    let child = Command::new("/bin/true").spawn().unwrap();
+    (Vip::of(control, KeptBy::Guard(Mutex::new(child))), other)
+}
+
+#[test]
+fn a_guard_that_hangs_is_told_of_once_and_so_is_its_return() {
+    let (vip, guard) = mute_guard();
+    let began = now();
+    let asked = |millis: u64| vip.guard_hangs(began + Duration::from_millis(millis));
+    let told: Vec<u64> = (0..3_000).step_by(10).filter(|millis| asked(*millis).is_some()).collect();
+    assert_eq!(told.len(), 1);
+    assert!((600..=620).contains(&told[0]), "{told:?}");
+    guard.send(&Report::Pulse.write()).unwrap();
+    assert_eq!((vip.event(), vip.event()), (Some(Event::GuardBack), None));
+    drop(guard);
+    assert_eq!((vip.event(), vip.event()), (Some(Event::GuardDied), None));
+}
+
+#[test]
+fn who_stood_still_itself_does_not_call_its_guard_dead() {
+    let (vip, _guard) = mute_guard();
+    let began = now();
+    for second in 1..10 {
+        assert_eq!(vip.guard_hangs(began + Duration::from_secs(second)), None, "after {second} s");
+    }
+}
