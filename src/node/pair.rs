@@ -90,6 +90,17 @@ impl<K: Cells> Node<K> {
         self.relay.load(Ordering::SeqCst) != 0
     }
 
+    /// Whether it is not decided yet which node handles what comes to a virtual address: this one asks, or offers its role
+    /// and may keep it. What nobody repeats should wait. Takes no part.
+    pub fn is_undecided(&self) -> bool {
+        self.signs.is_asking() || (self.signs.is_active() && self.is_passing_on())
+    }
+
+    /// Whether this node handles what comes to a virtual address or passes it on, or may yet. Takes no part.
+    pub fn is_concerned(&self) -> bool {
+        self.signs.is_active() || self.signs.is_asking() || self.is_passing_on()
+    }
+
     /// What the cluster says of itself, if this node is one of a pair.
     pub fn pair_status(&self) -> Option<cluster::Status> {
         self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::status))
@@ -165,6 +176,7 @@ impl<K: Cells> Node<K> {
     fn take_role(&self, now: Time, role: Role, epoch: Epoch, out: &mut Out) {
         let active = role == Role::Active;
         if !active {
+            self.signs.set_asking(role == Role::Asking);
             self.signs.set_active(false);
             self.hub.with(|hub| hub.peer.relays.clear());
             self.addresses(now, false);
@@ -180,6 +192,7 @@ impl<K: Cells> Node<K> {
         if active {
             self.hub.with(|hub| hub.owed = None);
             self.signs.set_active(true);
+            self.signs.set_asking(false);
         }
         out.effects.push(Effect::Role { role, epoch });
     }

@@ -10,6 +10,8 @@ pub(super) struct Signs {
     unfit: AtomicBool,
     /// A node without a peer always acts.
     active: AtomicBool,
+    /// It was, and asks its peer whether it still is.
+    asking: AtomicBool,
     authority: AtomicU64,
     virtual_ips: Vec<IpAddr>,
     /// Shards with messages that wait for the peer's word, a bit each.
@@ -27,6 +29,7 @@ impl Signs {
         Self {
             unfit: AtomicBool::new(false),
             active: AtomicBool::new(alone),
+            asking: AtomicBool::new(false),
             authority: AtomicU64::new(authority.as_micros()),
             virtual_ips,
             waiting: AtomicU64::new(0),
@@ -63,6 +66,16 @@ impl Signs {
     /// It does, or does not.
     pub(super) fn set_active(&self, yes: bool) {
         self.active.store(yes, Ordering::SeqCst);
+    }
+
+    /// Whether this node asks its peer whether it still is the active one.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asking.load(Ordering::SeqCst)
+    }
+
+    /// It does, or does not.
+    pub(super) fn set_asking(&self, yes: bool) {
+        self.asking.store(yes, Ordering::SeqCst);
     }
 
     /// Whether messages wait for the peer's word.

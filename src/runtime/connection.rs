@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::Shutdown;
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -16,16 +16,21 @@ use tokio::time;
 
 use crate::base::{ConnId, Flow, Time, limits};
 use crate::node::{Input, Received};
+use crate::runtime::ended::Ended;
+use crate::runtime::inbound::Inbound;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::outbound::{Outbound, Sent};
 use crate::runtime::stats::{Closed, IoStats};
 use crate::runtime::sys;
 use crate::runtime::tls::{Broken, Handshake, Name};
 use crate::runtime::wire::Wire;
-use crate::sip::{Frame, Framer};
+use crate::sip::Frame;
 
 /// Octets read at once.
 const CHUNK: usize = 8 * 1024;
+
+/// How long until it is asked again who handles what has come.
+const UNDECIDED: Duration = Duration::from_millis(1);
 
 /// How long the last octets of a stream that this side closes may take to leave.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
@@ -44,6 +49,8 @@ pub struct Connection {
     pub flow: Flow,
     /// Whether the other side opened it.
     pub accepted: bool,
+    /// This end of it; not known until there is a stream.
+    at: OnceLock<SocketAddr>,
     outbound: Mutex<Outbound>,
     wake: Notify,
     /// When octets last passed, in microseconds of [`sys::now`].
@@ -64,15 +71,6 @@ pub struct Around<'a> {
     pub offered: &'a (dyn Fn(&[u8]) + Sync),
 }
 
-/// How a connection ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// Why, for counting.
-    pub reason: Closed,
-    /// What is wrong with its TLS.
-    pub broken: Option<Broken>,
-}
-
 /// A message was not taken: the connection is ending.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotTaken;
@@ -84,6 +82,7 @@ impl Connection {
             id,
             flow: Flow { conn: Some(id), ..flow },
             accepted,
+            at: OnceLock::new(),
             outbound: Mutex::default(),
             wake: Notify::new(),
             active: AtomicU64::new(sys::now().as_micros()),
@@ -125,6 +124,11 @@ impl Connection {
         (self.accepted && (!heard || !busy)).then_some((heard, active))
     }
 
+    /// Why it is ending or has ended.
+    pub fn ended(&self) -> Option<Closed> {
+        self.outbound.lock().end
+    }
+
     /// Whether its TLS handshake goes on.
     pub fn is_shaking(&self) -> bool {
         let outbound = self.outbound.lock();
@@ -142,6 +146,16 @@ impl Connection {
         stats.closed(reason);
         stats.handshake(self.accepted, broken.outcome);
         Ended { reason, broken: Some(broken) }
+    }
+
+    /// What the networks see of its stream, once there is one: its flow, but for the port of one that this node opened.
+    pub fn ends(&self) -> Option<Flow> {
+        self.at.get().map(|local| Flow { local: *local, ..self.flow })
+    }
+
+    /// There is a stream, and this end of it has this address.
+    pub fn is_at(&self, local: SocketAddr) {
+        let _ = self.at.set(local);
     }
 
     /// Serves the stream until it ends.
@@ -174,6 +188,10 @@ impl Connection {
         if matches!(reason, Closed::Framing | Closed::Local) {
             let _ = time::timeout(LINGER_DEADLINE, discard(&stream)).await;
         }
+        if reason == Closed::Moved {
+            // Octets that still wait in the kernel are the other node's to send.
+            let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+        }
         self.outbound.lock().stream = None;
         Ended { reason, broken }
     }
@@ -196,6 +214,13 @@ impl Connection {
             if let Some(reason) = end {
                 return reason.into();
             }
+            if around.inlet.undecided(&self.flow) {
+                time::sleep(UNDECIDED).await;
+                continue;
+            }
+            if let Err(ended) = self.resume(&mut inbound, around) {
+                return ended;
+            }
             let now = sys::now();
             let deadline = match inbound.begun {
                 _ if !open => handshake,
@@ -204,7 +229,7 @@ impl Connection {
             };
             if now >= deadline {
                 return match inbound.begun {
-                    _ if !open => late(),
+                    _ if !open => Ended::late(),
                     Some(_) => Closed::Slow.into(),
                     None => Closed::Idle.into(),
                 };
@@ -237,11 +262,20 @@ impl Connection {
             Err(_) => return Err(Closed::Error.into()),
         };
         self.touch();
-        let closed = self.decrypt(&chunk[..length], inbound, around.stats)?;
+        inbound.closed = self.decrypt(&chunk[..length], inbound, around.stats)?;
+        inbound.waits = true;
+        self.resume(inbound, around)
+    }
+
+    /// Handles what has come and waits.
+    fn resume(&self, inbound: &mut Inbound, around: &Around<'_>) -> Result<(), Ended> {
+        if !std::mem::take(&mut inbound.waits) {
+            return Ok(());
+        }
         let outcome = self.frames(inbound, around);
         self.begun.store(inbound.begun.is_some(), Ordering::Relaxed);
         outcome?;
-        if closed { Err(Closed::Peer.into()) } else { Ok(()) }
+        if inbound.closed && !inbound.waits { Err(Closed::Peer.into()) } else { Ok(()) }
     }
 
     /// Takes octets off the stream; whether they were the last ones.
@@ -276,6 +310,10 @@ impl Connection {
             let rest = &inbound.buffer[start..];
             let frame = inbound.framer.next(rest);
             let length = match frame {
+                Ok(Frame::Message(_)) if around.inlet.undecided(&self.flow) => {
+                    inbound.waits = true;
+                    break;
+                }
                 Ok(Frame::Message(n)) => {
                     around.stats.stream_messages_in.count();
                     self.heard.store(true, Ordering::Relaxed);
@@ -332,46 +370,6 @@ impl Connection {
 
     fn touch(&self) {
         self.active.store(sys::now().as_micros(), Ordering::Relaxed);
-    }
-}
-
-impl From<Closed> for Ended {
-    fn from(reason: Closed) -> Self {
-        Self { reason, broken: None }
-    }
-}
-
-fn late() -> Ended {
-    let broken =
-        Broken { outcome: Handshake::Timeout, why: String::from("its TLS handshake was not complete in time") };
-    Ended { reason: Closed::Handshake, broken: Some(broken) }
-}
-
-/// What came in and is no whole message yet.
-#[derive(Default)]
-struct Inbound {
-    framer: Framer,
-    buffer: BytesMut,
-    /// Since when the message at the front is incomplete.
-    begun: Option<Time>,
-    /// Whether more of it has come, inside of a TLS record that is incomplete.
-    inside: bool,
-    /// How many more messages are looked at for an offer.
-    offers: u8,
-}
-
-impl Inbound {
-    fn drop_front(&mut self, octets: usize) {
-        self.buffer.advance(octets);
-        if self.buffer.is_empty() {
-            // An idle connection holds no memory.
-            self.buffer = BytesMut::new();
-        }
-        if self.buffer.is_empty() && !self.inside {
-            self.begun = None;
-        } else if octets > 0 || self.begun.is_none() {
-            self.begun = Some(sys::now());
-        }
     }
 }
 

@@ -120,6 +120,10 @@ mod tests {
     struct Ear(Mutex<mpsc::Sender<(Option<SocketAddr>, Vec<u8>)>>);
 
     impl Inlet for Ear {
+        fn undecided(&self, _: &Flow) -> bool {
+            false
+        }
+
         fn input(&self, input: Input<'_>) {
             let Input::Undelivered(received) = input else { panic!("{input:?}") };
             self.0.lock().send((None, received.bytes.to_vec())).unwrap();

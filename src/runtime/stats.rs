@@ -208,11 +208,13 @@ pub enum Closed {
     Full,
     /// This node closed it: the core asked for it, or the process stops.
     Local,
+    /// The virtual address that it used is another node's now.
+    Moved,
 }
 
 impl Closed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Closed; 11] = [
+    pub const ALL: [Closed; 12] = [
         Closed::Peer,
         Closed::Error,
         Closed::Handshake,
@@ -224,6 +226,7 @@ impl Closed {
         Closed::Stranger,
         Closed::Full,
         Closed::Local,
+        Closed::Moved,
     ];
 
     /// The label of its metric.
@@ -240,6 +243,7 @@ impl Closed {
             Closed::Stranger => "stranger",
             Closed::Full => "full",
             Closed::Local => "local",
+            Closed::Moved => "moved",
         }
     }
 }

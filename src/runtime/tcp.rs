@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time;
@@ -20,6 +20,7 @@ use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
 use crate::config::Change;
 use crate::node::{Input, Received};
 use crate::runtime::connection::{Around, Connection, NotTaken};
+use crate::runtime::dial::{CONNECT_DEADLINE, connect, once_here, tune};
 use crate::runtime::inlet::Inlet;
 use crate::runtime::reuse::{Way, offer};
 use crate::runtime::secure::{Prepared, Secure, SecureError};
@@ -29,19 +30,6 @@ use crate::runtime::stream_table::Table;
 use crate::runtime::sys;
 use crate::runtime::tls::{Broken, Name};
 use crate::runtime::wire::Wire;
-
-/// A connection must be established within this time.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
-
-/// Between two attempts to leave from an address that is not here.
-const NOT_HERE_YET: Duration = Duration::from_millis(5);
-
-/// Octets that the other side's kernel has not acknowledged for so long end the connection.
-const UNACKNOWLEDGED_DEADLINE: Duration = Duration::from_secs(10);
-
-/// A connection that has been quiet for so long is probed by the kernel, this often.
-const PROBE_AFTER: Duration = Duration::from_secs(60);
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a listener rests when there are no descriptors for what it would accept.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -64,12 +52,12 @@ pub struct Streams {
     watch: OnceLock<Weak<dyn Watch>>,
 }
 
-/// Who must know which streams callers have open.
+/// Who must know which streams are open, whoever opened them: the ends of each.
 pub trait Watch: Send + Sync {
-    /// A stream was accepted.
-    fn accepted(&self, flow: &Flow);
+    /// There is one more.
+    fn began(&self, ends: &Flow);
     /// It has ended.
-    fn ended(&self, flow: &Flow);
+    fn ended(&self, ends: &Flow);
 }
 
 impl Streams {
@@ -150,6 +138,13 @@ impl Streams {
         }
     }
 
+    /// Closes those from and to addresses that are `gone`. What waits on them is not reported as undelivered: whoever has the
+    /// address now answers for it.
+    pub fn leave(&self, gone: impl Fn(IpAddr) -> bool) {
+        let table = self.table.lock();
+        table.all.values().filter(|c| gone(c.flow.local.ip())).for_each(|c| c.end(Closed::Moved));
+    }
+
     /// Closes every connection and opens no more.
     pub fn stop(&self) {
         let mut table = self.table.lock();
@@ -196,7 +191,7 @@ impl Streams {
     async fn open(self: Arc<Self>, connection: Arc<Connection>, names: Vec<Name>) {
         let opened = async {
             let place = Arc::clone(&self.places).acquire_owned().await;
-            (once_here(|| connect(connection.flow)).await, place)
+            (once_here(connection.flow.local.ip(), || connect(connection.flow)).await, place)
         };
         match time::timeout(CONNECT_DEADLINE, opened).await {
             Ok((Ok(stream), _place)) => {
@@ -216,6 +211,12 @@ impl Streams {
 
     async fn serve(&self, connection: Arc<Connection>, stream: TcpStream, wire: Result<Wire, Broken>) {
         let Some(inlet) = self.inlet.upgrade() else { return };
+        if let Ok(local) = stream.local_addr() {
+            connection.is_at(local);
+        }
+        if let (Some(watch), Some(ends)) = (self.watch(), connection.ends()) {
+            watch.began(&ends);
+        }
         let offered = |message: &[u8]| self.offered(&connection, message);
         let around = Around { inlet: &*inlet, stats: &self.stats, offered: &offered };
         let ended = match wire {
@@ -230,14 +231,14 @@ impl Streams {
         self.forget(&connection);
     }
 
-    /// From here on `watch` is told which streams are accepted and end.
+    /// From here on `watch` is told which streams begin and end.
     pub fn watched_by(&self, watch: Weak<dyn Watch>) {
         let _ = self.watch.set(watch);
     }
 
-    /// The streams that others opened and that live.
-    pub fn accepted(&self) -> Vec<Flow> {
-        self.table.lock().all.values().filter(|c| c.accepted).map(|c| c.flow).collect()
+    /// The ends of all that live.
+    pub fn all(&self) -> Vec<Flow> {
+        self.table.lock().all.values().filter_map(|c| c.ends()).collect()
     }
 
     fn watch(&self) -> Option<Arc<dyn Watch>> {
@@ -256,11 +257,15 @@ impl Streams {
     /// Takes a connection out of the table and tells the node what never left.
     fn forget(&self, connection: &Connection) {
         self.table.lock().remove(connection);
-        if let (true, Some(watch)) = (connection.accepted, self.watch()) {
-            watch.ended(&connection.flow);
+        if let (Some(ends), Some(watch)) = (connection.ends(), self.watch()) {
+            watch.ended(&ends);
         }
         let Some(inlet) = self.inlet.upgrade() else { return };
-        for message in connection.unsent() {
+        let unsent = connection.unsent();
+        if connection.ended() == Some(Closed::Moved) {
+            return;
+        }
+        for message in unsent {
             inlet.input(Input::Undelivered(Received { flow: connection.flow, bytes: &message }));
         }
     }
@@ -322,9 +327,6 @@ impl Streams {
             self.table.lock().remove(&connection);
             return self.stats.closed(Closed::Refused);
         };
-        if let Some(watch) = self.watch() {
-            watch.accepted(&flow);
-        }
         let wire = match (transport, self.secure()) {
             (Transport::Tls, Some(secure)) => secure.accept(),
             _ => Ok(Wire::Plain),
@@ -364,33 +366,6 @@ impl Streams {
     }
 }
 
-/// The address of a pair may still be on its way here. What waits for the stream waits that long.
-async fn once_here<T, F: Future<Output = io::Result<T>>>(mut open: impl FnMut() -> F) -> io::Result<T> {
-    loop {
-        match open().await {
-            Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => time::sleep(NOT_HERE_YET).await,
-            opened => return opened,
-        }
-    }
-}
-
-async fn connect(flow: Flow) -> io::Result<TcpStream> {
-    let socket = if flow.remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // From the host that our Via names; the port is the kernel's choice.
-    socket.bind(SocketAddr::new(flow.local.ip(), 0))?;
-    let stream = socket.connect(flow.remote).await?;
-    tune(&stream)?;
-    Ok(stream)
-}
-
-/// Small messages leave at once, and a host that vanished without a word is noticed while its calls still live.
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_DEADLINE))?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL))
-}
-
 /// Errors of `accept` that concern one connection; the next one may well be accepted.
 fn of_the_peer(error: &io::Error) -> bool {
     matches!(
@@ -402,6 +377,7 @@ fn of_the_peer(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 
     use super::*;
@@ -417,9 +393,14 @@ mod tests {
         Undelivered(Flow, Vec<u8>),
     }
 
-    struct Ear(Mutex<mpsc::Sender<Told>>);
+    /// Whom it tells, and whether it is undecided.
+    struct Ear(Mutex<mpsc::Sender<Told>>, Arc<AtomicBool>);
 
     impl Inlet for Ear {
+        fn undecided(&self, _: &Flow) -> bool {
+            self.1.load(Ordering::SeqCst)
+        }
+
         fn input(&self, input: Input<'_>) {
             let told = match input {
                 Input::Message(r) => Told::Message(r.flow, r.bytes.to_vec()),
@@ -438,6 +419,7 @@ mod tests {
         addr: SocketAddr,
         told: mpsc::Receiver<Told>,
         stats: Arc<IoStats>,
+        undecided: Arc<AtomicBool>,
         _ear: Arc<dyn Inlet>,
         _runtime: tokio::runtime::Runtime,
     }
@@ -446,13 +428,14 @@ mod tests {
         fn new() -> Self {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             let (ear, told) = mpsc::channel();
-            let ear: Arc<dyn Inlet> = Arc::new(Ear(Mutex::new(ear)));
+            let undecided = Arc::new(AtomicBool::new(false));
+            let ear: Arc<dyn Inlet> = Arc::new(Ear(Mutex::new(ear), Arc::clone(&undecided)));
             let stats = Arc::new(IoStats::default());
             let streams = Arc::new(Streams::new(runtime.handle().clone(), stats.clone(), Arc::downgrade(&ear)));
             let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
             let addr = socket.local_addr().unwrap();
             runtime.spawn(Arc::clone(&streams).accept(ListenerId(3), Transport::Tcp, socket));
-            World { streams, addr, told, stats, _ear: ear, _runtime: runtime }
+            World { streams, addr, told, stats, undecided, _ear: ear, _runtime: runtime }
         }
 
         fn connect(&self) -> std::net::TcpStream {
@@ -499,6 +482,78 @@ mod tests {
         world.streams.send(flow, None, b"answer").unwrap();
         read_exactly(&mut peer, b"answer");
         assert_eq!((world.stats.streams_accepted.get(), world.stats.streams_opened.get()), (1, 0));
+    }
+
+    #[test]
+    fn what_comes_while_nobody_knows_who_handles_it_waits_in_order() {
+        let world = World::new();
+        let mut peer = world.connect();
+        peer.write_all(OPTIONS).unwrap();
+        let (flow, _) = world.message();
+        world.undecided.store(true, Ordering::SeqCst);
+        let numbered = |n: usize| OPTIONS.iter().map(|b| if *b == b'1' { b'0' + n as u8 } else { *b }).collect();
+        let all: Vec<Vec<u8>> = (2..8).map(numbered).collect();
+        peer.write_all(&all.concat()).unwrap();
+        // It lives and can be written to; what is read of it is not handled.
+        world.streams.send(flow, None, b"answer").unwrap();
+        read_exactly(&mut peer, b"answer");
+        assert!(world.told.try_recv().is_err());
+        world.undecided.store(false, Ordering::SeqCst);
+        assert_eq!(all.iter().map(|_| world.message().1).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn streams_of_an_address_that_moved_are_reset_and_nothing_on_them_comes_back() {
+        let world = World::new();
+        let began = Arc::new(Ends::default());
+        let watch: Arc<dyn Watch> = began.clone();
+        world.streams.watched_by(Arc::downgrade(&watch));
+        let mut caller = world.connect();
+        caller.write_all(OPTIONS).unwrap();
+        world.message();
+        let server = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+        let flow = world.flow(server.local_addr().unwrap());
+        world.streams.send(flow, None, b"request").unwrap();
+        let (mut opened, ours) = server.accept().unwrap();
+        read_exactly(&mut opened, b"request");
+        world.undecided.store(true, Ordering::SeqCst);
+        world.streams.leave(|ip| ip != world.addr.ip());
+        assert_eq!(world.streams.all().len(), 2);
+        world.streams.leave(|ip| ip == world.addr.ip());
+        for stream in [&mut caller, &mut opened] {
+            let error = stream.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+        assert_eq!(world.stats.streams_closed[Closed::Moved as usize].get(), 2);
+        let both = [(caller.local_addr().unwrap(), world.addr), (flow.remote, ours)];
+        let mut ends = began.0.lock().clone();
+        ends.sort_by_key(|(began, ends)| (!began, ends.0 == flow.remote));
+        let told = |began| both.map(|(remote, local)| (began, (remote, local)));
+        assert_eq!(ends[..2], told(true), "with the port that the kernel chose for what was opened here");
+        until_ended(&began);
+        assert!(world.told.try_recv().is_err());
+    }
+
+    /// What was told of streams: whether it began, its remote and local end.
+    #[derive(Default)]
+    struct Ends(Mutex<Vec<(bool, (SocketAddr, SocketAddr))>>);
+
+    impl Watch for Ends {
+        fn began(&self, ends: &Flow) {
+            self.0.lock().push((true, (ends.remote, ends.local)));
+        }
+
+        fn ended(&self, ends: &Flow) {
+            self.0.lock().push((false, (ends.remote, ends.local)));
+        }
+    }
+
+    fn until_ended(ends: &Ends) {
+        let end = sys::now() + LIMIT;
+        while ends.0.lock().len() < 4 {
+            assert!(sys::now() < end, "both have ended");
+            std::thread::yield_now();
+        }
     }
 
     #[test]
@@ -605,27 +660,5 @@ mod tests {
         assert_eq!(world.message().0.remote, known.local_addr().unwrap());
         assert_eq!(flow.remote, last.local_addr().unwrap());
         assert_eq!(world.streams.table.lock().all.len(), limits::CONNECTIONS_PER_SOURCE);
-    }
-
-    #[test]
-    fn a_stream_waits_for_the_address_that_it_leaves_from() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let absent = Flow {
-            transport: Transport::Tcp,
-            listener: ListenerId(0),
-            local: "192.0.2.77:5060".parse().unwrap(),
-            remote: "127.0.0.1:9".parse().unwrap(),
-            conn: None,
-        };
-        let mut tries = 0;
-        let opened = runtime.block_on(once_here(|| {
-            tries += 1;
-            let tried = tries;
-            async move { if tried < 3 { connect(absent).await.map(|_| 0) } else { Ok(tried) } }
-        }));
-        assert_eq!(opened.unwrap(), 3, "no moment longer");
-        let refused = || async { Err::<(), _>(io::ErrorKind::ConnectionRefused.into()) };
-        let refused = runtime.block_on(once_here(refused)).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -347,6 +347,10 @@ impl Inlet for Driver {
         });
     }
 
+    fn undecided(&self, flow: &Flow) -> bool {
+        self.node.is_undecided() && self.node.shares(flow.local.ip())
+    }
+
     fn deliver(&self, flow: Flow, name: Option<&[u8]>, bytes: &[u8]) {
         if flow.transport == Transport::Tls {
             if self.streams.send(flow, name, bytes).is_err() {

@@ -18,6 +18,9 @@ use crate::runtime::sys::Interest;
 /// Reads of one stream in one turn, so that a peer that sends without end does not keep calls waiting.
 const READS: usize = 4;
 
+/// Reads of a stream whose other end is gone: all that its socket can hold.
+const LAST_READS: usize = 1_024;
+
 /// Reads the streams of all peers.
 pub struct Reader {
     shared: Arc<Shared>,
@@ -100,7 +103,7 @@ impl Reader {
             self.shared.flush(&self.shared.peers[index]);
         }
         if interest.ready()
-            && let Err(cause) = self.read(index, stream)
+            && let Err(cause) = self.read(index, stream, READS)
         {
             self.lost(index, cause);
         }
@@ -108,17 +111,17 @@ impl Reader {
 
     /// Ends a link for what happened to one of its streams, unless a goodbye has come before that.
     fn lost(&mut self, index: usize, cause: DownCause) {
-        let last = self.read(index, Stream::Urgent).err();
+        let last = self.read(index, Stream::Urgent, LAST_READS).err();
         self.fall(index, last.filter(|last| *last == DownCause::Goodbye).unwrap_or(cause));
     }
 
-    /// Hands over what has come on a stream.
-    fn read(&mut self, index: usize, stream: Stream) -> Result<(), DownCause> {
+    /// Hands over what has come on a stream, in so many reads at most.
+    fn read(&mut self, index: usize, stream: Stream, reads: usize) -> Result<(), DownCause> {
         let Self { shared, peers, links } = self;
         let Some(incoming) = links[index].as_mut().map(|link| &mut link[stream as usize]) else { return Ok(()) };
         let (peer, stats) = (shared.peers[index].member.node, &shared.stats);
         for turn in 0.. {
-            if turn >= READS && !incoming.carrier.holds() {
+            if turn >= reads && !incoming.carrier.holds() {
                 break;
             }
             let room = incoming.decoder.room();
@@ -209,7 +212,7 @@ impl Reader {
         self.peers.up(peer.member.node, &greeting);
         // What came with the last octets of the opening is nowhere to be polled for.
         for stream in Stream::ALL {
-            if let Err(cause) = self.read(index, stream) {
+            if let Err(cause) = self.read(index, stream, READS) {
                 return self.lost(index, cause);
             }
         }

@@ -1,4 +1,5 @@
-//! Callers on streams: the peer knows which are open, so that it can make their kernels notice at once when it takes over.
+//! Streams of the pair's addresses: the peer knows which are open, so that it can make the kernels of callers and media
+//! servers notice at once when it takes over.
 //! With them it learns by which hardware addresses this node answers.
 #![forbid(unsafe_code)]
 
@@ -17,7 +18,7 @@ impl Pair {
     /// Tells the peer of this host's hardware addresses and of every stream that is open to an address of the pair.
     pub(super) fn tell_callers(&self, peer: NodeId) {
         let _ = self.peer.set(peer);
-        let flows = self.driver.streams.accepted();
+        let flows = self.driver.streams.all();
         let shared: Vec<&Flow> = flows.iter().filter(|flow| self.driver.node.shares(flow.local.ip())).collect();
         let mut payload = Vec::new();
         News::Anew.write(&mut payload);
@@ -66,11 +67,11 @@ impl Pair {
 }
 
 impl Watch for Pair {
-    fn accepted(&self, flow: &Flow) {
-        self.news(flow, News::Opened(*flow));
+    fn began(&self, ends: &Flow) {
+        self.news(ends, News::Opened(*ends));
     }
 
-    fn ended(&self, flow: &Flow) {
-        self.news(flow, News::Ended(*flow));
+    fn ended(&self, ends: &Flow) {
+        self.news(ends, News::Ended(*ends));
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Facts {
     pub watched: Watched,
     pub fitness: Fitness,
     pub reach: Option<Option<bool>>,
+    /// What came to the pair's addresses concerned this node.
+    pub concerned: bool,
     /// The interface of an address has no link.
     pub dark: bool,
     /// Somebody works who can hold addresses.
@@ -60,6 +62,7 @@ impl Facts {
             watched: Watched::default(),
             fitness: Fitness::Fit,
             reach: None,
+            concerned: false,
             dark: false,
             guarded: true,
             next_kick: now,

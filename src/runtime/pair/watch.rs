@@ -132,6 +132,11 @@ impl Pair {
         if entitled && turning(WORK) {
             self.vip.kick();
         }
+        let concerned = node.is_concerned();
+        if std::mem::replace(&mut self.facts.lock().concerned, concerned) && !concerned {
+            // Their other ends speak with the other node now, and what is written here would be lost when the role is back.
+            self.driver.streams.leave(|ip| node.shares(ip));
+        }
         let sound = self.driver.node.is_fit() && turning(STUCK);
         let waited = self.driver.waited();
         let fitness = self.facts.lock().watched.look(now, sound, waited);
