@@ -262,3 +262,55 @@ fn calls_over_tcp_and_tls_outlive_a_killed_process() {
 fn calls_over_tcp_and_tls_outlive_a_host_that_is_gone() {
     outlive("ha-streams-host", Fault::Host);
 }
+
+/// The node opened the connection, so the media server has to be told as a caller is: nobody writes on it.
+#[test]
+fn a_media_server_on_tcp_notices_a_takeover_and_answers_over_a_new_connection() {
+    let world = World::new("ha-streams-server");
+    let Some(plan) = Plan::new(&world, "10") else { return };
+    let server = Phone::tcp(&plan.field.servers, SERVERS[0], sip(VIP));
+    let aor = format!("sip:{};transport=tcp", server.sent_by());
+    let plan = plan.both(|setup| {
+        let setup = Setup { groups: String::new(), ..setup };
+        setup.group("MCP", "monitor-method = \"none\"", &[], "").resource(&aor, "port-capacity = 10")
+    });
+    let mut pair = plan.start(&world);
+    let caller = pair.field.callers.within(|| Udp::bind((CALLER, 5070).into()));
+    let mut call = Call::new(caller.at, sip(VIP));
+    let active = pair.until_armed();
+    caller.send(sip(VIP), &call.invite());
+    let (mut line, from) = server.accept();
+    assert_eq!(from.ip(), VIP);
+    let asks = |method: &'static str| move |m: &Message| m.asks(method);
+    let says = |request: &Message, status| {
+        let contact = format!("ms@{}", server.sent_by());
+        mcp::reply(request, server.sent_by(), status).replace(&contact, &format!("{contact};transport=tcp"))
+    };
+    let invite = line.take("INVITE", asks("INVITE"));
+    line.send(&says(&invite, 180));
+    let hears = |status, method| caller.expect(&format!("{status} to {method}"), |m| m.answers(status, method));
+    hears(180, "INVITE");
+    pair.crash(active);
+    until_true("a dead connection", PATIENCE, || line.is_dead());
+    pair.until_active(1 - active);
+    // RFC 3261 section 18.2.2: the connection is gone, so the answer goes to where the Via says.
+    let mut ours = server.connect();
+    ours.send(&says(&invite, 200));
+    let answer = hears(200, "INVITE");
+    call.established(&answer);
+    caller.send(sip(VIP), &call.ack());
+    let (mut theirs, from) = server.accept();
+    assert_eq!(from.ip(), VIP);
+    theirs.take("ACK", asks("ACK"));
+    caller.send(sip(VIP), &call.next("BYE"));
+    let bye = theirs.take("BYE", asks("BYE"));
+    theirs.send(&says(&bye, 200));
+    hears(200, "BYE");
+    for repeated in theirs.rest() {
+        assert_eq!(repeated, invite, "nothing is asked anew");
+    }
+    pair.wait("no port in use", || {
+        let metrics = pair.nodes[1 - active].try_metrics()?;
+        (metrics.sum("tandem_ports_in_use") == 0.0).then_some(())
+    });
+}
