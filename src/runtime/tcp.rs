@@ -394,11 +394,19 @@ mod tests {
     }
 
     /// Whom it tells, and whether it is undecided.
-    struct Ear(Mutex<mpsc::Sender<Told>>, Arc<AtomicBool>);
+    struct Ear(Mutex<mpsc::Sender<Told>>, Arc<Undecided>);
+
+    /// Whether nobody knows who handles what comes, and how often that was asked.
+    #[derive(Default)]
+    struct Undecided {
+        yes: AtomicBool,
+        asked: AtomicU64,
+    }
 
     impl Inlet for Ear {
         fn undecided(&self, _: &Flow) -> bool {
-            self.1.load(Ordering::SeqCst)
+            self.1.asked.fetch_add(1, Ordering::SeqCst);
+            self.1.yes.load(Ordering::SeqCst)
         }
 
         fn input(&self, input: Input<'_>) {
@@ -419,7 +427,7 @@ mod tests {
         addr: SocketAddr,
         told: mpsc::Receiver<Told>,
         stats: Arc<IoStats>,
-        undecided: Arc<AtomicBool>,
+        undecided: Arc<Undecided>,
         _ear: Arc<dyn Inlet>,
         _runtime: tokio::runtime::Runtime,
     }
@@ -428,7 +436,7 @@ mod tests {
         fn new() -> Self {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             let (ear, told) = mpsc::channel();
-            let undecided = Arc::new(AtomicBool::new(false));
+            let undecided = Arc::new(Undecided::default());
             let ear: Arc<dyn Inlet> = Arc::new(Ear(Mutex::new(ear), Arc::clone(&undecided)));
             let stats = Arc::new(IoStats::default());
             let streams = Arc::new(Streams::new(runtime.handle().clone(), stats.clone(), Arc::downgrade(&ear)));
@@ -490,15 +498,20 @@ mod tests {
         let mut peer = world.connect();
         peer.write_all(OPTIONS).unwrap();
         let (flow, _) = world.message();
-        world.undecided.store(true, Ordering::SeqCst);
+        world.undecided.yes.store(true, Ordering::SeqCst);
         let numbered = |n: usize| OPTIONS.iter().map(|b| if *b == b'1' { b'0' + n as u8 } else { *b }).collect();
         let all: Vec<Vec<u8>> = (2..8).map(numbered).collect();
         peer.write_all(&all.concat()).unwrap();
         // It lives and can be written to; what is read of it is not handled.
         world.streams.send(flow, None, b"answer").unwrap();
         read_exactly(&mut peer, b"answer");
+        let (asked, end) = (world.undecided.asked.load(Ordering::SeqCst), sys::now() + LIMIT);
+        while world.undecided.asked.load(Ordering::SeqCst) < asked + 50 {
+            assert!(sys::now() < end, "it asks again and again");
+            std::thread::yield_now();
+        }
         assert!(world.told.try_recv().is_err());
-        world.undecided.store(false, Ordering::SeqCst);
+        world.undecided.yes.store(false, Ordering::SeqCst);
         assert_eq!(all.iter().map(|_| world.message().1).collect::<Vec<_>>(), all);
     }
 
@@ -516,7 +529,7 @@ mod tests {
         world.streams.send(flow, None, b"request").unwrap();
         let (mut opened, ours) = server.accept().unwrap();
         read_exactly(&mut opened, b"request");
-        world.undecided.store(true, Ordering::SeqCst);
+        world.undecided.yes.store(true, Ordering::SeqCst);
         world.streams.leave(|ip| ip != world.addr.ip());
         assert_eq!(world.streams.all().len(), 2);
         world.streams.leave(|ip| ip == world.addr.ip());

@@ -24,6 +24,17 @@ enum Fault {
     Host,
 }
 
+impl Fault {
+    fn befall(self, pair: &mut Pair<'_>, active: usize) {
+        match self {
+            Fault::Kill => pair.crash(active),
+            Fault::Host => {
+                [&pair.field.cables, &pair.field.seconds].iter().for_each(|cables| cables[active].cut());
+            }
+        }
+    }
+}
+
 /// A call with the message that it is at.
 type At = (Call, Message);
 
@@ -151,13 +162,7 @@ impl<'w> Stage<'w> {
         // From here on an INVITE that comes again is the survivor's.
         self.assert_repetitions();
         let began = Instant::now();
-        match fault {
-            Fault::Kill => self.pair.crash(active),
-            Fault::Host => {
-                let field = &self.pair.field;
-                [&field.cables, &field.seconds].iter().for_each(|cables| cables[active].cut());
-            }
-        }
+        fault.befall(&mut self.pair, active);
         until_true("dead connections", PATIENCE, || callers.iter_mut().all(|caller| caller.line.is_dead()));
         println!("{fault:?}: connections of callers reset after {:?}", began.elapsed());
         self.pair.until_active(1 - active);
@@ -264,9 +269,8 @@ fn calls_over_tcp_and_tls_outlive_a_host_that_is_gone() {
 }
 
 /// The node opened the connection, so the media server has to be told as a caller is: nobody writes on it.
-#[test]
-fn a_media_server_on_tcp_notices_a_takeover_and_answers_over_a_new_connection() {
-    let world = World::new("ha-streams-server");
+fn server_notices(name: &str, fault: Fault) {
+    let world = World::new(name);
     let Some(plan) = Plan::new(&world, "10") else { return };
     let server = Phone::tcp(&plan.field.servers, SERVERS[0], sip(VIP));
     let aor = format!("sip:{};transport=tcp", server.sent_by());
@@ -290,7 +294,7 @@ fn a_media_server_on_tcp_notices_a_takeover_and_answers_over_a_new_connection() 
     line.send(&says(&invite, 180));
     let hears = |status, method| caller.expect(&format!("{status} to {method}"), |m| m.answers(status, method));
     hears(180, "INVITE");
-    pair.crash(active);
+    fault.befall(&mut pair, active);
     until_true("a dead connection", PATIENCE, || line.is_dead());
     pair.until_active(1 - active);
     // RFC 3261 section 18.2.2: the connection is gone, so the answer goes to where the Via says.
@@ -313,4 +317,14 @@ fn a_media_server_on_tcp_notices_a_takeover_and_answers_over_a_new_connection() 
         let metrics = pair.nodes[1 - active].try_metrics()?;
         (metrics.sum("tandem_ports_in_use") == 0.0).then_some(())
     });
+}
+
+#[test]
+fn a_media_server_on_tcp_notices_a_killed_process_and_answers_over_a_new_connection() {
+    server_notices("ha-streams-server", Fault::Kill);
+}
+
+#[test]
+fn a_media_server_on_tcp_notices_a_host_that_is_gone_and_answers_over_a_new_connection() {
+    server_notices("ha-streams-server-host", Fault::Host);
 }
