@@ -334,7 +334,8 @@ impl Proxy {
     pub(super) fn end_leg(&mut self, io: &mut Io<'_>, id: LegId, reason: EndReason) {
         let forget = io.now + self.transactions.timing.t1x64();
         // Also one that is not known: the answer to its INVITE may still be on its way.
-        let Some(leg) = self.legs.remove(id, forget) else { return self.legs.remember_end(id, forget) };
+        let lapsed = reason != EndReason::Bye;
+        let Some(leg) = self.legs.remove(id, forget, lapsed) else { return self.legs.remember_end(id, forget) };
         self.digest_leg(leg.owner, leg.call, id, leg.version);
         let outcome = match reason {
             EndReason::Bye => crate::balance::Outcome::Completed,

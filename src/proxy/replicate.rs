@@ -145,7 +145,7 @@ impl Proxy {
 
     fn apply_leg(&mut self, io: &mut Io<'_>, word: Word, head: &Head, body: &LegBody) {
         let (id, now, owner) = (LegId(head.id), io.now, word.owner);
-        if self.legs.has_ended(id) {
+        if self.legs.has_ended(id) && !self.legs.revive(id) {
             // Ended beats live, whatever its version: its owner has not heard of it.
             self.record_end(io, CallKey(body.call), id);
             return;
@@ -209,7 +209,7 @@ impl Proxy {
     /// Takes a leg out because another node said so.
     fn forget_leg(&mut self, io: &mut Io<'_>, id: LegId) {
         let forget = io.now + self.transactions.timing.t1x64();
-        let Some(leg) = self.legs.remove(id, forget) else { return self.legs.remember_end(id, forget) };
+        let Some(leg) = self.legs.remove(id, forget, false) else { return self.legs.remember_end(id, forget) };
         self.digest_leg(leg.owner, leg.call, id, leg.version);
         if let Some(grant) = leg.grant {
             io.desk.release(io.now, grant, Outcome::Completed);

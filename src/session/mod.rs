@@ -85,11 +85,20 @@ pub struct Legs {
     by_id: HashTable<u32>,
     sessions: Slab<Session>,
     by_session: HashTable<u32>,
-    ended: HashTable<LegId>,
+    ended: HashTable<Past>,
     /// In the order in which they are forgotten.
     forget: VecDeque<(Time, LegId)>,
     limit: usize,
     seed: u64,
+}
+
+/// A leg that has ended.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    id: LegId,
+    forget: Time,
+    /// Nobody said so: its time had run out here.
+    lapsed: bool,
 }
 
 /// What is known of a session: how many legs and attempts belong to it.
@@ -146,35 +155,47 @@ impl Legs {
         self.legs.get_mut(slot as usize)
     }
 
-    /// Takes a leg out, leaves its session, and remembers the id until `forget` so that no late message revives it.
-    pub fn remove(&mut self, id: LegId, forget: Time) -> Option<Leg> {
+    /// Takes a leg out, leaves its session, and remembers the id until `forget` so that no late message revives it;
+    /// `lapsed`: its time had run out.
+    pub fn remove(&mut self, id: LegId, forget: Time, lapsed: bool) -> Option<Leg> {
         let legs = &self.legs;
         let entry = self.by_id.find_entry(hash(self.seed, id.0), |s| legs[*s as usize].id == id).ok()?;
         let leg = self.legs.remove(entry.remove().0 as usize);
         self.leave(leg.session);
-        self.remember_end(id, forget);
+        self.remember(Past { id, forget, lapsed });
         Some(leg)
     }
 
     /// Remembers until `forget` that a leg has ended, whether it was known here or not: an older word of it may still be
     /// on its way.
     pub fn remember_end(&mut self, id: LegId, forget: Time) {
-        if self.has_ended(id) || self.ended.len() >= self.limit {
+        self.remember(Past { id, forget, lapsed: false });
+    }
+
+    fn remember(&mut self, past: Past) {
+        if self.has_ended(past.id) || self.ended.len() >= self.limit {
             return;
         }
         let seed = self.seed;
-        self.ended.insert_unique(hash(seed, id.0), id, |id| hash(seed, id.0));
-        self.forget.push_back((forget, id));
+        self.ended.insert_unique(hash(seed, past.id.0), past, |past| hash(seed, past.id.0));
+        self.forget.push_back((past.forget, past.id));
     }
 
     /// Whether this leg has ended a short while ago.
     pub fn has_ended(&self, id: LegId) -> bool {
-        self.ended.find(hash(self.seed, id.0), |e| *e == id).is_some()
+        self.ended.find(hash(self.seed, id.0), |past| past.id == id).is_some()
+    }
+
+    /// Another node has heard of a leg that ended here because nothing was heard of it any more: it lives. Whether that
+    /// is so.
+    pub fn revive(&mut self, id: LegId) -> bool {
+        let lapsed = self.ended.find_entry(hash(self.seed, id.0), |past| past.id == id && past.lapsed);
+        lapsed.map(hashbrown::hash_table::OccupiedEntry::remove).is_ok()
     }
 
     /// Ended legs that are remembered.
     pub fn ended(&self) -> impl Iterator<Item = LegId> {
-        self.ended.iter().copied()
+        self.ended.iter().map(|past| past.id)
     }
 
     /// Forgets the ended legs whose time has come.
@@ -182,7 +203,8 @@ impl Legs {
         while let Some(&(due, id)) = self.forget.front().filter(|(due, _)| *due <= now) {
             debug_assert!(due <= now);
             self.forget.pop_front();
-            if let Ok(entry) = self.ended.find_entry(hash(self.seed, id.0), |e| *e == id) {
+            if let Ok(entry) = self.ended.find_entry(hash(self.seed, id.0), |past| past.id == id && past.forget == due)
+            {
                 entry.remove();
             }
         }
@@ -254,7 +276,7 @@ impl Legs {
     pub fn check(&self) -> bool {
         self.by_id.len() == self.legs.len()
             && self.by_session.len() == self.sessions.len()
-            && self.ended.len() == self.forget.len()
+            && self.ended.len() <= self.forget.len()
             && self.legs.iter().all(|(slot, leg)| self.find(leg.id) == Some(slot as u32) && leg.grant.is_some())
     }
 }
@@ -293,9 +315,9 @@ mod tests {
         legs.insert(leg(1, 7));
         legs.insert(leg(2, 7));
         assert_eq!((legs.len(), legs.sessions()), (2, 1));
-        assert!(legs.remove(LegId(1), Time::from_micros(10)).is_some());
+        assert!(legs.remove(LegId(1), Time::from_micros(10), false).is_some());
         assert_eq!(legs.sessions(), 1);
-        assert!(legs.remove(LegId(2), Time::from_micros(20)).is_some());
+        assert!(legs.remove(LegId(2), Time::from_micros(20), false).is_some());
         assert_eq!((legs.len(), legs.sessions(), legs.remembered()), (0, 0, 2));
     }
 
@@ -303,12 +325,29 @@ mod tests {
     fn an_ended_leg_is_remembered_until_its_time() {
         let mut legs = Legs::new(4, 1);
         legs.insert(leg(1, 1));
-        legs.remove(LegId(1), Time::from_micros(10));
+        legs.remove(LegId(1), Time::from_micros(10), false);
         assert!(legs.has_ended(LegId(1)));
         legs.forget(Time::from_micros(9));
         assert!(legs.has_ended(LegId(1)));
         legs.forget(Time::from_micros(10));
         assert!(!legs.has_ended(LegId(1)) && legs.next_forget().is_none());
+    }
+
+    #[test]
+    fn only_a_leg_that_nobody_ended_is_revived() {
+        let (mut legs, at) = (Legs::new(4, 1), Time::from_micros);
+        legs.insert(leg(1, 1));
+        legs.insert(leg(2, 1));
+        legs.remove(LegId(1), at(10), true);
+        legs.remove(LegId(2), at(10), false);
+        assert!(legs.revive(LegId(1)) && !legs.revive(LegId(1)) && !legs.revive(LegId(2)));
+        assert!(!legs.has_ended(LegId(1)) && legs.has_ended(LegId(2)));
+        legs.insert(leg(1, 1));
+        legs.remove(LegId(1), at(20), false);
+        legs.forget(at(10));
+        assert!(legs.has_ended(LegId(1)) && !legs.has_ended(LegId(2)), "its second end counts");
+        legs.forget(at(20));
+        assert!(!legs.has_ended(LegId(1)) && legs.check());
     }
 
     #[test]

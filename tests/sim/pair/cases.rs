@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tandem::agent::caller::{self, Caller};
 use tandem::agent::media_server::{Behaviour, Mood};
-use tandem::agent::script::{Outcome, Plan};
+use tandem::agent::script::{Outcome, Plan, Step};
 use tandem::base::Transport;
 use tandem::proxy::Commit;
 
@@ -348,6 +348,25 @@ fn ports_of_calls_that_only_a_dead_node_knew_of_are_left_alone_under_exact() {
     assert_eq!((withheld(&w, 0), more(&mut w, 20)), (unheard, 0));
     w.run_for(Duration::from_secs(60));
     assert_eq!((withheld(&w, 0), withheld(&w, 1)), (0, 0), "a lease has passed");
+}
+
+/// Its copy on the other side of a cut had heard nothing of it for an `inactivity-lease`.
+#[test]
+fn a_call_that_goes_on_at_one_side_of_a_cut_outlives_the_end_of_its_copy() {
+    let mut w = world(19);
+    let steps = [(ms(20_000), Step::Info); 4].into();
+    w.call(0, Plan { steps, hold: ms(20_000), ..Plan::default() });
+    w.run_until(ms(2_000), |w| w.node(1).gauges().legs == 1);
+    w.play(Act::Part(Some([false; HOSTS])));
+    w.run_until(ms(52_000), |w| w.machines[1].is_active() && w.node(1).gauges().legs == 0);
+    w.play(Act::Part(None));
+    w.run_until(ms(3_000), World::is_pair);
+    let counts = |w: &World| [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+    assert_eq!((w.active(), counts(&w)), (Some(1), [(1, 1); 2]));
+    w.run_until(ms(60_000), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Completed);
+    w.run_for(ms(500));
+    assert_eq!(counts(&w), [(0, 0); 2]);
 }
 
 #[test]
