@@ -63,7 +63,7 @@ impl Shares {
     pub const ACTIVE: u16 = 900;
 
     /// These shares, per mille; `None` if a node is named twice or they exceed the whole. Less than the whole is no
-    /// loss: what is left belongs to each resource's home node.
+    /// loss: what is left belongs to the node with the greatest share.
     pub fn new(mut nodes: Vec<(NodeId, u16)>) -> Option<Self> {
         nodes.sort_unstable();
         let twice = nodes.windows(2).any(|pair| pair[0].0 == pair[1].0);
@@ -71,21 +71,23 @@ impl Shares {
         (!twice && sum <= WHOLE).then_some(Self { nodes })
     }
 
-    /// What `node` may spend of a limit: its share rounded down, and at the resource's home node what rounding left
-    /// over. A node that has no share gets nothing.
+    /// What `node` may spend of a limit: its share rounded down, and at the node with the greatest share what rounding
+    /// left over: a limit of 1 is of use to who serves. A node that has no share gets nothing.
     pub fn floor(&self, node: NodeId, resource: ResourceId, limit: u32) -> u32 {
         let Some((_, share)) = self.nodes.iter().find(|(id, _)| *id == node) else { return 0 };
         let own = part(limit, *share);
-        if self.home(resource) != Some(node) {
+        if self.keeper(resource) != Some(node) {
             return own;
         }
         let dealt: u32 = self.nodes.iter().map(|(_, share)| part(limit, *share)).sum();
         own + (limit - dealt)
     }
 
-    /// The node that decides for `resource` what cannot be split: rendezvous hashing, alike on all nodes.
-    pub fn home(&self, resource: ResourceId) -> Option<NodeId> {
-        self.nodes.iter().map(|(id, _)| *id).max_by_key(|id| (affinity(resource, *id), *id))
+    /// Who has of `resource` what cannot be split: the greatest share, among equals by rendezvous hashing, alike on all
+    /// nodes.
+    pub fn keeper(&self, resource: ResourceId) -> Option<NodeId> {
+        let rank = |(id, share): &(NodeId, u16)| (*share, affinity(resource, *id), *id);
+        self.nodes.iter().max_by_key(|node| rank(node)).map(|(id, _)| *id)
     }
 }
 
@@ -100,6 +102,16 @@ impl Budget {
 }
 
 impl Withheld {
+    /// A node has died that may have spent so much on calls of which nobody here has heard. What it shares out between the
+    /// nodes adds up, so what this node has taken beyond the rest was the dead one's and is counted already. Of earlier
+    /// deaths other calls live.
+    pub fn and(self, now: Time, spent: &Budget, resource: ResourceId, limit: u32, count: Count, until: Time) -> Self {
+        let theirs = spent.own(resource, Some(limit)).unwrap_or(limit);
+        let known = count.all - count.own.min(limit - theirs);
+        let ports = self.at(now).saturating_add(theirs.saturating_sub(known)).min(limit);
+        Self { ports, until: if ports > self.at(now) { self.until.max(until) } else { self.until } }
+    }
+
     /// How many at `now`.
     pub fn at(self, now: Time) -> u32 {
         if now < self.until { self.ports } else { 0 }
@@ -139,7 +151,7 @@ fn part(limit: u32, per_mille: u16) -> u32 {
     (u64::from(limit) * u64::from(per_mille) / u64::from(WHOLE)) as u32
 }
 
-/// The same number on every node and in every version: they must agree on homes without asking.
+/// The same number on every node and in every version: they must agree without asking.
 fn affinity(resource: ResourceId, node: NodeId) -> u64 {
     let mut hasher = blake3::Hasher::new_derive_key("tandem home of a resource");
     hasher.update(&resource.0.to_be_bytes());
@@ -193,28 +205,45 @@ mod tests {
     }
 
     #[test]
-    fn small_limits_lie_with_one_node() {
-        let shares = pair(Shares::ACTIVE);
-        let mut homes = [0, 0];
-        for resource in (0..1_000).map(ResourceId) {
-            let floors = |limit| (shares.floor(A, resource, limit), shares.floor(B, resource, limit));
-            let home = shares.home(resource).unwrap();
-            homes[usize::from(home == B)] += 1;
-            let rest = if home == A { (1, 0) } else { (0, 1) };
-            assert_eq!(floors(0), (0, 0));
-            assert_eq!(floors(1), rest);
-            assert_eq!(floors(2), (1 + rest.0, rest.1));
-            assert_eq!(floors(3), (2 + rest.0, rest.1));
-            assert_eq!(floors(10), (9, 1), "nothing is left over");
+    fn what_cannot_be_split_lies_with_who_has_the_greater_share() {
+        for (shares, keeper, other) in [(pair(Shares::ACTIVE), A, B), (pair(100), B, A)] {
+            for resource in (0..1_000).map(ResourceId) {
+                let floors = |limit| (shares.floor(keeper, resource, limit), shares.floor(other, resource, limit));
+                assert_eq!([0, 1, 2, 3].map(floors), [(0, 0), (1, 0), (2, 0), (3, 0)]);
+                assert_eq!((floors(10), floors(19)), ((9, 1), (18, 1)));
+            }
         }
-        assert!(homes.iter().all(|n| (400..600).contains(n)), "{homes:?}");
     }
 
     #[test]
-    fn homes_are_the_same_in_every_version() {
+    fn among_equals_it_lies_with_either_and_the_same_in_every_version() {
         let shares = pair(500);
-        let homes: String = (0..16).map(|n| if shares.home(ResourceId(n)) == Some(A) { 'a' } else { 'b' }).collect();
-        assert_eq!(homes, "abaaabaaabaaaabb");
+        let keeps = |node, n| shares.floor(node, ResourceId(n), 3) == 2;
+        let of_a = (0..1_000).filter(|n| keeps(A, *n)).count();
+        assert!((400..600).contains(&of_a) && (0..1_000).all(|n| keeps(A, n) != keeps(B, n)), "{of_a}");
+        let keepers: String = (0..16).map(|n| if keeps(A, n) { 'a' } else { 'b' }).collect();
+        assert_eq!(keepers, "abaaabaaabaaaabb");
+    }
+
+    #[test]
+    fn what_is_left_alone_is_what_a_dead_node_may_have_spent_unheard() {
+        let (now, soon, later) = (Time::from_micros(1), Time::from_micros(50), Time::from_micros(100));
+        let share = Budget::Floor(B, pair(100));
+        let and = |before: Withheld, spent: &Budget, all, own| {
+            let withheld = before.and(now, spent, ResourceId(1), 10, Count { all, own }, later);
+            (withheld.ports, withheld.until)
+        };
+        let none = Withheld::default();
+        assert_eq!(and(none, &share, 3, 0), (6, later), "three of its nine are known");
+        assert_eq!(and(none, &share, 4, 1), (6, later), "one is of this node's own");
+        assert_eq!(and(none, &share, 4, 4), (6, later), "and no more can be: it took three over");
+        assert_eq!(and(none, &share, 10, 10), (0, Time::ZERO));
+        assert_eq!(and(none, &Budget::Whole, 4, 4), (6, later), "it had no share to keep to");
+        let before = Withheld { ports: 3, until: soon };
+        assert_eq!(and(before, &share, 4, 1), (9, later), "two have died");
+        assert_eq!(and(before, &share, 10, 10), (3, soon));
+        assert_eq!(and(Withheld { ports: 3, until: now }, &share, 4, 1), (6, later), "a lease has passed");
+        assert_eq!(and(before, &Budget::Whole, 0, 0), (10, later), "no more than there are");
     }
 
     #[test]

@@ -1,19 +1,18 @@
 //! The [`Farm`]: one value that holds groups, members and the ledger, and answers for them.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
 use super::desk::{Ask, Grant, Outcome, Refusal, ResourceView, Vouch};
-use super::escrow::{Budget, Ration, Reserve, Shares, Withheld};
+use super::escrow::{Budget, Reserve, Withheld};
 use super::group::{Config, Group, Member, ResourceConfig, Route, Terms};
 use super::health::{Doubt, Evidence, HealthChange, Monitor, Probe};
 use super::ledger::{Count, Ledger};
 use super::scheme::{self, Blocked};
-use crate::base::{Flow, Host, LegId, NodeId, ResourceId, Time, Transport};
+use crate::base::{Flow, Host, LegId, ResourceId, Time, Transport};
 
 /// All resources, groups and grants of a node.
 ///
@@ -88,15 +87,14 @@ impl Farm {
         self.ration();
     }
 
-    /// `peer` is dead, and may have given all of its share to calls that nobody has heard of: what is not known of that is
-    /// left alone until then. To be told before its calls become this node's own.
-    pub fn withhold(&mut self, now: Time, peer: NodeId, shares: &Shares, until: Time) {
+    /// A node is dead, and may have given so much to calls that nobody has heard of: what is not known of that is left alone
+    /// until then. To be told before its calls become this node's own.
+    pub fn withhold(&mut self, now: Time, spent: &Budget, until: Time) {
         self.see(now);
         for (key, member) in &mut self.members {
             let Some(limit) = member.port_capacity else { continue };
-            let Count { all, own } = self.ledger.count(key as u32);
-            let ports = shares.floor(peer, member.id, limit).saturating_sub(all - own);
-            member.withheld = Withheld { ports: ports.max(member.withheld.at(now)), until };
+            let count = self.ledger.count(key as u32);
+            member.withheld = member.withheld.and(now, spent, member.id, limit, count, until);
         }
         self.ration();
     }
@@ -139,7 +137,14 @@ impl Farm {
     /// See [`adopt`](super::Desk::adopt).
     pub fn adopt(&mut self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
         self.see(now);
-        Some(self.enter(self.key(resource)?, leg, true))
+        let key = self.key(resource)?;
+        let member = &mut self.members[key as usize];
+        if member.withheld.at(now) > 0 && self.ledger.legs(key).all(|known| known != leg) {
+            // One of those that nobody remembered has shown itself.
+            member.withheld.ports -= 1;
+            member.ration(&self.budget, self.reserve);
+        }
+        Some(self.enter(key, leg, true))
     }
 
     /// See [`shadow`](super::Desk::shadow).
@@ -214,7 +219,7 @@ impl Farm {
             member.health.hear(now, doubt);
             if doubt.withheld > member.withheld.at(now) {
                 member.withheld = Withheld { ports: doubt.withheld, until: doubt.withheld_until };
-                self.ration();
+                member.ration(&self.budget, self.reserve);
             }
         }
     }
@@ -235,7 +240,8 @@ impl Farm {
     /// `now` that the Farm was told.
     pub fn view(&self) -> Vec<ResourceView> {
         let seated = self.groups.iter().flat_map(|g| g.seats.iter().map(|s| (&*g.name, s.member)));
-        let drained = self.members.iter().filter(|(_, m)| m.draining).map(|(key, m)| (&*m.group, key as u32));
+        let drained = self.members.iter().filter(|(key, m)| m.draining && !self.is_idle(*key as u32));
+        let drained = drained.map(|(key, m)| (&*m.group, key as u32));
         seated.chain(drained).map(|(group, key)| self.row(group, key)).collect()
     }
 
@@ -259,7 +265,7 @@ impl Farm {
             if self.key(member.id) != Some(key as u32) {
                 return Err(format!("{:?} is not found by its id", member.id));
             }
-            if member.draining && self.ledger.count(key as u32).all == 0 {
+            if member.draining && self.ledger.count(key as u32).all == 0 && member.withheld.ports == 0 {
                 return Err(format!("{:?} drained and did not vanish", member.id));
             }
         }
@@ -331,15 +337,19 @@ impl Farm {
 
     fn ration(&mut self) {
         for (_, member) in &mut self.members {
-            let Member { id, port_capacity, withheld, .. } = *member;
-            member.ration = Ration::new(&self.budget, self.reserve, withheld, id, port_capacity);
+            member.ration(&self.budget, self.reserve);
         }
     }
 
-    /// Forgets a removed member whose last grant has ended.
+    /// Whether no call is on a member, as far as this node knows, and none may be.
+    fn is_idle(&self, key: u32) -> bool {
+        self.ledger.count(key).all == 0 && self.members[key as usize].withheld.at(self.seen) == 0
+    }
+
+    /// Forgets a removed member whose last grant has ended. It may come back with a reload, and with it what is left alone.
     fn bury(&mut self, key: u32) {
         let member = &self.members[key as usize];
-        if !member.draining || self.ledger.count(key).all > 0 {
+        if !member.draining || !self.is_idle(key) {
             return;
         }
         if let Ok(entry) = self.index.find_entry(member.id.0, |k| *k == key) {
@@ -360,7 +370,7 @@ impl Farm {
         let Count { all, own } = self.ledger.count(key);
         ResourceView {
             group: group.to_owned(),
-            aor: if member.draining { told_apart(&member.aor, member.route.flow.remote) } else { member.aor.clone() },
+            aor: member.name(),
             id: member.id,
             health: if member.draining { "draining" } else { member.health.name(self.seen) },
             reason: match member.health.reason(self.seen) {
@@ -385,19 +395,14 @@ impl Farm {
     }
 }
 
-/// The name of a member that drains. A DNS name may lead to another member by now: then the address tells them apart.
-fn told_apart(aor: &str, remote: SocketAddr) -> String {
-    let ip = remote.ip().to_string();
-    let spelled = aor.contains(&format!("[{ip}]")) || aor.split([':', ';']).any(|part| part == ip);
-    if spelled || remote.ip().is_unspecified() { aor.to_owned() } else { format!("{aor} ({remote})") }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::super::escrow::Shares;
+    use super::super::group::told_apart;
     use super::super::group::{GroupConfig, ResourceConfig, SchemeName};
     use super::*;
     use crate::base::{Flow, ListenerId, NodeId};
@@ -970,7 +975,7 @@ mod tests {
         let theirs: Vec<Grant> = (0..2).map(|n| here.shadow(T0, ResourceId(1), LegId(n))).collect();
         let own = here.admit(T0, &ask(9, &[ResourceId(2)])).unwrap();
         let until = T0 + Duration::from_secs(60);
-        here.withhold(T0, NodeId(2), &shares(300), until);
+        here.withhold(T0, &Budget::Floor(NodeId(2), shares(300)), until);
         let row = &here.view()[0];
         assert_eq!((row.in_use, row.withheld, row.allowance), (3, 5, None));
         assert!(row.reason.contains("left alone") && here.view()[1].reason.is_empty(), "{}", row.reason);
@@ -988,6 +993,45 @@ mod tests {
         assert_eq!((last.len(), here.view()[0].withheld, here.view()[0].reason), (5, 0, ""));
         new.into_iter().chain(last).chain(theirs).chain([own]).for_each(|g| here.release(until, g, Outcome::Completed));
         there.into_iter().for_each(|g| next.release(until, g, Outcome::Completed));
+    }
+
+    #[test]
+    fn a_call_that_shows_itself_is_one_of_those_that_ports_were_left_alone_for() {
+        let mut farm = farm(SchemeName::LeastUsed, &[Some(10)]);
+        let until = T0 + Duration::from_secs(60);
+        let known = farm.shadow(T0, ResourceId(1), LegId(1));
+        farm.withhold(T0, &Budget::Floor(NodeId(2), shares(300)), until);
+        let counts = |farm: &Farm| (farm.view()[0].in_use, farm.view()[0].withheld);
+        let again = farm.adopt(T0, ResourceId(1), LegId(1)).unwrap();
+        assert_eq!(counts(&farm), (2, 6), "that one was known");
+        farm.release(T0, again, Outcome::Completed);
+        let found: Vec<Grant> = (2..5).map(|leg| farm.adopt(T0, ResourceId(1), LegId(leg)).unwrap()).collect();
+        assert_eq!(counts(&farm), (4, 3));
+        let new: Vec<Grant> = (20..).map_while(|leg| farm.admit(T0, &ask(leg, &[])).ok()).collect();
+        assert_eq!(new.len(), 3);
+        found.into_iter().chain(new).chain([known]).for_each(|grant| farm.release(T0, grant, Outcome::Completed));
+    }
+
+    #[test]
+    fn what_is_left_alone_outlives_a_reload_without_the_member() {
+        let mut farm = farm(SchemeName::LeastUsed, &[Some(10), Some(10)]);
+        let config = |members: u64| {
+            let resources = (1..=members).map(|n| resource(n, Some(10))).collect();
+            Config { groups: vec![group("g", SchemeName::LeastUsed, resources)] }
+        };
+        let until = T0 + Duration::from_secs(60);
+        farm.withhold(T0, &Budget::Floor(NodeId(2), shares(300)), until);
+        farm.reconfigure(T0, config(1));
+        farm.check().unwrap();
+        assert_eq!((farm.view()[1].health, farm.view()[1].withheld), ("draining", 7));
+        farm.reconfigure(T0, config(2));
+        assert_eq!((farm.view()[1].health, farm.view()[1].withheld), ("up", 7));
+        farm.reconfigure(T0, config(1));
+        farm.probed(until, ResourceId(1), Probe::Answered);
+        farm.check().unwrap();
+        assert_eq!(farm.view().len(), 1, "a lease has passed");
+        farm.reconfigure(until, config(1));
+        assert_eq!(farm.members.len(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::escrow::{Ration, Withheld};
+use super::escrow::{Budget, Ration, Reserve, Withheld};
 use super::health::{Health, Monitor};
 use super::hosts::Hosts;
 use crate::base::{Flow, ListenerId, ResourceId, Time, Transport};
@@ -243,6 +243,16 @@ impl Member {
         }
     }
 
+    /// What may be taken of it from now on.
+    pub fn ration(&mut self, budget: &Budget, reserve: Reserve) {
+        self.ration = Ration::new(budget, reserve, self.withheld, self.id, self.port_capacity);
+    }
+
+    /// How it is called.
+    pub fn name(&self) -> String {
+        if self.draining { told_apart(&self.aor, self.route.flow.remote) } else { self.aor.clone() }
+    }
+
     /// Takes over a new configuration; what was observed and learnt stays.
     pub fn configure(&mut self, config: &ResourceConfig, group: &Group, monitor: Option<Monitor>) {
         self.aor.clone_from(&config.aor);
@@ -257,4 +267,11 @@ impl Member {
         let own = [Some(config.route.flow.remote), config.route.stream.map(|s| s.remote)];
         self.hosts.configure(&config.route.authority, own.into_iter().flatten().chain(config.aliases.iter().copied()));
     }
+}
+
+/// The name of a member that drains. A DNS name may lead to another member by now: then the address tells them apart.
+pub(super) fn told_apart(aor: &str, remote: SocketAddr) -> String {
+    let ip = remote.ip().to_string();
+    let spelled = aor.contains(&format!("[{ip}]")) || aor.split([':', ';']).any(|part| part == ip);
+    if spelled || remote.ip().is_unspecified() { aor.to_owned() } else { format!("{aor} ({remote})") }
 }

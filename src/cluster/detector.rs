@@ -6,7 +6,7 @@ use crate::base::{Epoch, NodeId, PathId, Time};
 
 use super::beat::{Beat, Flags, State};
 use super::config::PeerConfig;
-use super::io::{Link, Loss, Progress};
+use super::io::{Budget, Link, Loss, Progress};
 use super::notice::{Death, Notice};
 use super::timing::Timing;
 
@@ -93,6 +93,8 @@ pub(super) struct Peer {
     pub copied: bool,
     /// Everything that it told anybody is known here, as far as it said.
     pub whole: bool,
+    /// What it may have spent on calls of which this node has not heard.
+    pub spent: Budget,
     /// The link had been up with this incarnation.
     linked: bool,
     /// And a new one is refused since then.
@@ -126,6 +128,7 @@ impl Peer {
             link: false,
             copied: false,
             whole: false,
+            spent: Budget::Nothing,
             linked: false,
             refused: None,
             sync: Progress::default(),

@@ -269,9 +269,14 @@ impl Cluster {
     fn asked_to_take(&mut self, now: Time, n: usize, term: crate::base::Epoch, counter: u32, out: &mut Vec<Effect>) {
         let peer = self.peers[n].id;
         let asked = self.taking.is_some_and(|taking| taking.from == peer && taking.term == term);
+        // Who has taken the role back meanwhile leads under another claim.
+        let asked = asked && term == self.term;
         let message = if self.phase == Phase::Standby && asked && self.own.usable && !self.leaving {
             // Its last beat may still say that it is active.
             self.peers[n].met = term;
+            if self.peers[n].sync.incoming {
+                self.share = self.config.me;
+            }
             self.claim(now, Reason::HandOver, counter, out);
             Message::Taken { epoch: self.epoch }
         } else if self.active() && self.epoch > term {

@@ -159,13 +159,14 @@ pub enum Wish {
 }
 
 /// What part of each limit may be spent on new calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Budget {
     /// Everything.
     Whole,
     /// The own floor, and only while what is known to be in use on all nodes is below the limit.
     Floor,
     /// Nothing new.
+    #[default]
     Nothing,
 }
 
@@ -202,9 +203,9 @@ pub enum Effect {
     },
     /// This node has claimed, and nobody remembers the calls of the time before: for one lease a reserve is left alone.
     Cold,
-    /// This node is dead and may have served calls that nobody heard of: what it could have given them is left alone for
-    /// one lease (`cluster.partition` is `exact`). Comes before its calls are adopted.
-    Unheard(NodeId),
+    /// This node is dead and may have given so much to calls that nobody heard of: what of it is not known is left alone
+    /// for one lease (`cluster.partition` is `exact`). Comes before its calls are adopted.
+    Unheard(NodeId, Budget),
     /// Who may spend the greater share of each limit from now on.
     Share(NodeId),
     /// Every call of this node is the peer's.

@@ -99,8 +99,9 @@ impl Cluster {
         self.clock.due
     }
 
-    /// Finds out whether this node stood still.
+    /// Finds out whether this node stood still, and how its peers stood before what comes now.
     fn wake(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.reckon(now);
         let gap = now.since(self.clock.last_turn);
         let late = now.since(self.clock.due);
         let doubt = gap >= self.doubt_after();
@@ -159,7 +160,7 @@ impl Cluster {
             self.stats.unknown += 1;
             return self.stray(now, 4, Notice::UnknownMember(beat.node), out);
         };
-        let before = self.health(now, &self.peers[n]);
+        let (before, was) = (self.health(now, &self.peers[n]), self.peers[n].state());
         match self.peers[n].beat(now, self.config.incarnation, path, beat) {
             Err(Ignored::Replayed) => self.stats.replayed += 1,
             Err(Ignored::Path) => self.stats.unknown += 1,
@@ -174,7 +175,7 @@ impl Cluster {
                     out.push(Effect::Notice(Notice::PeerHeard(beat.node)));
                 }
                 self.compare(n, beat, out);
-                self.learn(now, n, news, Some(beat.state), out);
+                self.learn(now, n, news, was, out);
                 if again && self.role() == Role::Active {
                     // Hosts beside the peer may not have heard who holds the addresses.
                     out.push(Effect::Announce);

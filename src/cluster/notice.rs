@@ -116,6 +116,8 @@ pub enum Notice {
     Claimed(Epoch, Reason),
     /// It does not know the calls of the time before, and nobody else does.
     Cold,
+    /// It takes no new calls: a peer that may live may have spent every limit.
+    Unknowing,
     /// Started beside a node that is active under this epoch.
     Follows(Epoch),
     /// Gave the role up to a higher epoch.
@@ -324,6 +326,10 @@ impl Notice {
             Notice::Cold => f.write_str(
                 "no node remembers calls of the time before: cluster.cold-reserve of each port-capacity is left alone \
                  for one inactivity-lease",
+            ),
+            Notice::Unknowing => f.write_str(
+                "no new calls are taken: a member that was not heard since this node started may have used up every \
+                 limit (cluster.partition is exact); start it, mend the network, or tandem peer declare-dead",
             ),
             Notice::Withdrew => f.write_str("standby: nobody can reach this node, and the peer may have taken over"),
             Notice::StoodDown(to) => {

@@ -1,8 +1,9 @@
 //! `cluster.partition`: what of each limit a node may spend on new calls, by what it knows of its peers, and who has the
 //! greater share where they must keep to shares.
 
-use crate::base::Time;
+use crate::base::{NodeId, Time};
 
+use super::beat::Flags;
 use super::config::Partition;
 use super::detector::{Health, Peer};
 use super::io::{Budget, Effect};
@@ -42,32 +43,39 @@ pub(super) fn budget(policy: Partition, serving: bool, outlook: Outlook, lowest:
 
 impl Cluster {
     /// What this node may spend now.
-    pub(super) fn budget(&self, now: Time) -> Budget {
-        let serving = self.active() && !self.frozen();
-        let silent = |p: &&Peer| !matches!(self.health(now, p), Health::Heard | Health::Dead(_));
-        let lowest = self.peers.iter().filter(silent).all(|p| p.id > self.config.me);
-        budget(self.config.partition, serving, self.outlook(now), lowest)
+    pub(super) fn budget(&self, now: Time, outlook: Outlook) -> Budget {
+        // Who may live may have had all of a limit while this node was not there.
+        let knows = self.config.partition != Partition::Exact || self.own.knows;
+        let serving = self.active() && !self.frozen() && knows;
+        let lowest = self.unsure(now).all(|p| p.id > self.config.me);
+        budget(self.config.partition, serving, outlook, lowest)
     }
 
-    fn outlook(&self, now: Time) -> Outlook {
-        let silent = |p: &&Peer| !matches!(self.health(now, p), Health::Heard | Health::Dead(_));
+    /// Peers that are neither heard nor dead.
+    fn unsure(&self, now: Time) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().filter(move |p| !matches!(self.health(now, p), Health::Heard | Health::Dead(_)))
+    }
+
+    pub(super) fn outlook(&self, now: Time) -> Outlook {
         let since = |p: &Peer| now.since(p.heard_at.unwrap_or(self.clock.started));
-        if self.peers.iter().all(|p| matches!(self.health(now, p), Health::Dead(_))) {
+        if self.peers.iter().all(|p| p.dead.is_some()) {
             Outlook::Alone
         } else if self.peers.iter().any(|p| p.rival && self.heard(now, p)) {
             Outlook::Contested
-        } else if self.peers.iter().filter(silent).any(|p| since(p) < self.config.timing.lease) {
+        } else if self.unsure(now).any(|p| since(p) < self.config.timing.lease) {
             Outlook::Unknown
-        } else if self.peers.iter().filter(silent).count() > 0 {
+        } else if self.unsure(now).count() > 0 {
             Outlook::Lapsed
         } else {
             Outlook::Together
         }
     }
 
-    /// Who serves takes the greater share of each limit once its peer has followed it, or is dead.
-    pub(super) fn tell_share(&mut self, now: Time, armed: bool, out: &mut Vec<Effect>) {
-        if self.active() && self.giving.is_none() && (armed || self.outlook(now) == Outlook::Alone) {
+    /// Who serves takes the greater share of each limit once its peer has followed it and each has the calls of the other,
+    /// or once its peer is dead.
+    pub(super) fn tell_share(&mut self, by: Option<NodeId>, outlook: Outlook, out: &mut Vec<Effect>) {
+        let copied = by.and_then(|id| self.index(id)).is_some_and(|n| self.peers[n].sync.incoming);
+        if self.active() && self.giving.is_none() && (copied || outlook == Outlook::Alone) {
             self.share = self.config.me;
         }
         if self.told.share != Some(self.share) {
@@ -76,11 +84,41 @@ impl Cluster {
         }
     }
 
-    /// A peer has died that served: calls of which this node has not heard keep their ports.
-    pub(super) fn leave_alone(&self, n: usize, out: &mut Vec<Effect>) {
-        let peer = &self.peers[n];
-        if self.config.partition == Partition::Exact && !peer.whole {
-            out.push(Effect::Unheard(peer.id));
+    /// Judges what each peer may have spent unheard, by what is known of it now.
+    pub(super) fn reckon(&mut self, now: Time) {
+        let (suspicion, term) = (self.config.timing.suspicion, self.term);
+        for peer in self.peers.iter_mut().filter(|p| p.dead.is_none()) {
+            let Some(last) = peer.last else { continue };
+            // Its claim may be known from the stream alone.
+            let told = term.node == peer.id && term > last.epoch;
+            peer.spent = match peer.spent {
+                // It may have claimed meanwhile. A whole limit is had by who has seen this node die, not by who loses it.
+                Budget::Nothing if peer.quiet(now, Time::ZERO) >= suspicion => Budget::Floor,
+                before if peer.quiet(now, Time::ZERO) >= suspicion => before,
+                _ if last.state.leads() && peer.whole => Budget::Nothing,
+                _ if (last.state.leads() || told) && peer.copied => Budget::Floor,
+                _ if last.state.leads() || told => Budget::Whole,
+                _ if peer.sync.incoming => Budget::Nothing,
+                // Calls of its own: of this node's it has none yet.
+                _ if !peer.copied && last.flags.has(Flags::CALLS) && last.term.node != self.config.me => Budget::Whole,
+                before => before,
+            };
+        }
+    }
+
+    /// Whether this node knows what was spent before it, now or since it knew once: all that peers had, or that there was
+    /// nothing.
+    pub(super) fn learns(&self, now: Time) -> bool {
+        let empty = |p: &Peer| self.heard(now, p) && !p.has(Flags::CALLS);
+        self.own.knows || self.peers.iter().all(|p| p.dead.is_some() || p.sync.incoming || empty(p))
+    }
+
+    /// A peer has died: calls of which this node has not heard keep their ports.
+    pub(super) fn leave_alone(&mut self, n: usize, out: &mut Vec<Effect>) {
+        let peer = &mut self.peers[n];
+        let spent = std::mem::take(&mut peer.spent);
+        if self.config.partition == Partition::Exact && spent != Budget::Nothing {
+            out.push(Effect::Unheard(peer.id, spent));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::base::{Epoch, NodeId, Time};
 use super::beat::{Flags, State};
 use super::cause::Cause;
 use super::detector::{Health, Peer};
-use super::io::{Effect, Wish};
+use super::io::{Budget, Effect, Wish};
 use super::notice::{Death, Notice, Reason};
 use super::state::{Cluster, Giving, Phase, Probing, Stage};
 
@@ -33,9 +33,6 @@ impl Cluster {
         self.seen = self.epoch.counter.max(self.seen);
         (self.term, self.reason) = (self.epoch, reason);
         self.phase = Phase::Active { since: now };
-        if reason == Reason::HandOver {
-            self.share = self.config.me;
-        }
         if self.on_silence() {
             self.hold.claimed(now);
         }
@@ -53,6 +50,7 @@ impl Cluster {
             // One that was merely silent may live and be active as well.
             peer.rival = on_silence && peer.dead.is_none();
             out.push(Effect::Adopt { owner: peer.id, before: self.epoch, whole: peer.whole });
+            peer.whole &= !peer.rival;
         }
         self.relay(None, out);
         self.wish(Wish::Hold, out);
@@ -186,10 +184,12 @@ impl Cluster {
         out.push(Effect::Notice(Notice::PeerDead(id, death)));
         self.taking = self.taking.filter(|taking| taking.from != id);
         let gave = self.giving.filter(|giving| giving.to == id);
-        let (led, rival) = (was.is_some_and(State::leads), std::mem::take(&mut self.peers[n].rival));
-        if led || rival {
-            self.leave_alone(n, out);
+        let led = was.is_some_and(State::leads);
+        self.peers[n].rival = false;
+        if matches!(gave, Some(Giving { stage: Stage::Take(_), .. })) && self.peers[n].spent == Budget::Nothing {
+            self.peers[n].spent = Budget::Floor;
         }
+        self.leave_alone(n, out);
         match self.phase {
             Phase::Active { .. } => {
                 match gave {

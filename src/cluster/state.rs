@@ -96,6 +96,8 @@ pub(super) struct Own {
     pub calls: bool,
     /// Its copy of a peer's calls was complete once.
     pub copy: bool,
+    /// It knows what of each limit was spent before it started.
+    pub knows: bool,
     /// No hand-over that nobody asked for before.
     pub retry_at: Time,
 }
@@ -150,6 +152,8 @@ pub(super) struct Told {
     pub wish: Option<Wish>,
     pub relay: Option<NodeId>,
     pub address_answers: bool,
+    /// That it takes no new calls, because it does not know what was spent before it.
+    pub idle: bool,
 }
 
 /// What a cluster counts.
@@ -207,6 +211,7 @@ impl Cluster {
                 isolated_since: now,
                 calls: false,
                 copy: false,
+                knows: false,
                 retry_at: Time::ZERO,
             },
             probing: Probing::Idle { not_before: Time::ZERO },

@@ -132,7 +132,7 @@ impl Cluster {
             term: self.term,
             armed,
             why_not: if armed { None } else { self.why_not(now) },
-            budget: self.budget(now),
+            budget: self.budget(now, self.outlook(now)),
             fit: self.fit(),
             usable: self.own.usable,
             reach: self.own.reach,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::{NodeId, PathId, Time};
 
 use super::beat::{Beat, Flags, State};
+use super::config::Partition;
 use super::detector::Peer;
 use super::io::{Effect, Wish};
 use super::notice::Notice;
@@ -87,12 +88,17 @@ impl Cluster {
         if !matches!(self.phase, Phase::Active { .. }) && self.quiet.is_none() {
             self.wish(Wish::Drop, out);
         }
-        let by = self.armed(now);
-        self.tell_share(now, by.is_some(), out);
-        let budget = self.budget(now);
+        let (by, outlook) = (self.armed(now), self.outlook(now));
+        self.tell_share(by, outlook, out);
+        self.own.knows = self.learns(now);
+        let budget = self.budget(now, outlook);
         if self.told.budget != Some(budget) {
             self.told.budget = Some(budget);
             out.push(Effect::Budget(budget));
+        }
+        let idle = self.active() && !self.own.knows && self.config.partition == Partition::Exact;
+        if idle && !std::mem::replace(&mut self.told.idle, idle) {
+            out.push(Effect::Notice(Notice::Unknowing));
         }
         let armed = by.is_some();
         if matches!(self.phase, Phase::Active { .. }) {

@@ -98,7 +98,7 @@ struct Machine {
     notices: Vec<Notice>,
     budget: Option<Budget>,
     share: Option<NodeId>,
-    unheard: Vec<NodeId>,
+    unheard: Vec<(NodeId, Budget)>,
     announced: u32,
 }
 
@@ -447,7 +447,7 @@ impl World {
                 self.later(ms(2), Event::Input { node, life: 0, input: Input::Fit(Fitness::Fit) });
             }
             Effect::Share(holder) => self.machines[node].share = Some(holder),
-            Effect::Unheard(peer) => self.machines[node].unheard.push(peer),
+            Effect::Unheard(peer, spent) => self.machines[node].unheard.push((peer, spent)),
             Effect::Armed(_) | Effect::Cold => {}
         }
     }
@@ -1379,80 +1379,6 @@ mod network {
         }
     }
 
-    /// An armed pair under `exact`; node 0 is active.
-    fn exact(seed: u64) -> World {
-        let mut w = World::new(seed, 1);
-        w.policy = Partition::Exact;
-        w.start(0);
-        w.run(ms(200));
-        w.start(1);
-        w.run(ms(2_000));
-        w.expect_pair();
-        assert_eq!(w.active(), [0]);
-        w
-    }
-
-    /// The world sees to it that never both have it.
-    #[test]
-    fn the_greater_share_goes_with_the_role_where_the_other_node_knows() {
-        let share = |w: &World| [0, 1].map(|n| w.machines[n].share.unwrap().0);
-        let mut w = exact(3);
-        w.command(0, Command::Switchover).unwrap();
-        w.until(ms(50), |w| w.machines[1].budget == Some(Budget::Floor));
-        assert_eq!(share(&w), [2, 2], "with the word to take it, and not a moment later");
-        w.run(ms(5_000));
-        w.expect_pair();
-
-        w.cut_all(true);
-        w.run(ms(5_000));
-        assert_eq!((w.active(), share(&w)), (vec![0, 1], [2, 2]), "a cut moves nothing");
-        w.cut_all(false);
-        w.run(ms(2_000));
-        w.expect_pair();
-        assert_eq!((w.active(), share(&w)), (vec![0], [1, 1]));
-
-        w.kill(0);
-        w.run(ms(500));
-        let survivor = &w.machines[1];
-        assert_eq!((survivor.share, survivor.budget), (Some(survivor.id), Some(Budget::Whole)), "by proof");
-        assert_eq!(survivor.unheard, [], "it was armed, and knows every call");
-        w.start(0);
-        w.run(ms(2_000));
-        w.expect_pair();
-    }
-
-    #[test]
-    fn what_a_node_served_unheard_before_it_died_is_left_alone() {
-        let mut w = exact(4);
-        w.stream_cut = true;
-        w.run(ms(3_000));
-        assert_eq!(w.active(), [0], "its beats are heard");
-        w.kill(0);
-        w.until(ms(3_000), |w| w.active() == [1]);
-        w.run(ms(3_000));
-        assert_eq!((&w.machines[1].unheard[..], w.machines[1].budget), (&[][..], Some(Budget::Floor)), "its share is");
-        w.command(1, Command::DeclareDead(NodeId(1))).unwrap();
-        w.run(ms(100));
-        assert_eq!((&w.machines[1].unheard[..], w.machines[1].budget), (&[NodeId(1)][..], Some(Budget::Whole)));
-        // A new process in its place is proof as well.
-        let mut w = exact(6);
-        w.stream_cut = true;
-        w.run(ms(3_000));
-        w.kill(0);
-        w.run(ms(5));
-        w.start(0);
-        w.until(ms(3_000), |w| w.active() == [1]);
-        assert_eq!(w.machines[1].unheard, [NodeId(1)]);
-        // The standby's end says nothing of calls.
-        let mut w = exact(5);
-        w.stream_cut = true;
-        w.run(ms(3_000));
-        w.stream_cut = false;
-        w.kill(1);
-        w.run(ms(3_000));
-        assert_eq!((w.active(), &w.machines[0].unheard[..]), (vec![0], &[][..]));
-    }
-
     #[test]
     fn one_way_silence_changes_the_role_at_most_once() {
         for (seed, from) in [(1, 0), (2, 1)] {
@@ -1682,6 +1608,259 @@ mod network {
         w.input(0, Input::Reach(Some(false)));
         w.run(ms(20_000));
         assert_eq!((w.active(), w.claims()), (vec![0], 1));
+    }
+}
+
+/// Limits under `exact`: who has the greater share, and what a dead node may have spent.
+mod exact {
+    use super::*;
+
+    /// An armed pair under `exact`; node 0 is active.
+    fn exact(seed: u64) -> World {
+        let mut w = World::new(seed, 1);
+        w.policy = Partition::Exact;
+        w.start(0);
+        w.run(ms(200));
+        w.start(1);
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!(w.active(), [0]);
+        w
+    }
+
+    /// The world sees to it that never both have it.
+    #[test]
+    fn the_greater_share_goes_with_the_role_where_the_other_node_knows() {
+        let share = |w: &World| [0, 1].map(|n| w.machines[n].share.unwrap().0);
+        let mut w = exact(3);
+        w.command(0, Command::Switchover).unwrap();
+        w.until(ms(50), |w| w.machines[1].budget == Some(Budget::Floor));
+        assert_eq!(share(&w), [2, 2], "with the word to take it, and not a moment later");
+        w.run(ms(5_000));
+        w.expect_pair();
+
+        w.cut_all(true);
+        w.run(ms(5_000));
+        assert_eq!((w.active(), share(&w)), (vec![0, 1], [2, 2]), "a cut moves nothing");
+        w.cut_all(false);
+        w.run(ms(2_000));
+        w.expect_pair();
+        assert_eq!((w.active(), share(&w)), (vec![0], [1, 1]));
+
+        w.kill(0);
+        w.run(ms(500));
+        let survivor = &w.machines[1];
+        assert_eq!((survivor.share, survivor.budget), (Some(survivor.id), Some(Budget::Whole)), "by proof");
+        assert_eq!(survivor.unheard, [], "it was armed, and knows every call");
+        w.start(0);
+        w.run(ms(2_000));
+        w.expect_pair();
+    }
+
+    #[test]
+    fn what_a_node_served_unheard_before_it_died_is_left_alone() {
+        let mut w = exact(4);
+        w.stream_cut = true;
+        w.run(ms(3_000));
+        assert_eq!(w.active(), [0], "its beats are heard");
+        w.kill(0);
+        w.until(ms(3_000), |w| w.active() == [1]);
+        w.run(ms(3_000));
+        assert_eq!((&w.machines[1].unheard[..], w.machines[1].budget), (&[][..], Some(Budget::Floor)), "its share is");
+        w.command(1, Command::DeclareDead(NodeId(1))).unwrap();
+        w.run(ms(100));
+        assert_eq!(
+            (&w.machines[1].unheard[..], w.machines[1].budget),
+            (&[(NodeId(1), Budget::Floor)][..], Some(Budget::Whole))
+        );
+        // A new process in its place is proof as well.
+        let mut w = exact(6);
+        w.stream_cut = true;
+        w.run(ms(3_000));
+        w.kill(0);
+        w.run(ms(5));
+        w.start(0);
+        w.until(ms(3_000), |w| w.active() == [1]);
+        assert_eq!(w.machines[1].unheard, [(NodeId(1), Budget::Floor)]);
+        // The standby's end says nothing of calls.
+        let mut w = exact(5);
+        w.stream_cut = true;
+        w.run(ms(3_000));
+        w.stream_cut = false;
+        w.kill(1);
+        w.run(ms(3_000));
+        assert_eq!((w.active(), &w.machines[0].unheard[..]), (vec![0], &[][..]));
+    }
+
+    fn shares(w: &World) -> [u16; 2] {
+        [0, 1].map(|n| w.machines[n].share.unwrap().0)
+    }
+
+    /// What each node leaves alone, as far as it was told.
+    fn unheard(w: &World) -> [Vec<(u16, Budget)>; 2] {
+        [0, 1].map(|n| w.machines[n].unheard.iter().map(|(peer, spent)| (peer.0, *spent)).collect())
+    }
+
+    /// Both active: the second one claimed on silence.
+    fn parted(seed: u64) -> World {
+        let mut w = exact(seed);
+        w.cut_all(true);
+        w.run(ms(3_000));
+        assert_eq!(w.active(), [0, 1]);
+        w
+    }
+
+    #[test]
+    fn what_a_node_served_in_a_cut_before_it_died_there_is_left_alone() {
+        for (dies, lives) in [(0, 1), (1, 0)] {
+            let mut w = parted(7);
+            let died = w.machines[dies].id;
+            w.power_off(dies);
+            w.run(ms(500));
+            assert_eq!(unheard(&w), [vec![], vec![]]);
+            w.command(lives, Command::DeclareDead(died)).unwrap();
+            w.run(ms(50));
+            assert_eq!(unheard(&w)[lives], [(died.0, Budget::Floor)]);
+            assert_eq!((w.machines[lives].budget, w.machines[lives].whole), (Some(Budget::Whole), Some(false)));
+        }
+    }
+
+    #[test]
+    fn what_a_standby_served_unheard_is_left_alone_when_a_new_process_proves_its_end() {
+        let mut w = parted(8);
+        w.kill(1);
+        w.run(ms(500));
+        w.cut_all(false);
+        w.start(1);
+        w.run(ms(500));
+        assert_eq!(unheard(&w), [vec![(2, Budget::Floor)], vec![]], "its last word was that it stands by");
+    }
+
+    #[test]
+    fn what_a_node_that_yielded_had_served_is_left_alone_until_it_is_copied() {
+        for copied in [false, true] {
+            let mut w = parted(9);
+            w.cut_all(false);
+            w.stream_cut = !copied;
+            w.run(ms(2_000));
+            assert_eq!(w.active(), [1]);
+            w.kill(0);
+            w.run(ms(5));
+            w.start(0);
+            w.run(ms(100));
+            let want = if copied { vec![] } else { vec![(1, Budget::Floor)] };
+            assert_eq!(unheard(&w), [vec![], want], "{copied}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_served_that_died_as_soon_as_it_had_the_role_is_left_alone() {
+        use crate::cluster::state::{Giving, Stage};
+        // Its word that it has taken the role is lost with it, or is all that was heard of it.
+        for taken in [false, true] {
+            let mut w = exact(10);
+            w.command(0, Command::Switchover).unwrap();
+            w.until(ms(200), |w| matches!(w.cluster(0).giving, Some(Giving { stage: Stage::Take(_), .. })));
+            w.cut[1] = [true; 2];
+            if taken {
+                w.until(ms(20), |w| w.cluster(0).role() == Role::Standby);
+            }
+            w.kill(1);
+            w.run(ms(300));
+            assert_eq!((w.active(), unheard(&w)), (vec![0], [vec![(2, Budget::Floor)], vec![]]), "{taken}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_says_with_its_goodbye_does_not_hide_that_it_served() {
+        let mut w = exact(11);
+        w.stream_cut = true;
+        w.run(ms(3_000));
+        w.command(0, Command::Stop).unwrap();
+        w.run(ms(100));
+        assert!(w.has(1, Notice::PeerDead(NodeId(1), Death::Goodbye)));
+        assert_eq!((w.active(), unheard(&w)), (vec![1], [vec![], vec![(1, Budget::Floor)]]));
+    }
+
+    #[test]
+    fn of_a_node_that_was_alone_and_never_copied_the_whole_limit_is_left_alone() {
+        let mut w = World::new(12, 1);
+        w.policy = Partition::Exact;
+        w.start(0);
+        w.run(ms(100));
+        w.command(0, Command::DeclareDead(NodeId(2))).unwrap();
+        w.run(ms(4_000));
+        assert_eq!((w.active(), w.machines[0].budget), (vec![0], Some(Budget::Whole)));
+        w.stream_cut = true;
+        w.start(1);
+        w.run(ms(500));
+        w.kill(0);
+        w.run(ms(5));
+        w.start(0);
+        w.run(ms(100));
+        assert_eq!((w.active(), unheard(&w)), (vec![1], [vec![], vec![(1, Budget::Whole)]]));
+    }
+
+    #[test]
+    fn who_does_not_know_what_was_spent_before_it_spends_nothing() {
+        let mut w = World::new(13, 1);
+        w.policy = Partition::Exact;
+        w.start(0);
+        w.run(ms(4_000));
+        assert_eq!((w.active(), w.machines[0].budget), (vec![0], Some(Budget::Nothing)));
+        assert!(w.has(0, Notice::Unknowing));
+        w.start(1);
+        w.run(ms(10));
+        assert_eq!(w.machines[0].budget, Some(Budget::Floor), "a process that has just started has spent nothing");
+        w.run(ms(1_000));
+        w.expect_pair();
+
+        // The other one has gone on alone meanwhile, perhaps with all of it.
+        w.kill(1);
+        w.run(ms(500));
+        assert_eq!(w.machines[0].budget, Some(Budget::Whole));
+        w.cut_all(true);
+        w.start(1);
+        w.run(ms(5_000));
+        assert_eq!((w.active(), w.machines[1].budget), (vec![0, 1], Some(Budget::Nothing)));
+        w.cut_all(false);
+        w.run(ms(2_000));
+        w.expect_pair();
+        w.cut_all(true);
+        w.run(ms(3_000));
+        assert_eq!([0, 1].map(|n| w.machines[n].budget), [Some(Budget::Floor); 2], "both know now");
+    }
+
+    #[test]
+    fn the_greater_share_is_taken_by_who_has_the_calls_of_the_other_one() {
+        let mut w = parted(14);
+        w.cut_all(false);
+        w.until(ms(2_000), |w| w.link != 0 && w.cluster(0).role() == Role::Standby);
+        w.queue.retain(|_, event| !matches!(event, Event::Synced { .. }));
+        let mut sync = |node: usize, incoming: bool| {
+            let sync = Progress { incoming, outgoing: true, told: true };
+            w.input(node, Input::Sync { peer: w.machines[1 - node].id, sync });
+            w.run(ms(100));
+            (w.cluster(1).status().armed, shares(&w))
+        };
+        sync(0, true);
+        assert_eq!(sync(1, false), (true, [2, 1]), "the other one has its calls, and it has not");
+        assert_eq!(sync(1, true), (true, [2, 2]));
+    }
+
+    #[test]
+    fn a_role_that_is_handed_over_in_haste_comes_without_the_greater_share() {
+        let mut w = World::new(15, 1);
+        w.policy = Partition::Exact;
+        w.start(0);
+        w.run(ms(4_000));
+        w.start(1);
+        w.until(ms(1_000), |w| w.link != 0 && w.cluster(1).status().peers[0].link);
+        w.queue.retain(|_, event| !matches!(event, Event::Synced { .. }));
+        w.input(0, Input::Usable(false));
+        w.until(ms(4_000), |w| w.active() == [1]);
+        assert!(w.has(0, Notice::Unprotected(NodeId(2), Cause::Unusable)));
+        assert_eq!(shares(&w), [2, 1]);
     }
 }
 
@@ -2057,6 +2236,33 @@ mod hand_over {
         assert!(w.has(0, Notice::HandOverFailed(NodeId(2), Refusal::TimedOut)));
         assert!(w.has(0, Notice::StoodDown(NodeId(2))));
         w.until(ms(500), |w| w.active() == [0] && w.answers(0));
+    }
+
+    #[test]
+    fn a_word_to_take_the_role_that_comes_after_it_was_taken_back_is_not_obeyed() {
+        let mut w = World::armed(18, 1);
+        let (now, term) = (w.now, w.cluster(0).term());
+        let mut giver = w.machines[0].cluster.take().unwrap();
+        let mut taker = w.machines[1].cluster.take().unwrap();
+        let mut told = |message| taker.handle(now, Input::Told { peer: NodeId(1), message }, &mut Vec::new());
+        told(Message::Prepare { term, urgent: false });
+        let mut out = Vec::new();
+        giver.claim(now, Reason::Resumed, term.counter + 2, &mut out);
+        giver.handle_timeout(now, &mut out);
+        let beat = out.iter().find_map(|effect| match effect {
+            Effect::Beat { path, beat, .. } => Some(Input::Beat { path: *path, beat: *beat }),
+            _ => None,
+        });
+        taker.handle(now, beat.unwrap(), &mut Vec::new());
+        assert_eq!(taker.term(), giver.term());
+        taker.handle(
+            now,
+            Input::Told { peer: NodeId(1), message: Message::Take { term, counter: term.counter + 1 } },
+            &mut out,
+        );
+        assert_eq!((taker.role(), taker.term()), (Role::Standby, giver.term()));
+        let refused = Message::Refuse { term, why: Refusal::Withdrawn };
+        assert!(out.contains(&Effect::Tell { peer: NodeId(1), message: refused }));
     }
 
     #[test]

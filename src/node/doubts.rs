@@ -9,14 +9,14 @@ use super::{Cell, Cells, Node};
 
 impl<K: Cells> Node<K> {
     /// Tells `peer`, if it is this node that calls are placed by, and if that has changed.
-    pub(super) fn tell_doubts(&self, now: Time, peer: NodeId, out: &mut Out) {
+    pub(super) fn tell_doubts(&self, now: Time, peer: NodeId, stream: Stream, out: &mut Out) {
         if !self.signs.is_active() {
             return;
         }
         let present: Vec<Doubt> = self.farm.with(|farm| farm.doubts(now).take(doubts::LIMIT).collect());
         self.hub.with(|hub| {
             if hub.peer.told_doubts.as_ref() != Some(&present) {
-                out.frame(peer, Stream::Bulk, Kind::Doubts, |payload| doubts::write(now, &present, payload));
+                out.frame(peer, stream, Kind::Doubts, |payload| doubts::write(now, &present, payload));
                 hub.peer.told_doubts = Some(present);
             }
         });

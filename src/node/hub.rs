@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::balance::{Probe, Shares};
+use crate::balance::{Budget as Ports, Probe, Shares};
 use crate::base::{Epoch, NodeId, ResourceId, Time};
 use crate::cluster::{Budget, Cluster, Effect};
 use crate::out::Out;
@@ -71,8 +71,17 @@ impl Hub {
         }
     }
 
+    /// What a budget is of each limit, for one of the nodes.
+    pub(super) fn ports(&self, node: NodeId, budget: Budget) -> Ports {
+        match (budget, self.shares()) {
+            (Budget::Nothing, _) => Ports::Nothing,
+            (Budget::Floor, Some(shares)) => Ports::Floor(node, shares),
+            _ => Ports::Whole,
+        }
+    }
+
     /// How the nodes split every limit.
-    pub(super) fn shares(&self) -> Option<Shares> {
+    fn shares(&self) -> Option<Shares> {
         let (me, peer) = (self.view.node, self.view.peer?);
         let share = |node| if node == self.shareholder { self.active_share } else { 1_000 - self.active_share };
         Shares::new(vec![(me, share(me)), (peer, share(peer))])

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::balance::{Budget as Ports, Reserve};
+use crate::balance::Reserve;
 use crate::base::{Epoch, NodeId, Time};
 use crate::cluster::{self, Effect, Input, Role};
 use crate::out::Out;
@@ -134,11 +134,11 @@ impl<K: Cells> Node<K> {
             }
             Effect::Budget(budget) => self.spend(now, |hub| hub.budget = budget),
             Effect::Share(node) => self.spend(now, |hub| hub.shareholder = node),
-            Effect::Unheard(peer) => {
-                let (shares, lease) = self.hub.with(|hub| (hub.shares(), hub.view.config.inactivity));
-                if let Some(shares) = shares {
-                    self.farm.with(|farm| farm.withhold(now, peer, &shares, now + lease));
-                }
+            Effect::Unheard(peer, spent) => {
+                // What the dead one left alone itself are other calls.
+                self.share_doubts(now);
+                let (spent, lease) = self.hub.with(|hub| (hub.ports(peer, spent), hub.view.config.inactivity));
+                self.farm.with(|farm| farm.withhold(now, &spent, now + lease));
             }
             Effect::Cold => {
                 let reserve =
@@ -152,7 +152,10 @@ impl<K: Cells> Node<K> {
             Effect::Armed(armed) => {
                 self.look(now, out, |view| view.armed = armed);
             }
-            Effect::Flush { number, .. } => self.flush(now, number, out),
+            Effect::Flush { peer, number } => {
+                self.tell_doubts(now, peer, Stream::Urgent, out);
+                self.flush(now, number, out);
+            }
             Effect::Tell { peer, message } => {
                 out.frame(peer, Stream::Urgent, Kind::Cluster, |payload| message.write(payload));
             }
@@ -164,11 +167,7 @@ impl<K: Cells> Node<K> {
     fn spend(&self, now: Time, change: impl FnOnce(&mut Hub)) {
         let ports = self.hub.with(|hub| {
             change(hub);
-            match (hub.budget, hub.shares()) {
-                (cluster::Budget::Nothing, _) => Ports::Nothing,
-                (cluster::Budget::Floor, Some(shares)) => Ports::Floor(self.id, shares),
-                _ => Ports::Whole,
-            }
+            hub.ports(self.id, hub.budget)
         });
         self.farm.with(|farm| farm.set_budget(now, ports));
     }
@@ -445,6 +444,18 @@ mod tests {
         out.clear();
         (2..6).for_each(|n| node.sync_timeout(at(100 * n), &mut out));
         assert!(!digests(&out).is_empty() && digests(&out).iter().all(|(lane, ..)| *lane == 1), "{:?}", digests(&out));
+    }
+
+    #[test]
+    fn what_speaks_against_servers_is_told_ahead_of_a_hand_over() {
+        let mut out = Out::new();
+        let node = linked(&mut out);
+        node.signs.set_active(true);
+        node.farm.with(|farm| farm.probed(at(2), server(), Probe::Failed));
+        node.carry_out(at(2), Effect::Flush { peer: PEER, number: 7 }, &mut out);
+        let told = out.frames.iter().find(|frame| frame.kind == Kind::Doubts).unwrap();
+        let doubts = crate::replica::doubts::read(at(2), out.payload(told)).unwrap();
+        assert_eq!((told.stream, doubts.len(), doubts[0].resource), (Stream::Urgent, 1, server()));
     }
 
     #[test]

@@ -33,6 +33,8 @@ impl<K: Cells> Node<K> {
             hub.peer.told_doubts = None;
             hub.peer.round = now + ROUND;
         });
+        // It may have to take over before the first round.
+        self.tell_doubts(now, peer, Stream::Urgent, out);
         for n in 0..self.shards.len() {
             self.begin_lane(now, n, peer, out);
         }
@@ -348,7 +350,7 @@ impl<K: Cells> Node<K> {
             Some((peer, hub.peer.outgoing.next_round().map(|lane| hub.peer.outgoing.run(lane))))
         });
         let Some((peer, next)) = due else { return };
-        self.tell_doubts(now, peer, out);
+        self.tell_doubts(now, peer, Stream::Bulk, out);
         if let Some(run) = next {
             let n = usize::from(run.lane);
             self.with_shard(now, n, out, |shard, _, out| {

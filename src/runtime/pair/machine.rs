@@ -215,7 +215,7 @@ impl Pair {
             // The node's own.
             Effect::Adopt { .. }
             | Effect::Cold
-            | Effect::Unheard(_)
+            | Effect::Unheard(..)
             | Effect::Share(_)
             | Effect::Yield { .. }
             | Effect::Budget(_)

@@ -319,7 +319,7 @@ fn an_answer_to_an_invite_of_an_earlier_time_as_the_active_node_reaches_its_call
 #[test]
 fn ports_of_calls_that_only_a_dead_node_knew_of_are_left_alone_under_exact() {
     let mut settings = Scenario::quiet().settings;
-    settings.members = [Some(Some(4)); SERVERS];
+    settings.members = [Some(Some(10)); SERVERS];
     let partition = tandem::cluster::Partition::Exact;
     let mut w = World::armed_in(17, Scenario { partition, settings, ..Scenario::quiet() });
     let more = |w: &mut World, calls: usize| {
@@ -332,22 +332,66 @@ fn ports_of_calls_that_only_a_dead_node_knew_of_are_left_alone_under_exact() {
     let withheld = |w: &World, n: usize| w.node(n).resources().iter().map(|r| r.withheld).sum::<u32>() as usize;
     w.wire.stream_cut = true;
     w.run_for(ms(3_000));
-    let unheard = more(&mut w, 20);
-    assert!((9..12).contains(&unheard), "its share of 12 ports: {unheard}");
+    let unheard = more(&mut w, 40);
+    assert_eq!(unheard, 27, "its share of 30 ports");
     w.wire.stream_cut = false;
     w.crash(0, ms(3_000));
     w.run_until(ms(2_000), |w| w.machines[1].is_active());
     assert_eq!(withheld(&w, 1), unheard, "it knows none of them");
-    let taken = more(&mut w, 20);
-    assert_eq!(taken, 12 - unheard);
+    let taken = more(&mut w, 40);
+    assert_eq!(taken, 3);
     // A hand-over within the lease forgets nothing.
     w.run_until(ms(3_000), World::is_pair);
     w.run_for(ms(500));
     w.command(1, tandem::cluster::Command::Switchover);
     w.run_until(ms(1_000), |w| w.active() == Some(0) && w.is_pair());
-    assert_eq!((withheld(&w, 0), more(&mut w, 20)), (unheard, 0));
+    assert_eq!((withheld(&w, 0), more(&mut w, 40)), (unheard, 0));
     w.run_for(Duration::from_secs(60));
     assert_eq!((withheld(&w, 0), withheld(&w, 1)), (0, 0), "a lease has passed");
+}
+
+/// What is left alone is known to who has the role before the first round of comparisons, and in a hurry.
+#[test]
+fn ports_that_are_left_alone_are_told_as_soon_as_the_nodes_meet() {
+    for hand_over in [false, true] {
+        let partition = tandem::cluster::Partition::Exact;
+        let mut w = World::armed_in(18, Scenario { partition, ..Scenario::quiet() });
+        w.wire.stream_cut = true;
+        w.run_for(ms(3_000));
+        w.wire.stream_cut = false;
+        w.crash(0, ms(3_000));
+        w.run_until(ms(2_000), |w| w.machines[1].is_active());
+        let withheld = |w: &World, n: usize| w.node(n).resources().iter().map(|r| r.withheld).sum::<u32>();
+        assert_eq!(withheld(&w, 1), 3 * 8, "of each the greater share, and what cannot be split");
+        if hand_over {
+            w.run_until(ms(4_000), |w| w.wire.link != 0 && w.is_pair());
+            w.command(1, tandem::cluster::Command::Switchover);
+        } else {
+            w.run_until(ms(4_000), |w| w.wire.link != 0 && w.machines[0].up());
+            w.run_for(ms(20));
+            w.crash(1, NEVER);
+        }
+        w.run_until(ms(4_000), |w| w.active() == Some(0));
+        assert_eq!(withheld(&w, 0), 3 * 8, "{hand_over}");
+    }
+}
+
+#[test]
+fn ports_of_calls_that_two_dead_nodes_knew_of_are_left_alone_together() {
+    let mut settings = Scenario::quiet().settings;
+    settings.members = [Some(Some(10)); SERVERS];
+    let partition = tandem::cluster::Partition::Exact;
+    let mut w = World::armed_in(20, Scenario { partition, settings, ..Scenario::quiet() });
+    let withheld = |w: &World, n: usize| w.node(n).resources().iter().map(|r| r.withheld).sum::<u32>();
+    for (dies, again, left_alone) in [(0, ms(500), 27), (1, NEVER, 30)] {
+        w.wire.stream_cut = true;
+        w.run_for(ms(3_000));
+        w.wire.stream_cut = false;
+        w.crash(dies, again);
+        w.run_until(ms(2_000), |w| w.machines[1 - dies].is_active());
+        assert_eq!(withheld(&w, 1 - dies), left_alone, "of 30, each has had a share of 27");
+        w.run_for(ms(2_000));
+    }
 }
 
 /// Its copy on the other side of a cut had heard nothing of it for an `inactivity-lease`.
