@@ -8,7 +8,8 @@ use tandem::agent::script::{Outcome, Plan, Step};
 use tandem::base::Transport;
 use tandem::proxy::Commit;
 
-use super::scenario::{Act, CALLERS, HOSTS, Scenario, TIMING};
+use super::machine::Machine;
+use super::scenario::{Act, CALLERS, HOSTS, Scenario, Side, TIMING};
 use super::world::World;
 use crate::scenario::{SERVERS, caller_addr, node_addr, server_addr};
 
@@ -258,7 +259,7 @@ fn a_node_that_starts_again_gets_all_however_much_that_is() {
 fn hosts_that_were_cut_off_learn_who_holds_the_address() {
     let mut w = world(8);
     // The first caller is beside node 0, all others beside node 1.
-    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(|host| host != 0))));
+    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(|host| Side::Of(usize::from(host != 0))))));
     w.run_until(Duration::from_secs(3), |w| w.machines[1].is_active());
     w.crash(0, ms(50));
     w.run_for(ms(500));
@@ -394,6 +395,32 @@ fn ports_of_calls_that_two_dead_nodes_knew_of_are_left_alone_together() {
     }
 }
 
+/// Both reach the same servers, and the world watches the limit of each.
+#[test]
+fn two_halves_of_a_cut_keep_the_limits_of_servers_that_both_reach() {
+    let mut settings = Scenario::quiet().settings;
+    settings.members = [Some(Some(10)); SERVERS];
+    let partition = tandem::cluster::Partition::Exact;
+    let mut w = World::armed_in(21, Scenario { partition, settings, ..Scenario::quiet() });
+    let sides = |host| if host < CALLERS { Side::Of(host % 2) } else { Side::Both };
+    let calls = |w: &mut World| {
+        (0..80).for_each(|n| w.call(n % CALLERS, Plan { hold: Duration::from_secs(120), ..Plan::default() }));
+        w.run_for(ms(5_000));
+        w.servers.iter().map(|server| server.calls()).sum::<usize>()
+    };
+    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(sides))));
+    w.run_for(ms(2_000));
+    assert!(w.machines.iter().all(Machine::is_active));
+    assert_eq!(calls(&mut w), 30, "each its share");
+    // The second one dies in the cut, and is proved dead: nobody else heard of its three.
+    w.crash(1, NEVER);
+    w.command(0, tandem::cluster::Command::DeclareDead(tandem::base::NodeId(2)));
+    w.run_for(ms(100));
+    let row = &w.node(0).resources()[0];
+    assert_eq!((row.own, row.withheld, row.allowance), (9, 1, None));
+    assert_eq!(calls(&mut w), 30);
+}
+
 /// Its copy on the other side of a cut had heard nothing of it for an `inactivity-lease`.
 #[test]
 fn a_call_that_goes_on_at_one_side_of_a_cut_outlives_the_end_of_its_copy() {
@@ -401,7 +428,7 @@ fn a_call_that_goes_on_at_one_side_of_a_cut_outlives_the_end_of_its_copy() {
     let steps = [(ms(20_000), Step::Info); 4].into();
     w.call(0, Plan { steps, hold: ms(20_000), ..Plan::default() });
     w.run_until(ms(2_000), |w| w.node(1).gauges().legs == 1);
-    w.play(Act::Part(Some([false; HOSTS])));
+    w.play(Act::Part(Some([Side::Of(0); HOSTS])));
     w.run_until(ms(52_000), |w| w.machines[1].is_active() && w.node(1).gauges().legs == 0);
     w.play(Act::Part(None));
     w.run_until(ms(3_000), World::is_pair);

@@ -43,11 +43,19 @@ pub enum Act {
     CutPath(usize, bool),
     /// The cable of the service network is out for so long; `true`: with it everything between the nodes.
     Unplug(Who, Duration, bool),
-    /// Which hosts are on the side of the second node; `None`: the LAN is whole.
-    Part(Option<[bool; HOSTS]>),
+    /// The nodes are cut from each other, and each host is on these sides; `None`: the LAN is whole.
+    Part(Option<[Side; HOSTS]>),
     Drain(bool),
     Reload(Settings),
     Calm,
+}
+
+/// Which machines a host reaches while these do not reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// One of them.
+    Of(usize),
+    Both,
 }
 
 /// Which machine, by its role at that time.
@@ -242,7 +250,11 @@ fn fault(chance: &mut Chance, at: Time, acts: &mut Vec<(Time, Act)>) {
             push(until, Act::CutLink(false));
         }
         7 => {
-            let side = std::array::from_fn(|_| chance.per_mille(400));
+            let shared = chance.per_mille(500);
+            let side = std::array::from_fn(|host| match Side::Of(usize::from(chance.per_mille(400))) {
+                _ if shared && host >= CALLERS => Side::Both,
+                one => one,
+            });
             push(Duration::ZERO, Act::Part(Some(side)));
             push(until, Act::Part(None));
         }

@@ -117,6 +117,8 @@ pub struct Wire {
     pub flying: usize,
     /// `[path]`.
     pub cut: [bool; 2],
+    /// `[path]`: a cable that carries it is out.
+    pub pulled: [bool; 2],
     pub stream_cut: bool,
     /// Every cable of a machine is out.
     pub unplugged: bool,
@@ -141,6 +143,7 @@ impl Wire {
             bulk: [Bulk::default(); 2],
             flying: 0,
             cut: [false; 2],
+            pulled: [false; 2],
             stream_cut: false,
             unplugged: false,
             parted: false,
@@ -214,7 +217,8 @@ impl Wire {
     }
 
     pub fn beat(&mut self, now: Time, from: usize, path: u8, beat: Beat) {
-        if self.parted || self.cut[usize::from(path)] || self.chance.per_mille(self.loss) {
+        let path_cut = self.cut[usize::from(path)] || self.pulled[usize::from(path)];
+        if self.parted || path_cut || self.chance.per_mille(self.loss) {
             return;
         }
         let delay = Duration::from_micros(self.chance.within(100..2_000));

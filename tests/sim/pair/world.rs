@@ -16,7 +16,7 @@ use tandem::proxy::Commit;
 use tandem::replica::Stream;
 
 use super::machine::{Machine, Waiting};
-use super::scenario::{Act, CALLERS, HOSTS, LAST_CALLS, SAFETY, SETTLED, Scenario, TIMING, Who, own_addr};
+use super::scenario::{Act, CALLERS, HOSTS, LAST_CALLS, SAFETY, SETTLED, Scenario, Side, TIMING, Who, own_addr};
 use super::wire::{Event, Wire};
 use crate::check::Check;
 use crate::model::{History, Model};
@@ -78,8 +78,8 @@ pub struct World {
     settings: Settings,
     /// Who each host believes to hold the address.
     arp: [usize; HOSTS],
-    /// Hosts on the side of the second node.
-    part: Option<[bool; HOSTS]>,
+    /// Where each host is while the nodes are cut from each other.
+    part: Option<[Side; HOSTS]>,
     check: Check,
     pub model: Model,
     pub faults: Vec<Fault>,
@@ -622,9 +622,9 @@ impl World {
         self.fault(Some(node));
         self.machines[node].plugged = false;
         self.wire.at(self.now + time, Event::Plug { node });
-        self.wire.cut[0] = true;
+        self.wire.pulled[0] = true;
         if all {
-            self.wire.cut[1] = true;
+            self.wire.pulled[1] = true;
             self.wire.unplugged = true;
         }
         if self.machines[node].up() {
@@ -642,7 +642,7 @@ impl World {
         self.note(|| format!("{node} has its cable again"));
         self.machines[node].plugged = true;
         if self.machines.iter().all(|machine| machine.plugged) {
-            (self.wire.cut, self.wire.unplugged) = ([false; 2], false);
+            (self.wire.pulled, self.wire.unplugged) = ([false; 2], false);
         }
         if self.machines[node].up() {
             self.pair_input(node, cluster::Input::Usable(true));
@@ -718,7 +718,8 @@ impl World {
     }
 
     fn reachable(&self, host: usize, machine: usize) -> bool {
-        self.machines[machine].plugged && self.part.is_none_or(|side| side[host] == (machine == 1))
+        let beside = |side: [Side; HOSTS]| side[host] == Side::Both || side[host] == Side::Of(machine);
+        self.machines[machine].plugged && self.part.is_none_or(beside)
     }
 
     fn deliver(&mut self, packet: Packet) {
@@ -729,7 +730,13 @@ impl World {
             return self.arrive(host, to, packet);
         }
         match Self::host_of(flow.remote.ip()) {
-            Some(host) if self.reachable(host, packet.origin) => self.at_host(host, packet),
+            Some(host) if self.reachable(host, packet.origin) => {
+                if self.part.is_some_and(|side| side[host] == Side::Both) && flow.local == node_addr() {
+                    // Two hold the address; what answers goes back by where it came from.
+                    self.arp[host] = packet.origin;
+                }
+                self.at_host(host, packet);
+            }
             Some(_) => {}
             None => {
                 let Some(host) = Self::host_of(flow.local.ip()) else {
