@@ -1,5 +1,6 @@
 //! The active process is killed at each message of a call. Caller and media server see what they see without a kill.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tandem::agent::caller::Caller;
@@ -37,11 +38,13 @@ type Position = (At, &'static str, u16, u32);
 const ANSWERED: &[Position] = &[
     (CallerSent, "INVITE", 0, 1),
     (ServerSaw, "INVITE", 0, 1),
+    (ServerSent, "INVITE", 100, 1),
     (CallerSaw, "INVITE", 100, 1),
     (ServerSent, "INVITE", 180, 1),
     (CallerSaw, "INVITE", 180, 1),
     (CallerSent, "PRACK", 0, 0),
     (ServerSaw, "PRACK", 0, 0),
+    (ServerSent, "PRACK", 200, 0),
     (CallerSaw, "PRACK", 200, 0),
     (ServerSent, "INVITE", 200, 1),
     (CallerSaw, "INVITE", 200, 1),
@@ -50,11 +53,17 @@ const ANSWERED: &[Position] = &[
     (CallerSent, "INVITE", 0, 3),
     (ServerSaw, "INVITE", 0, 3),
     (ServerSent, "INVITE", 200, 3),
+    (CallerSaw, "INVITE", 200, 3),
     (CallerSent, "ACK", 0, 3),
+    (ServerSaw, "ACK", 0, 3),
     (CallerSent, "UPDATE", 0, 0),
     (ServerSaw, "UPDATE", 0, 0),
+    (ServerSent, "UPDATE", 200, 0),
+    (CallerSaw, "UPDATE", 200, 0),
     (CallerSent, "INFO", 0, 0),
     (ServerSaw, "INFO", 0, 0),
+    (ServerSent, "INFO", 200, 0),
+    (CallerSaw, "INFO", 200, 0),
     (CallerSent, "BYE", 0, 0),
     (ServerSaw, "BYE", 0, 0),
     (ServerSent, "BYE", 200, 0),
@@ -66,9 +75,16 @@ const CANCELLED: &[Position] = &[
     (CallerSent, "CANCEL", 0, 0),
     (CallerSaw, "CANCEL", 200, 0),
     (ServerSaw, "CANCEL", 0, 0),
+    (ServerSent, "CANCEL", 200, 0),
     (ServerSent, "INVITE", 487, 1),
     (CallerSaw, "INVITE", 487, 1),
+    (CallerSent, "ACK", 0, 1),
+    (ServerSaw, "ACK", 0, 1),
 ];
+
+/// Of the end of a call whose media server ends it.
+const HUNG_UP: &[Position] =
+    &[(ServerSent, "BYE", 0, 0), (CallerSaw, "BYE", 0, 0), (CallerSent, "BYE", 200, 0), (ServerSaw, "BYE", 200, 0)];
 
 /// Runs of each position: one where time is short, five in a full run.
 fn runs() -> usize {
@@ -92,6 +108,23 @@ fn cancelled() -> Script {
     Script { cancel_after: Some(Duration::from_millis(300)), ..Script::default() }
 }
 
+fn hung_up() -> Script {
+    let (hang_up_after, hold) = (Some(Duration::from_millis(300)), Duration::from_secs(30));
+    Script { hang_up_after, hold, ..Script::default() }
+}
+
+/// How many end events the survivor of a kill has to tell of one answered call. The final to a BYE leaves after the end
+/// is recorded at the peer, so whoever has seen it knows that the killed node has told the end.
+fn ends_after(position: Position, answered: bool) -> RangeInclusive<u64> {
+    match position {
+        _ if !answered => 0..=0,
+        (CallerSaw | ServerSaw, "BYE", 200, _) => 0..=0,
+        // The kill and the final of the BYE race.
+        (CallerSent | ServerSent, "BYE", 200, _) => 0..=1,
+        _ => 1..=1,
+    }
+}
+
 /// What both ends saw of one call.
 struct Seen {
     report: Report,
@@ -99,6 +132,8 @@ struct Seen {
     server: View,
     /// How many media servers heard of it.
     placed: usize,
+    /// End events that the node told which lives from begin to end of it, and of both if both do.
+    ends: u64,
 }
 
 /// A pair between one caller and two media servers.
@@ -131,6 +166,11 @@ impl Stage<'_> {
     /// One call from begin to end, and what both ends saw of it. `kill`: the active process goes at that position.
     fn call(&mut self, script: &Script, kill: Option<Position>) -> Seen {
         let active = self.pair.until_armed();
+        let ends = |pair: &Pair<'_>| {
+            let ended = |n: usize| pair.nodes[n].metrics().sum("tandem_calls_ended_total") as u64;
+            if kill.is_some() { ended(1 - active) } else { ended(0) + ended(1) }
+        };
+        let before = ends(&self.pair);
         let pid = self.pair.nodes[active].process.pid();
         let call_id = self.caller.with(|caller, _, _| caller.next_call_id());
         let fits = |position: Position, sent: bool| {
@@ -159,16 +199,23 @@ impl Stage<'_> {
         self.settle(&call_id, script);
         if kill.is_some() {
             self.pair.revive(active);
+            self.pair.until_armed();
+            let again = self.pair.nodes[active].metrics().sum("tandem_calls_ended_total");
+            assert_eq!(again, 0.0, "a node that comes back tells no end, {kill:?}");
         }
-        self.seen(&call_id, report)
+        let ends = ends(&self.pair) - before;
+        Seen { ends, ..self.seen(&call_id, report) }
     }
 
     /// Waits until the last message of the call has come to the media server.
     fn settle(&self, call_id: &str, script: &Script) {
         let last = |p: &Passed| {
-            let answered = !p.sent && p.message.asks("BYE");
-            let refused = !p.sent && p.message.asks("ACK");
-            p.message.call_id() == call_id && if script.cancel_after.is_some() { refused } else { answered }
+            let is_last = match script {
+                Script { cancel_after: Some(_), .. } => p.message.asks("ACK"),
+                Script { hang_up_after: Some(_), .. } => p.message.answers(200, "BYE"),
+                _ => p.message.asks("BYE"),
+            };
+            !p.sent && p.message.call_id() == call_id && is_last
         };
         let cancelled = |p: &Passed| {
             let answer = !p.sent && p.message.status() == Some(200) && p.message.cseq().1 == "CANCEL";
@@ -193,6 +240,7 @@ impl Stage<'_> {
         Seen {
             report,
             caller: View::of(&self.caller.passed(), call_id, &names),
+            ends: 0,
             placed: views.iter().filter(|view| !view.is_empty()).count(),
             server: views.into_iter().fold(View::default(), View::join),
         }
@@ -201,13 +249,17 @@ impl Stage<'_> {
     /// Runs all positions and compares each run with the one without a kill.
     fn run(&mut self, script: &Script, outcome: Outcome, positions: &[Position]) {
         let without = self.call(script, None);
-        assert_eq!((without.report.outcome, without.placed), (outcome, 1), "{}", without.caller);
+        let ends = u64::from(outcome == Outcome::Completed);
+        let seen = (without.report.outcome, without.placed, without.ends);
+        assert_eq!(seen, (outcome, 1, ends), "{}", without.caller);
         let mut elsewhere = 0;
         for position in positions {
             for _ in 0..runs() {
                 let with = self.call(script, Some(*position));
                 assert_eq!(with.report.outcome, outcome, "killed at {position:?}: {:?}\n{}", with.report, with.caller);
                 assert!(with.report.refused.is_empty(), "killed at {position:?}: {:?}", with.report);
+                let told = ends_after(*position, outcome == Outcome::Completed);
+                assert!(told.contains(&with.ends), "killed at {position:?}: {} ends told, not {told:?}", with.ends);
                 view::assert_same(&format!("the caller, killed at {position:?}"), &with.caller, &without.caller);
                 if with.placed == 1 {
                     view::assert_same(&format!("the server, killed at {position:?}"), &with.server, &without.server);
@@ -243,6 +295,14 @@ fn a_cancelled_call_outlives_a_kill_at_each_of_its_messages() {
     let Some(mut stage) = Stage::new(&world) else { return };
     stage.behave(Duration::from_secs(10));
     stage.run(&cancelled(), Outcome::Cancelled, CANCELLED);
+}
+
+#[test]
+fn a_call_that_its_media_server_ends_outlives_a_kill_at_each_message_of_its_end() {
+    let world = World::new("ha-hung-up");
+    let Some(mut stage) = Stage::new(&world) else { return };
+    stage.behave(Duration::from_millis(50));
+    stage.run(&hung_up(), Outcome::Completed, HUNG_UP);
 }
 
 /// The first media server refuses; the process goes when the refusal is out, before or after it was handled.
