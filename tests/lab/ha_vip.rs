@@ -3,10 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
+use crate::rig::call::Call;
 use crate::rig::lan::{self, Host};
 use crate::rig::load::{Answering, Load};
+use crate::rig::mcp::Mcp;
 use crate::rig::node::{Node, Setup};
-use crate::rig::pair::{CALLER, PATIENCE, Pair, Plan, VIP, WATCHER, sip};
+use crate::rig::pair::{CALLER, PATIENCE, Pair, Plan, SERVERS, VIP, WATCHER, sip};
 use crate::rig::poll::until_true;
 use crate::rig::udp::Udp;
 use crate::rig::watch::{Asker, Frame, Watch};
@@ -53,6 +57,52 @@ fn a_frozen_node_gives_the_address_up_before_the_other_takes_it() {
         watch.assert_one_holder(VIP, 1 + round as usize);
         assert!(pair.nodes[active].process.ended().is_none());
     }
+}
+
+/// It came in before its guard took the address away, and the takeover was later.
+#[test]
+fn what_a_frozen_node_had_not_read_is_discarded_when_it_goes_on() {
+    let world = World::new("ha-unread-calls");
+    let Some(plan) = Plan::new(&world, "100") else { return };
+    let servers = SERVERS.map(|ip| plan.field.servers.within(|| Mcp::answering(sip(ip))));
+    let caller = plan.field.callers.within(|| Udp::bind(sip(CALLER)));
+    let pair = plan.start(&world);
+    let active = pair.until_armed();
+    let node = &pair.nodes[active];
+    let mut call = Call::new(caller.at, sip(VIP));
+    caller.send(sip(VIP), call.invite());
+    call.established(&caller.answer(200, "INVITE"));
+    caller.send(sip(VIP), call.ack());
+    let came = |id: &str, method: &str| {
+        let seen = servers.iter().flat_map(Mcp::seen);
+        seen.filter(|seen| seen.message.call_id() == id && seen.message.asks(method)).count()
+    };
+    until_true("the ACK", PATIENCE, || came(&call.id, "ACK") > 0);
+    pair.until_equal();
+    caller.drain();
+
+    let bye = call.next("BYE");
+    let calls: Vec<Call> = (0..20).map(|_| Call::new(caller.at, sip(VIP))).collect();
+    let invites: Vec<String> = calls.iter().map(Call::invite).collect();
+    let discarded = |node: &Node| node.metrics().sum("tandem_stale_messages_total");
+    let before = discarded(node);
+    lan::signal(node.process.pid(), Signal::STOP);
+    caller.send(sip(VIP), &bye);
+    invites.iter().for_each(|invite| caller.send(sip(VIP), invite));
+    pair.until_active(1 - active);
+    lan::signal(node.process.pid(), Signal::CONT);
+    let unread = pair.wait("what is discarded", || Some(discarded(node) - before).filter(|unread| *unread > 0.0));
+    println!("{unread} of 21 messages were in its sockets");
+    assert_eq!(pair.until_armed(), 1 - active);
+    assert_eq!(came(&call.id, "BYE"), 0, "an old BYE went on");
+    assert_eq!(calls.iter().map(|call| came(&call.id, "INVITE")).sum::<usize>(), 0, "an old INVITE went on");
+    assert!(caller.drain().is_empty(), "an old request was answered");
+    // Their senders repeat them, and the survivor has them once.
+    caller.send(sip(VIP), &bye);
+    caller.answer(200, "BYE");
+    caller.send(sip(VIP), &invites[0]);
+    caller.answer(200, "INVITE");
+    assert_eq!([came(&call.id, "BYE"), came(&calls[0].id, "INVITE")], [1, 1]);
 }
 
 #[test]
