@@ -39,3 +39,29 @@ fn neighbouring_versions_take_each_others_place_under_load() {
     assert!(sum("tandem_peer_frames_skipped_total") > 0.0, "the later version said what this one does not know");
     servers.assert_all(u64::from(CALLS));
 }
+
+#[test]
+fn neighbouring_versions_outlive_each_others_death() {
+    const CALLS: u32 = 350;
+    let world = World::new("ha-mixed-kill");
+    let Some(mut plan) = Plan::new(&world, "1000") else { return };
+    let servers = Answering::left(&world, &plan.field.servers);
+    plan.setups[1].program = Some(later_binary());
+    let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
+    let mut load = Load::start(&world, &pair.field.callers, CALLER, CALLS, 25, Duration::from_secs(5));
+    // One version dies and the other one carries its calls on, both ways.
+    for (n, due) in (1..=2).map(|n| (n, 100 * n)) {
+        until_true(&format!("{due} calls"), PATIENCE, || load.begun() >= due);
+        let active = pair.until_armed();
+        assert!(pair.until_equal() > 0.0, "equal while calls live");
+        pair.crash(active);
+        pair.until_active(1 - active);
+        pair.revive(active);
+        assert_eq!(pair.until_armed(), 1 - active, "death {n}");
+    }
+    assert!(load.goes_on(), "all of it came under load");
+    load.assert_lossless(Duration::from_secs(60));
+    pair.until_idle();
+    pair.until_equal();
+    servers.assert_all(u64::from(CALLS));
+}
