@@ -32,6 +32,7 @@ mod ha_rig;
 mod ha_start;
 mod ha_ops;
 mod ha_vip;
+mod ha_handover;
 mod ha_kill;
 mod ha_streams;
 mod ha_respawn;
