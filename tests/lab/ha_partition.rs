@@ -1,6 +1,8 @@
 //! The network falls into two halves with a node, callers and media servers in each, and heals.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tandem::agent::script::{Outcome, Plan as Script};
@@ -30,13 +32,24 @@ struct Shared {
 
 impl Shared {
     fn new(plan: &Plan) -> Shared {
+        let (server, right) = Self::legs(plan, |sockets| Mcp::in_networks(sip(SHARED), sockets));
+        Shared { server, right }
+    }
+
+    /// One that refuses what is more than `ports` calls, and how many it refused.
+    fn full_at(plan: &Plan, ports: u32) -> (Shared, Arc<AtomicU64>) {
+        let (server, right) = Self::legs(plan, |sockets| Mcp::with_room_for(ports as usize, sip(SHARED), sockets));
+        (Shared { server: server.0, right }, server.1)
+    }
+
+    fn legs<T>(plan: &Plan, serve: impl FnOnce([Udp; 2]) -> T) -> (T, Cable) {
         let lan = &plan.field.lan;
         let legs = ["leg-left", "leg-right"].map(|name| lan.host(name));
         let [_, right] = [(0, Net::Left), (1, Net::Right)].map(|(n, net)| lan.plug(&legs[n], "eth0", net, &[SHARED]));
         right.cut();
         legs[1].ip(&format!("link set dev eth0 address {}", legs[0].mac("eth0")));
         let sockets = [0, 1].map(|n| legs[n].within(|| Udp::bind(sip(SHARED))));
-        Shared { server: Mcp::in_networks(sip(SHARED), sockets), right }
+        (serve(sockets), right)
     }
 
     fn part(&self, pair: &Pair<'_>) {
@@ -188,6 +201,63 @@ fn the_exact_policy_never_passes_the_limit_in_two_halves() {
 }
 
 #[test]
+fn every_caller_is_served_by_two_halves_that_share_a_full_media_server() {
+    const RATE: u32 = 5;
+    const SECONDS: u32 = 60;
+    let world = World::beside("ha-available-halves");
+    let Some(plan) = plan_of(&world, &[SHARED], &LIMIT.to_string(), "available") else { return };
+    // Each half has one of its own for what the shared one refuses.
+    let plan = plan.both(|setup| {
+        let near = setup.resource(&format!("sip:{}", sip(SERVERS[0])), "port-capacity = 1000");
+        near.resource(&format!("sip:{}", sip(FAR_SERVER)), "port-capacity = 1000")
+    });
+    // As behind a router, which tells nobody that a host does not answer: what the kernel had queued for one fails for a
+    // second after the halves have met, and whoever sent it is told so (RFC 3261 §16.9).
+    for (node, (server, ip)) in [(1, (&plan.field.servers, SERVERS[0])), (0, (&plan.field.far_servers, FAR_SERVER))] {
+        let entry = format!("{ip} lladdr {} dev eth0 nud permanent", server.mac("eth0"));
+        plan.field.nodes[node].ip(&format!("neigh replace {entry}"));
+    }
+    let (shared, refused) = Shared::full_at(&plan, LIMIT);
+    let own = [(&plan.field.servers, SERVERS[0]), (&plan.field.far_servers, FAR_SERVER)]
+        .map(|(host, ip)| Answering::start(&world, host, &[ip]));
+    let pair = plan.start(&world);
+    let before = pair.until_armed();
+    shared.part(&pair);
+    until_two(&pair);
+    let calls = (SECONDS + 15) * RATE;
+    let load = |host, address| Load::start(&world, host, address, calls, RATE, Duration::from_secs(20));
+    let mut loads = [load(&pair.field.callers, CALLER), load(&pair.field.far_callers, FAR_CALLER)];
+    let mut peaks = [0.0; 2];
+    until_true("a minute of calls on both sides", Duration::from_secs(150), || {
+        let used = used(&pair);
+        peaks = [0, 1].map(|n| used[n].max(peaks[n]));
+        loads.iter().all(|load| load.begun() >= u64::from(SECONDS * RATE))
+    });
+    let refused = refused.load(Ordering::Relaxed);
+    println!("most ports {peaks:?} of {LIMIT}, {refused} refused");
+    let share = floors(before)[1 - before];
+    assert!(peaks[1 - before] > share, "{peaks:?}: who claimed may spend more than its share of {share}");
+    assert!(refused > 0, "it was full, and was asked all the same");
+    let repaired = |pair: &Pair<'_>| pair.nodes.iter().map(|n| n.metrics().sum("tandem_buckets_sent_total")).sum();
+    let sent: f64 = repaired(&pair);
+    shared.heal(&pair);
+    one_place(&pair);
+    assert!(loads.iter_mut().all(Load::goes_on), "healed under load");
+    assert!(pair.until_equal() > 0.0, "equal while calls live");
+    assert!(repaired(&pair) > sent, "the halves had different calls, and told each other");
+    // Every caller is served.
+    for load in loads {
+        load.assert_lossless(FORGOTTEN);
+    }
+    until_free(&pair);
+    pair.until_equal();
+    assert_eq!(shared.server.calls(), 0, "no leaked leg at the shared media server");
+    for score in own.into_iter().flat_map(Answering::stop) {
+        assert_eq!(score.messages("ACK_Recv"), score.messages("BYE_Recv"), "every answered call ended: {score:?}");
+    }
+}
+
+#[test]
 fn the_lower_id_alone_takes_new_calls_in_a_cut() {
     const CALLS: u32 = 200;
     let (lower, higher) = (0, 1);
@@ -239,7 +309,7 @@ fn the_lower_id_alone_takes_new_calls_in_a_cut() {
 
 #[test]
 fn a_network_that_comes_and_goes_makes_no_role_come_and_go() {
-    const FLAPS: u32 = 15;
+    const FLAPS: u32 = 60;
     let world = World::beside("ha-flaps");
     let Some(plan) = plan(&world, "1000", "available") else { return };
     let pair = plan.start(&world);
@@ -250,5 +320,7 @@ fn a_network_that_comes_and_goes_makes_no_role_come_and_go() {
         until_true("a second", Duration::from_secs(10), || since.elapsed() >= Duration::from_secs(1));
     }
     let after = pair.nodes[pair.until_armed()].epoch();
-    assert!(after - before <= 3.0, "{} claims in {} s", after - before, 2 * FLAPS);
+    println!("{} claims in {} s", after - before, 2 * FLAPS);
+    // Three a minute.
+    assert!(after - before <= f64::from(FLAPS / 10), "{} claims in {} s", after - before, 2 * FLAPS);
 }

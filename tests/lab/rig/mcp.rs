@@ -1,7 +1,8 @@
 //! A media server inside the test: says what its script says, remembers all it saw.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -49,6 +50,30 @@ impl Mcp {
     pub fn in_networks<const N: usize>(at: SocketAddr, sockets: [Udp; N]) -> Mcp {
         let answering = |udp| (udp, Box::new(move |message: &Message, _| answer(message, at)) as Script);
         Self::over(at, sockets.map(answering))
+    }
+
+    /// Likewise, but with room for `ports` calls: it refuses what comes on top with 480, and counts that.
+    pub fn with_room_for<const N: usize>(ports: usize, at: SocketAddr, sockets: [Udp; N]) -> (Mcp, Arc<AtomicU64>) {
+        let (calls, refused) = (Arc::new(Mutex::new(BTreeSet::new())), Arc::new(AtomicU64::new(0)));
+        let limited = |udp| {
+            let (calls, refused) = (Arc::clone(&calls), Arc::clone(&refused));
+            let script = move |message: &Message, _| {
+                let mut calls = calls.lock().expect("no panic in the media server");
+                let id = message.call_id();
+                if message.asks("INVITE") && !calls.contains(id) {
+                    if calls.len() >= ports {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                        return vec![now(reply(message, at, 480))];
+                    }
+                    calls.insert(id.to_owned());
+                } else if message.asks("BYE") {
+                    calls.remove(id);
+                }
+                answer(message, at)
+            };
+            (udp, Box::new(script) as Script)
+        };
+        (Self::over(at, sockets.map(limited)), refused)
     }
 
     fn over<const N: usize>(at: SocketAddr, sockets: [(Udp, Script); N]) -> Mcp {
@@ -107,6 +132,11 @@ impl Mcp {
     /// What it has seen after the first `mark` messages.
     pub fn later(&self, mark: usize) -> Vec<Message> {
         self.memory().seen.iter().skip(mark).map(|seen| seen.message.clone()).collect()
+    }
+
+    /// The calls that it holds.
+    pub fn calls(&self) -> usize {
+        self.memory().held.count()
     }
 
     /// The greatest number of calls that it ever held at one instant.
