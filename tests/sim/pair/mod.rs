@@ -53,6 +53,7 @@ fn run_share(share: u64) {
         sum.claims += one.claims;
         sum.relayed += one.relayed;
         sum.divergent += one.divergent;
+        sum.ended_twice += one.ended_twice;
         sum.compared += one.compared;
     }
     println!("sim: pairs: {sum:?}");
