@@ -33,6 +33,11 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
+fn call_id(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().find_map(|line| line.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned()
+}
+
 /// Who writes into [`Out`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -80,6 +85,8 @@ pub struct World {
     arp: [usize; HOSTS],
     /// Where each host is while the nodes are cut from each other.
     part: Option<[Side; HOSTS]>,
+    /// By host and Call-ID: the machine that a host on both sides heard of the call from.
+    paths: BTreeMap<(usize, String), usize>,
     check: Check,
     pub model: Model,
     pub faults: Vec<Fault>,
@@ -142,6 +149,7 @@ impl World {
             ports: scenario.settings.members.map(|member| member.unwrap_or(Some(0))),
             arp: [0; HOSTS],
             part: None,
+            paths: BTreeMap::new(),
             check: Check::new(),
             model: Model::default(),
             faults: vec![Fault { at: Time::ZERO, until: Time::NEVER, single: false }],
@@ -734,8 +742,7 @@ impl World {
         match Self::host_of(flow.remote.ip()) {
             Some(host) if self.reachable(host, packet.origin) => {
                 if self.part.is_some_and(|side| side[host] == Side::Both) && flow.local == node_addr() {
-                    // Two hold the address; what answers goes back by where it came from.
-                    self.arp[host] = packet.origin;
+                    self.paths.insert((host, call_id(&packet.bytes)), packet.origin);
                 }
                 self.at_host(host, packet);
             }
@@ -746,6 +753,10 @@ impl World {
                 };
                 let to = match (0..2).find(|n| own_addr(*n).ip() == flow.remote.ip()) {
                     Some(own) => own,
+                    // Two hold the address; what answers goes back by where it came from.
+                    None if self.part.is_some_and(|side| side[host] == Side::Both) => {
+                        self.paths.get(&(host, call_id(&packet.bytes))).copied().unwrap_or(self.arp[host])
+                    }
                     None => self.arp[host],
                 };
                 self.arrive(host, to, packet);
@@ -841,8 +852,7 @@ impl World {
     fn show(&self, source: Source, flow: Flow, bytes: &[u8]) {
         if self.loud {
             let line = String::from_utf8_lossy(bytes.split(|b| *b == b'\r').next().unwrap_or_default()).into_owned();
-            let text = String::from_utf8_lossy(bytes);
-            let call_id = text.lines().find_map(|line| line.strip_prefix("Call-ID: ")).unwrap_or_default();
+            let call_id = call_id(bytes);
             eprintln!("{:>12} {source:?} {} > {} {line} [{call_id}]", self.now.as_micros(), flow.local, flow.remote);
         }
     }
