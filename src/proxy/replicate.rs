@@ -92,8 +92,10 @@ impl Proxy {
 
     /// Whether this node goes on with that INVITE itself, and later than `version`.
     fn owns(&self, key: u128, version: Version) -> bool {
-        let server = self.transactions.find_server(key).map(|id| self.transactions.server(id).owner);
-        server.is_some_and(|owner| self.contexts.get(owner as usize).is_none_or(|c| c.version >= version))
+        let server = self.transactions.find_server(key).map(|id| self.transactions.server(id));
+        server.filter(|server| !server.by_answer).is_some_and(|server| {
+            self.contexts.get(server.owner as usize).is_none_or(|context| context.version >= version)
+        })
     }
 
     fn update_shadow(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, body: SetupBody, stage: Stage) {

@@ -188,7 +188,8 @@ impl Proxy {
         }
         let mut machine = InviteServer::start(upstream.transport.reliable());
         machine.on_send(now, &self.transactions.timing, 200);
-        self.transactions.open_server(key, ServerMachine::Invite(machine), upstream, NOBODY);
+        let server = self.transactions.open_server(key, ServerMachine::Invite(machine), upstream, NOBODY);
+        self.transactions.server_mut(server).by_answer = true;
     }
 
     /// An ACK with the branch of an INVITE: the end of a non-2xx (§17.2.1). `false`: it belongs to a 2xx and goes on.

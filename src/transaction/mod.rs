@@ -36,6 +36,8 @@ pub struct Server {
     pub last: Option<Kept>,
     /// The owner's number.
     pub owner: u32,
+    /// Its request never came here: an answer that passed opened it.
+    pub by_answer: bool,
     key: u128,
     serial: u32,
     queued: Time,
@@ -211,7 +213,8 @@ impl Transactions {
     /// Opens a server transaction.
     pub fn open_server(&mut self, key: u128, machine: ServerMachine, upstream: Flow, owner: u32) -> u32 {
         self.serial = self.serial.wrapping_add(1);
-        let server = Server { machine, upstream, last: None, owner, key, serial: self.serial, queued: Time::NEVER };
+        let (serial, queued) = (self.serial, Time::NEVER);
+        let server = Server { machine, upstream, last: None, owner, by_answer: false, key, serial, queued };
         let id = self.servers.insert(server) as u32;
         let servers = &self.servers;
         self.by_key.insert_unique(key as u64, id, |id| servers[*id as usize].key as u64);
