@@ -66,9 +66,7 @@ impl Cluster {
         if held && linked {
             self.wish(Wish::Quiet, out);
             self.relay(Some(to), out);
-            // An address that cannot be given up draws datagrams until the kernel ends it.
-            let timing = &self.config.timing;
-            self.quiet = Some((to, now + if self.own.usable { timing.quiet } else { timing.lease }));
+            self.quiet = Some((to, now + self.config.timing.passes_on(self.own.usable)));
         } else {
             self.wish(Wish::Drop, out);
             self.relay(None, out);

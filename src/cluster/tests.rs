@@ -1544,6 +1544,23 @@ mod network {
     }
 
     #[test]
+    fn who_cannot_give_the_address_up_passes_on_until_the_kernel_has_ended_it() {
+        for (usable, passed_on) in [(true, ms(1_000)), (false, ms(2_300))] {
+            let mut w = World::armed(3, 1);
+            if usable {
+                assert_eq!(w.command(0, Command::Switchover), Ok(()));
+            } else {
+                w.input(0, Input::Usable(false));
+            }
+            w.until(ms(4_000), |w| w.active() == [1] && w.machines[0].relay.is_some());
+            w.run(passed_on - ms(100));
+            assert_eq!(w.machines[0].relay, Some(NodeId(2)));
+            w.run(ms(200));
+            assert_eq!(w.machines[0].relay, None);
+        }
+    }
+
+    #[test]
     fn a_pulled_cable_makes_the_active_node_withdraw_and_the_peer_claim() {
         for seed in 0..50 {
             let mut w = World::armed(seed, 1);

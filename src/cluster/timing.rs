@@ -128,6 +128,11 @@ pub enum TimingError {
 }
 
 impl Timing {
+    /// How long the former active relays: an address that it cannot give up draws datagrams until the kernel ends it.
+    pub(super) fn passes_on(&self, usable: bool) -> Duration {
+        if usable { self.quiet } else { self.lease }
+    }
+
     /// Whether the times fit together; the first fault found.
     pub fn check(&self) -> Result<(), TimingError> {
         let times = [

@@ -29,7 +29,7 @@ const TRACKER: &[&str] = &["issue", "ticket", "pull request", "PR", "commit"];
 
 /// Test files that may wait in real time, because they watch real processes, and how often they say so.
 // How long a process is stopped is the fault itself.
-const SLEEPS: &[(&str, usize)] = &[("tests/lab/ha_self.rs", 3)];
+const SLEEPS: &[(&str, usize)] = &[("tests/lab/ha_self.rs", 2)];
 
 const SELF: &str = "tests/house/words.rs";
 

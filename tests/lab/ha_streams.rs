@@ -282,7 +282,7 @@ fn server_notices(name: &str, fault: Fault) {
     let caller = pair.field.callers.within(|| Udp::bind((CALLER, 5070).into()));
     let mut call = Call::new(caller.at, sip(VIP));
     let active = pair.until_armed();
-    caller.send(sip(VIP), &call.invite());
+    caller.send(sip(VIP), call.invite());
     let (mut line, from) = server.accept();
     assert_eq!(from.ip(), VIP);
     let asks = |method: &'static str| move |m: &Message| m.asks(method);
@@ -302,11 +302,11 @@ fn server_notices(name: &str, fault: Fault) {
     ours.send(&says(&invite, 200));
     let answer = hears(200, "INVITE");
     call.established(&answer);
-    caller.send(sip(VIP), &call.ack());
+    caller.send(sip(VIP), call.ack());
     let (mut theirs, from) = server.accept();
     assert_eq!(from.ip(), VIP);
     theirs.take("ACK", asks("ACK"));
-    caller.send(sip(VIP), &call.next("BYE"));
+    caller.send(sip(VIP), call.next("BYE"));
     let bye = theirs.take("BYE", asks("BYE"));
     theirs.send(&says(&bye, 200));
     hears(200, "BYE");
