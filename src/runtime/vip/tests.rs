@@ -169,7 +169,9 @@ fn errors_name_cause_and_cure() {
 fn mute_guard() -> (Vip, Socket) {
     let (control, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
     control.set_nonblocking(true).unwrap();
-    let child = Command::new("/bin/true").spawn().unwrap();
+    let mut child = Command::new("/bin/true").spawn().unwrap();
+    // A process that begins has a copy of the other end for a moment.
+    child.wait().unwrap();
     (Vip::of(control, KeptBy::Guard(Mutex::new(child))), other)
 }
 
