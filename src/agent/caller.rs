@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::endpoint::Endpoint;
 use super::heard::{Asked, ClientId, Heard, Timing, Violations, transmit};
 use super::outgoing::{Cancel, Leg, Outgoing, Phase, number_of};
+use super::refer;
 use super::script::{Outcome, Plan, Report, Step};
 use super::wire::{Request, Response, sdp};
 use crate::base::{Flow, Time, Transport};
@@ -222,11 +223,10 @@ impl Caller {
     fn on_step_response(&mut self, now: Time, number: u64, status: u16, message: &Message<'_>, out: &mut Out) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         let Some(leg) = call.leg_of(message) else { return };
-        call.pending = call.pending.filter(|(cseq, _)| *cseq != message.cseq().number);
+        let cseq = message.cseq();
+        call.replied(cseq.number, status);
         match status {
-            200..300 if matches!(message.cseq().method, Method::Invite) => {
-                self.acknowledge(number, leg, message.cseq().number, out);
-            }
+            200..300 if matches!(cseq.method, Method::Invite) => self.acknowledge(number, leg, cseq.number, out),
             200..300 => {}
             // RFC 3261 §12.2.1.2: the dialog is gone.
             408 | 481 => {
@@ -250,10 +250,8 @@ impl Caller {
 
     fn on_request(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
         let (message, cseq) = (asked.message, asked.message.cseq().number);
-        let found = self.calls.iter_mut().find_map(|(number, call)| {
-            let leg = call.legs.iter().position(|leg| leg.dialog.covers(message))?;
-            Some((*number, leg, call))
-        });
+        let mut calls = self.calls.iter_mut();
+        let found = calls.find_map(|(number, call)| Some((*number, call.leg_for(message)?, call)));
         let status = match (&found, message.method()) {
             (Some((_, leg, call)), _) if cseq <= call.legs[*leg].dialog.heard => 500,
             (Some(_), _) | (None, Method::Options) => 200,
@@ -264,10 +262,14 @@ impl Caller {
             let bye = matches!(message.method(), Method::Bye);
             call.legs[leg].left |= bye;
             call.hung_up |= bye && leg == 0;
-            if status == 500 {
-                self.violations.push(format!("call {number}: CSeq did not grow"));
-            } else if bye && leg == 0 {
-                self.over(now, number);
+            match message.method() {
+                _ if status == 500 => self.violations.push(format!("call {number}: CSeq did not grow")),
+                Method::Bye if leg == 0 => self.over(now, number),
+                Method::Notify => match refer::told(message) {
+                    Some(cseq) => call.told(cseq),
+                    None => self.violations.push(format!("call {number}: NOTIFY of nothing that was asked for")),
+                },
+                _ => {}
             }
         }
         let extra = self.contact();
@@ -275,10 +277,7 @@ impl Caller {
     }
 
     fn on_expired(&mut self, now: Time, number: u64, id: ClientId, out: &mut Out) {
-        let Some(call) = self.calls.get_mut(&number) else { return };
-        if call.legs.iter().skip(1).any(|leg| leg.bye == Some(id)) {
-            return;
-        }
+        let Some(call) = self.calls.get_mut(&number).filter(|call| !call.left_other(id)) else { return };
         match call.phase {
             Phase::Inviting if id == call.invite && call.cancel == Cancel::Sent => {
                 self.finish(now, number, Outcome::Cancelled);
@@ -304,7 +303,7 @@ impl Caller {
                 self.endpoint.cancel(now, call.invite, out);
             }
             Phase::Inviting => call.cancel = Cancel::Wanted,
-            Phase::Up if call.pending.is_some_and(|(_, until)| now >= until) => {
+            Phase::Up if call.pending.is_some_and(|step| now >= step.until) => {
                 call.dropped.get_or_insert(408);
                 self.leave(now, number, 0, out);
             }
@@ -332,11 +331,12 @@ impl Caller {
         let (extra, body) = match step {
             Step::ReInvite | Step::Update => (self.contact(), sdp(self.config.addr, number)),
             Step::Info | Step::Options => (String::new(), Vec::new()),
+            Step::Refer => (self.contact() + &refer::asking(self.config.addr), Vec::new()),
         };
         let Some(call) = self.calls.get_mut(&number).filter(|call| !call.legs.is_empty()) else { return };
         match self.endpoint.inside(&mut call.legs[0].dialog, step.method(), None, &extra, &body) {
             Some((branch, flow, bytes)) => {
-                call.pending = Some((call.legs[0].dialog.cseq, now + self.config.timing.patience() * 2));
+                call.stepped(step, call.legs[0].dialog.cseq, now + self.config.timing.patience() * 2);
                 self.endpoint.request(now, number, branch, flow, bytes, out);
             }
             None => self.violations.push(format!("call {number}: route set leads nowhere")),

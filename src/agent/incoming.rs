@@ -4,11 +4,24 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::dialog::Dialog;
-use super::heard::{Asked, ServerKey, transmit};
+use super::heard::{Asked, ServerKey, Timing, transmit};
 use super::wire::{Response, sdp};
 use crate::base::{Flow, Host, Time};
 use crate::out::Out;
 use crate::sip::{Message, Method, Name};
+
+/// What a media server is made from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Unique among the agents of a run; part of branches and tags.
+    pub name: String,
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// Its timers.
+    pub timing: Timing,
+    /// Seed of its tags.
+    pub seed: u64,
+}
 
 /// How a media server treats calls. May be changed at any time; INVITEs already heard keep the old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +100,8 @@ pub struct Incoming {
     pub interval: Duration,
     pub give_up: Time,
     pub hang_up: Option<Duration>,
+    /// NOTIFYs without a final yet.
+    pub notifying: u32,
     pub due: Time,
 }
 
@@ -120,8 +135,14 @@ impl Incoming {
             interval: Duration::ZERO,
             give_up: Time::NEVER,
             hang_up: hang_up_of(asked.message),
+            notifying: 0,
             due: behaviour.first_due(now),
         }
+    }
+
+    /// Whether it is answered and not ended, and has this Call-ID.
+    pub fn is_up(&self, call_id: &[u8]) -> bool {
+        self.phase == Phase::Answered && self.dialog.as_ref().is_some_and(|dialog| dialog.call_id == call_id)
     }
 
     /// It sends a 180 now: the header lines that make it a reliable one, and when something is due again. A reliable one
@@ -139,6 +160,23 @@ impl Incoming {
     pub fn pracked(&mut self) -> Option<Time> {
         self.unpracked = false;
         (self.phase == Phase::Ringing).then(|| self.began + self.behaviour.answer_after)
+    }
+
+    /// This 2xx to an INVITE was sent; when again if its ACK does not come (RFC 3261 §13.3.1.4).
+    pub fn await_ack(&mut self, now: Time, timing: Timing, ok: (Flow, u32, Vec<u8>)) -> Time {
+        self.ok = Some(ok);
+        self.interval = timing.t1;
+        self.give_up = now + timing.patience();
+        now + timing.t1
+    }
+
+    /// Sends it once more; when again.
+    pub fn repeat_ok(&mut self, now: Time, t2: Duration, out: &mut Out) -> Time {
+        if let Some((flow, _, bytes)) = &self.ok {
+            transmit(out, *flow, bytes);
+        }
+        self.interval = (self.interval * 2).min(t2);
+        (now + self.interval).min(self.give_up)
     }
 }
 

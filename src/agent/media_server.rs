@@ -5,27 +5,15 @@ use std::net::SocketAddr;
 
 use super::chance::Chance;
 use super::endpoint::Endpoint;
-use super::heard::{Asked, Heard, Timing, Violations, server_key, transmit};
+use super::heard::{Asked, Heard, Violations, server_key};
 use super::incoming::{Incoming, Phase, babble, ok, retry_after, wrong};
+use super::refer;
 use super::wire::Response;
 use crate::base::{Flow, Time};
 use crate::out::Out;
 use crate::sip::{Index, Message, Method};
 
-/// What a media server is made from.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Unique among the agents of a run; part of branches and tags.
-    pub name: String,
-    /// Where it is.
-    pub addr: SocketAddr,
-    /// Its timers.
-    pub timing: Timing,
-    /// Seed of its tags.
-    pub seed: u64,
-}
-
-pub use super::incoming::{Behaviour, Mood, Tally};
+pub use super::incoming::{Behaviour, Config, Mood, Tally};
 
 /// A media server.
 pub struct MediaServer {
@@ -43,7 +31,7 @@ pub struct MediaServer {
     scratch: Index,
 }
 
-const ALLOW: &str = "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE\r\n";
+const ALLOW: &str = "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER\r\n";
 
 impl MediaServer {
     /// A media server without calls.
@@ -121,14 +109,9 @@ impl MediaServer {
 
     /// Ends an answered call by its Call-ID with a BYE. `false`: there is none.
     pub fn hang_up(&mut self, now: Time, call_id: &[u8], out: &mut Out) -> bool {
-        let fits = |call: &Incoming| {
-            call.phase == Phase::Answered && call.dialog.as_ref().is_some_and(|d| d.call_id == call_id)
-        };
-        let Some(number) = self.calls.iter().find(|(_, call)| fits(call)).map(|(number, _)| *number) else {
-            return false;
-        };
-        self.bye(now, number, out);
-        true
+        let found = self.calls.iter().find(|(_, call)| call.is_up(call_id)).map(|(number, _)| *number);
+        found.into_iter().for_each(|number| self.bye(now, number, out));
+        found.is_some()
     }
 
     /// One message that came in.
@@ -149,7 +132,7 @@ impl MediaServer {
         let mut expired = Vec::new();
         self.endpoint.handle_timeout(now, out, &mut expired);
         for (_, number) in expired {
-            self.end(now, number);
+            self.on_final(now, number, 408, out);
         }
         while let Some((at, number)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.pop_first();
@@ -180,10 +163,8 @@ impl MediaServer {
             Heard::Absorbed => {}
             Heard::Ack => self.on_ack(now, message),
             Heard::Request(key) => self.on_request(now, &Asked { key: &key, message, flow }, out),
-            Heard::Response { owner, .. } if message.status().is_some_and(|status| status >= 200) => {
-                self.end(now, owner)
-            }
-            Heard::Response { .. } | Heard::Stray => {}
+            Heard::Response { owner, .. } => self.on_final(now, owner, message.status().unwrap_or_default(), out),
+            Heard::Stray => {}
         }
     }
 
@@ -256,6 +237,10 @@ impl MediaServer {
                 due.into_iter().for_each(|due| self.arm(number, due));
                 self.reply(now, asked, 200, "", out);
             }
+            Method::Refer => {
+                self.reply(now, asked, 202, &self.contact(), out);
+                self.notify(now, number, message.cseq().number, out);
+            }
             Method::Info | Method::Update | Method::Options => self.reply(now, asked, 200, "", out),
             _ => self.reply(now, asked, 405, ALLOW, out),
         }
@@ -282,11 +267,7 @@ impl MediaServer {
             }
             (Phase::Trying | Phase::Ringing, _) => self.answer(now, number, out),
             (Phase::Answered, _) if call.ok.is_some() && now < call.give_up => {
-                if let Some((flow, _, bytes)) = &call.ok {
-                    transmit(out, *flow, bytes);
-                }
-                call.interval = (call.interval * 2).min(self.config.timing.t2);
-                let due = (now + call.interval).min(call.give_up);
+                let due = call.repeat_ok(now, self.config.timing.t2, out);
                 self.arm(number, due);
             }
             // No ACK for 64·T1 (RFC 3261 §13.3.1.4), or the moment to hang up.
@@ -345,21 +326,42 @@ impl MediaServer {
     }
 
     fn await_ack(&mut self, now: Time, number: u64, flow: Flow, cseq: u32, bytes: Vec<u8>) {
-        let timing = self.config.timing;
-        let Some(call) = self.calls.get_mut(&number) else { return };
-        call.ok = Some((flow, cseq, bytes));
-        call.interval = timing.t1;
-        call.give_up = now + timing.patience();
-        self.arm(number, now + timing.t1);
+        let due = self.calls.get_mut(&number).map(|call| call.await_ack(now, self.config.timing, (flow, cseq, bytes)));
+        due.into_iter().for_each(|due| self.arm(number, due));
+    }
+
+    /// RFC 3515 §2.4.4: at once, and no more.
+    fn notify(&mut self, now: Time, number: u64, cseq: u32, out: &mut Out) {
+        let extra = self.contact() + &refer::telling(cseq);
+        self.ask(now, number, ("NOTIFY", &extra, refer::DONE), out);
+        self.calls.get_mut(&number).into_iter().for_each(|call| call.notifying += 1);
     }
 
     fn bye(&mut self, now: Time, number: u64, out: &mut Out) {
+        // RFC 3261 §12.2.2: one that overtakes a NOTIFY makes it out of order.
+        if self.calls.get(&number).is_some_and(|call| call.notifying > 0) {
+            return self.arm(number, now + self.config.timing.t1);
+        }
+        self.ask(now, number, ("BYE", "", b""), out);
+        self.end(now, number);
+    }
+
+    fn ask(&mut self, now: Time, number: u64, (method, extra, body): (&str, &str, &[u8]), out: &mut Out) {
         let Some(dialog) = self.calls.get_mut(&number).and_then(|call| call.dialog.as_mut()) else { return };
-        match self.endpoint.inside(dialog, "BYE", None, "", b"") {
+        match self.endpoint.inside(dialog, method, None, extra, body) {
             Some((branch, flow, bytes)) => _ = self.endpoint.request(now, number, branch, flow, bytes, out),
             None => self.violations.push(format!("call {number}: route set leads nowhere")),
         }
-        self.end(now, number);
+    }
+
+    /// A request inside the dialog got this response, 408 also if none. One whose BYE is out has ended; a NOTIFY ends it
+    /// if the other end knows of no dialog any more (RFC 3261 §12.2.1.2).
+    fn on_final(&mut self, now: Time, number: u64, status: u16, out: &mut Out) {
+        let Some(call) = self.calls.get_mut(&number).filter(|call| status >= 200 && call.notifying > 0) else { return };
+        call.notifying -= 1;
+        if matches!(status, 408 | 481) && call.phase == Phase::Answered {
+            self.bye(now, number, out);
+        }
     }
 
     /// The port is free at once; the dialog is remembered for what still comes.
@@ -401,6 +403,7 @@ mod tests {
 
     use super::*;
     use crate::agent::caller::{self, Caller};
+    use crate::agent::heard::Timing;
     use crate::agent::script::{Outcome, Plan, Report, Step};
     use crate::base::Transport;
 
@@ -490,6 +493,60 @@ mod tests {
         assert_eq!((pair.count("INFO"), pair.count("UPDATE"), pair.count("OPTIONS")), (1, 1, 1));
         assert_eq!(pair.server.tally(), Tally { invited: 1, answered: 1, forgotten: 0, peak: 1 });
         assert!(report.refused.is_empty() && pair.caller.violations().is_empty());
+    }
+
+    #[test]
+    fn a_refer_is_accepted_and_its_end_is_told_once() {
+        let step = |step| (Duration::from_millis(100), step);
+        let cases = [("nothing", [1, 1, 1]), ("REFER", [2, 1, 1]), ("SIP/2.0 202", [2, 2, 1]), ("NOTIFY", [1, 1, 2])];
+        for (lost, sent) in cases {
+            let mut pair = Pair::new(Mood::Sound);
+            pair.lose = (lost, 1);
+            let report = pair.run(Plan { steps: vec![step(Step::Refer), step(Step::Info)], ..Plan::default() });
+            assert_eq!((report.outcome, report.refused.len()), (Outcome::Completed, 0), "{lost} lost once");
+            assert_eq!(["REFER", "SIP/2.0 202", "NOTIFY"].map(|start| pair.count(start)), sent, "{lost} lost once");
+            let after = |line: &str| pair.seen.iter().rposition(|seen| seen.starts_with(line));
+            assert!(after("INFO") > after("NOTIFY"), "{lost} lost once: the next step waits");
+            assert!(pair.caller.violations().is_empty(), "{:?}", pair.caller.violations());
+        }
+    }
+
+    #[test]
+    fn each_refer_of_a_dialog_has_its_notify() {
+        let mut pair = Pair::new(Mood::Sound);
+        let report = pair.run(Plan { steps: vec![(Duration::from_millis(100), Step::Refer); 3], ..Plan::default() });
+        assert_eq!((report.outcome, pair.count("REFER"), pair.count("NOTIFY")), (Outcome::Completed, 3, 3));
+        assert!(pair.caller.violations().is_empty(), "{:?}", pair.caller.violations());
+    }
+
+    #[test]
+    fn a_refer_whose_end_is_never_told_ends_the_call() {
+        let plan = Plan { steps: vec![(Duration::from_millis(100), Step::Refer)], ..Plan::default() };
+        let mut pair = Pair::new(Mood::Sound);
+        pair.lose = ("NOTIFY", usize::MAX);
+        let report = pair.run(plan.clone());
+        assert_eq!((report.outcome, report.hung_up), (Outcome::Completed, true), "its server knows that it is alone");
+        assert_eq!((pair.count("SIP/2.0 202"), pair.count("INVITE")), (1, 1));
+
+        let mut pair = Pair::new(Mood::Sound);
+        pair.lose = ("NOTIFY", usize::MAX);
+        pair.caller.call(Time::ZERO, plan, &mut pair.out);
+        pair.run_until(Time::from_micros(5_000_000));
+        pair.server.crash();
+        pair.run_until(Time::from_micros(300_000_000));
+        assert_eq!(pair.caller.take_reports()[0].outcome, Outcome::Dropped(408), "its caller waits no longer");
+    }
+
+    #[test]
+    fn a_bye_does_not_overtake_a_notify() {
+        let mut pair = Pair::new(Mood::Sound);
+        pair.lose = ("NOTIFY", 2);
+        let (hang_up_after, steps) =
+            (Some(Duration::from_millis(700)), vec![(Duration::from_millis(100), Step::Refer)]);
+        let report = pair.run(Plan { hang_up_after, steps, hold: Duration::from_secs(9), ..Plan::default() });
+        assert_eq!((report.outcome, report.hung_up), (Outcome::Completed, true));
+        assert_eq!((pair.count("NOTIFY"), pair.count("BYE")), (3, 1));
+        assert!(pair.caller.violations().is_empty(), "{:?}", pair.caller.violations());
     }
 
     #[test]

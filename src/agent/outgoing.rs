@@ -3,7 +3,7 @@
 use super::dialog::{self, Dialog};
 use super::endpoint::Endpoint;
 use super::heard::ClientId;
-use super::script::{Outcome, Plan, Report};
+use super::script::{Outcome, Plan, Report, Step};
 use crate::base::{Flow, Time};
 use crate::sip::{Message, Name, Uri};
 
@@ -23,9 +23,9 @@ pub struct Outgoing {
     /// (RFC 3261 §13.2.2.4).
     pub legs: Vec<Leg>,
     pub next_step: usize,
-    /// CSeq number of the step that waits for its final, and until when. The next one waits too: a request that overtakes another is refused
+    /// The step that is not done yet. The next one waits for it: a request that overtakes another is refused
     /// (RFC 3261 §12.2.2).
-    pub pending: Option<(u32, Time)>,
+    pub pending: Option<Pending>,
     pub due: Time,
     pub invited: Time,
     pub answered: Option<Time>,
@@ -60,6 +60,19 @@ pub enum Cancel {
     Wanted,
     /// It is out.
     Sent,
+}
+
+/// A step that waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    /// Its CSeq number.
+    pub cseq: u32,
+    /// For so long.
+    pub until: Time,
+    /// Its final has come.
+    pub replied: bool,
+    /// The NOTIFY of its end has come, which may overtake the final (RFC 3515 §2.4.4); only a REFER waits for one.
+    pub told: bool,
 }
 
 /// A dialog of the call.
@@ -104,6 +117,38 @@ impl Outgoing {
     pub fn leg_of(&self, response: &Message<'_>) -> Option<usize> {
         let tag = response.to_tag()?;
         self.legs.iter().position(|leg| leg.dialog.remote_tag == tag)
+    }
+
+    /// The dialog that a request of the other end belongs to.
+    pub fn leg_for(&self, request: &Message<'_>) -> Option<usize> {
+        self.legs.iter().position(|leg| leg.dialog.covers(request))
+    }
+
+    /// Whether this is the BYE of a dialog other than the first.
+    pub fn left_other(&self, bye: ClientId) -> bool {
+        self.legs.iter().skip(1).any(|leg| leg.bye == Some(bye))
+    }
+
+    /// `step` was sent with this CSeq number.
+    pub fn stepped(&mut self, step: Step, cseq: u32, until: Time) {
+        self.pending = Some(Pending { cseq, until, replied: false, told: step != Step::Refer });
+    }
+
+    /// The step with this CSeq number got a final.
+    pub fn replied(&mut self, cseq: u32, status: u16) {
+        self.settle(cseq, |step| (step.replied, step.told) = (true, step.told || status >= 300));
+    }
+
+    /// The end of the REFER with this CSeq number was told.
+    pub fn told(&mut self, cseq: u32) {
+        self.settle(cseq, |step| step.told = true);
+    }
+
+    fn settle(&mut self, cseq: u32, note: impl FnOnce(&mut Pending)) {
+        if let Some(step) = self.pending.as_mut().filter(|step| step.cseq == cseq) {
+            note(step);
+        }
+        self.pending = self.pending.filter(|step| !(step.replied && step.told));
     }
 
     /// The PRACK of a reliable provisional that was not acknowledged yet (RFC 3262 §4), ready to send.

@@ -49,6 +49,8 @@ pub enum Step {
     Update,
     /// OPTIONS inside the dialog.
     Options,
+    /// REFER (RFC 3515), done when the NOTIFY of its end has come.
+    Refer,
 }
 
 impl Step {
@@ -59,6 +61,7 @@ impl Step {
             Step::Info => "INFO",
             Step::Update => "UPDATE",
             Step::Options => "OPTIONS",
+            Step::Refer => "REFER",
         }
     }
 }

@@ -26,9 +26,9 @@ pub struct Request<'a> {
     pub call_id: &'a [u8],
     /// CSeq number.
     pub cseq: u32,
-    /// More header lines, each with its CRLF.
+    /// More header lines, each with its CRLF; with a Content-Type if the body is no SDP.
     pub extra: &'a str,
-    /// SDP or nothing.
+    /// SDP or something else or nothing.
     pub body: &'a [u8],
 }
 
@@ -47,8 +47,7 @@ impl Request<'_> {
         line(out, &[b"To: ", self.to]);
         line(out, &[b"Call-ID: ", self.call_id]);
         line(out, &[format!("CSeq: {} {}", self.cseq, self.method).as_bytes()]);
-        out.extend_from_slice(self.extra.as_bytes());
-        finish(out, self.body);
+        finish(out, self.extra, self.body);
     }
 }
 
@@ -65,7 +64,7 @@ pub fn derive(invite: &Message<'_>, method: &str, to: &[u8], out: &mut Vec<u8>) 
     line(out, &[b"To: ", to]);
     line(out, &[b"Call-ID: ", invite.call_id()]);
     line(out, &[format!("CSeq: {} {method}", invite.cseq().number).as_bytes()]);
-    finish(out, b"");
+    finish(out, "", b"");
 }
 
 /// A response of a UAS.
@@ -106,8 +105,7 @@ impl Response<'_> {
         line(out, &[b"Call-ID: ", request.call_id()]);
         let cseq = request.cseq();
         line(out, &[format!("CSeq: {} ", cseq.number).as_bytes(), cseq.method.as_bytes()]);
-        out.extend_from_slice(self.extra.as_bytes());
-        finish(out, self.body);
+        finish(out, self.extra, self.body);
     }
 }
 
@@ -142,8 +140,9 @@ fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn finish(out: &mut Vec<u8>, body: &[u8]) {
-    if !body.is_empty() {
+fn finish(out: &mut Vec<u8>, extra: &str, body: &[u8]) {
+    out.extend_from_slice(extra.as_bytes());
+    if !body.is_empty() && !extra.contains("Content-Type:") {
         line(out, &[b"Content-Type: application/sdp"]);
     }
     line(out, &[format!("Content-Length: {}", body.len()).as_bytes()]);
