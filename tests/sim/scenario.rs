@@ -183,7 +183,7 @@ fn calls(chance: &mut Chance, callers: usize, acts: &mut Vec<(Time, Act)>) {
 }
 
 pub fn plan(chance: &mut Chance) -> Plan {
-    let steps = [Step::ReInvite, Step::Info, Step::Update, Step::Options];
+    let steps = [Step::ReInvite, Step::Info, Step::Update, Step::Options, Step::Refer];
     let count = if chance.per_mille(400) { chance.within(1..4) } else { 0 };
     Plan {
         user: String::from(*chance.pick(&["dialog", "msml=17", "conf=a%20b"])),

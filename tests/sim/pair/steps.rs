@@ -17,6 +17,11 @@ fn full() -> Plan {
     Plan { extra, steps: steps.into(), hold: ms(2_000), ..Plan::default() }
 }
 
+/// A REFER of the caller, and the NOTIFY of its end.
+fn referred() -> Plan {
+    Plan { steps: vec![(ms(300), Step::Refer)], hold: ms(500), ..Plan::default() }
+}
+
 /// Ends by a BYE of the media server.
 fn hung_up() -> Plan {
     Plan { hang_up_after: Some(ms(700)), hold: ms(2_000), ..Plan::default() }
@@ -73,6 +78,12 @@ fn one_branch_each(w: &World, steps: usize) {
 fn a_call_with_everything_outlives_its_node_at_each_step() {
     let died = each_step(31, &full(), Behaviour::default(), Outcome::Completed);
     assert!(died > 270, "{died} steps");
+}
+
+#[test]
+fn a_referred_call_outlives_its_node_at_each_step() {
+    let died = each_step(40, &referred(), Behaviour::default(), Outcome::Completed);
+    assert!(died > 100, "{died} steps");
 }
 
 #[test]
