@@ -316,6 +316,35 @@ fn an_answer_to_an_invite_of_an_earlier_time_as_the_active_node_reaches_its_call
     assert_eq!(left, [(0, 0); 2]);
 }
 
+/// While its node hangs, the answer to an INVITE of which nobody was told passes at the other one, and leaves there what
+/// absorbs repetitions. The role comes back before the media server says it again.
+#[test]
+fn an_invite_of_the_peer_is_taken_up_although_its_answer_has_passed_here() {
+    let mut w = world(19);
+    let slow = Behaviour { answer_after: ms(1_500), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.wire.stream_cut = true;
+    w.run_for(ms(3_000));
+    w.call(0, Plan { hold: Duration::from_secs(20), ..Plan::default() });
+    w.run_until(ms(1_000), |w| w.up("SIP/2.0 180") == 1);
+    w.hang(0, ms(2_500));
+    w.run_until(ms(2_000), |w| w.up("SIP/2.0 200") == 1);
+    assert!(w.machines[1].is_active());
+    w.net.weather.lost = 1_000;
+    w.run_until(ms(3_000), |w| w.machines[0].turns() && w.active() == Some(1));
+    w.hang(1, ms(1_000));
+    w.run_until(ms(2_000), |w| w.machines[1].turns() && w.active() == Some(0));
+    assert_eq!((w.node(0).gauges().ringing, w.node(1).gauges().shadows), (1, 0));
+    w.wire.stream_cut = false;
+    w.run_until(ms(3_000), World::is_pair);
+    assert_eq!((w.node(0).gauges().ringing, w.node(1).gauges().shadows), (1, 1), "a takeover would know of it");
+    w.net.weather.lost = 0;
+    w.run_until(Duration::from_secs(40), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Completed);
+    let left = [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+    assert_eq!(left, [(0, 0); 2]);
+}
+
 /// The world sees to it that no server ever has more calls than its ports.
 #[test]
 fn ports_of_calls_that_only_a_dead_node_knew_of_are_left_alone_under_exact() {
