@@ -12,8 +12,9 @@ use crate::rig::lan::{Cable, Net};
 use crate::rig::load::{Answering, Load};
 use crate::rig::mcp::Mcp;
 use crate::rig::node::{FORGOTTEN, Metrics};
-use crate::rig::pair::{CALLER, FAR_CALLER, FAR_SERVER, Pair, Plan, SERVERS, VIP, sip};
+use crate::rig::pair::{CALLER, FAR_CALLER, FAR_SERVER, PATIENCE, Pair, Plan, SERVERS, VIP, sip};
 use crate::rig::poll::until_true;
+use crate::rig::sipp::Score;
 use crate::rig::udp::Udp;
 use crate::rig::world::World;
 
@@ -100,6 +101,24 @@ fn until_two(pair: &Pair<'_>) {
     });
 }
 
+/// How long a cut under load lasts.
+fn cut() -> u32 {
+    if std::env::var_os("TANDEM_LAB_FULL").is_some() { 60 } else { 10 }
+}
+
+/// Calls of one side: how many were answered and how many refused. Every call that was answered went through to its end,
+/// and every other one was told by 480 that it is not served.
+#[track_caller]
+fn counted(side: &str, calls: u32, score: &Score) -> (u64, u64) {
+    let (begun, answered) = (score.column("TotalCallCreated"), score.messages("ACK_Sent"));
+    let (whole, refused) = (score.successful(), score.refused.get(&480).copied().unwrap_or(0));
+    println!("{side}: {begun} begun, {answered} answered, refused {:?}, {} lost", score.refused, answered - whole);
+    assert_eq!(begun, u64::from(calls), "{side}");
+    assert_eq!((answered - whole, score.failed()), (0, refused), "{side}: lost, failed; {}", score.trouble);
+    assert_eq!(answered + refused, begun, "{side}");
+    (answered, refused)
+}
+
 /// Waits until no call holds a port.
 fn until_free(pair: &Pair<'_>) {
     until_true("no port in use", FORGOTTEN, || {
@@ -109,7 +128,7 @@ fn until_free(pair: &Pair<'_>) {
 
 #[test]
 fn two_halves_serve_and_become_one_again() {
-    let seconds: u64 = if std::env::var_os("TANDEM_LAB_FULL").is_some() { 60 } else { 10 };
+    let seconds = u64::from(cut());
     let world = World::new("ha-partition");
     let Some(plan) = plan(&world, "1000", "available") else { return };
     let servers = answering(&world, &plan);
@@ -305,6 +324,83 @@ fn the_lower_id_alone_takes_new_calls_in_a_cut() {
     assert_eq!(reports.iter().map(|r| r.outcome).collect::<Vec<_>>(), [Outcome::Completed], "{reports:?}");
     until_free(&pair);
     pair.until_equal();
+}
+
+/// What became of the calls around a cut.
+struct Course {
+    /// The node that was active before it.
+    before: usize,
+    /// Of either side: calls answered, and calls refused.
+    counts: [(u64, u64); 2],
+    /// The most at once as the media server counts.
+    most: u64,
+}
+
+/// Calls that begin before, in and after a cut, on both sides; many of those of before it end in it, unseen by one node.
+/// `in_cut` is asked what holds in it, and is told which node was active before.
+fn cut_under_load(name: &str, limit: u32, policy: &str, in_cut: impl Fn(&Pair<'_>, usize)) -> Option<Course> {
+    const RATE: u32 = 10;
+    let world = World::new(name);
+    let plan = plan_of(&world, &[SHARED], &limit.to_string(), policy)?;
+    let shared = Shared::new(&plan);
+    let pair = plan.start(&world);
+    let before = pair.until_armed();
+    let calls = (cut() + 20) * RATE;
+    let load = |host, address| Load::start(&world, host, address, calls, RATE, Duration::from_secs(3));
+    let mut loads = [load(&pair.field.callers, CALLER), load(&pair.field.far_callers, FAR_CALLER)];
+    until_true("calls on both sides", PATIENCE, || loads.iter().all(|load| load.begun() >= u64::from(5 * RATE)));
+    shared.part(&pair);
+    let parted = Instant::now();
+    until_two(&pair);
+    until_true("the time of the cut", Duration::from_secs(u64::from(cut()) + 30), || {
+        in_cut(&pair, before);
+        parted.elapsed() >= Duration::from_secs(cut().into())
+    });
+    println!(
+        "{policy}: after {:?} ports {:?}, {} calls in truth",
+        parted.elapsed(),
+        used(&pair),
+        shared.server.calls()
+    );
+    shared.heal(&pair);
+    assert!(loads.iter_mut().all(Load::goes_on), "healed under load");
+    one_place(&pair);
+    println!("healed: {} calls on both nodes", pair.until_equal());
+    let [near, far] = loads.map(|load| load.finish(FORGOTTEN));
+    let counts = [counted("near", calls, &near), counted("far", calls, &far)];
+    pair.until_idle();
+    pair.until_equal();
+    assert_eq!(pair.until_armed(), 1 - before, "the lower term has yielded, for good");
+    assert_eq!(shared.server.calls(), 0, "a leg leaked");
+    let most = shared.server.most_calls() as u64;
+    println!("at most {most} calls at once, the limit is {limit}");
+    Some(Course { before, counts, most })
+}
+
+#[test]
+fn a_cut_under_load_refuses_no_caller_where_both_sides_are_available() {
+    let Some(course) = cut_under_load("ha-cut-available", 1_000, "available", |_, _| {}) else { return };
+    assert!(course.counts.iter().all(|(_, refused)| *refused == 0), "{:?}", course.counts);
+}
+
+#[test]
+fn a_cut_under_load_passes_no_limit_under_exact() {
+    let held = |pair: &Pair<'_>, before: usize| {
+        let used = used(pair);
+        assert!(used[before] <= floors(before)[before], "{used:?}, node {} was active", before + 1);
+    };
+    let Some(course) = cut_under_load("ha-cut-exact", LIMIT, "exact", held) else { return };
+    assert!(course.counts.iter().all(|(answered, refused)| *answered > 0 && *refused > 0), "{:?}", course.counts);
+    assert!(course.most <= LIMIT.into(), "{} of {LIMIT}", course.most);
+}
+
+#[test]
+fn a_cut_under_load_leaves_the_limit_to_the_lower_id() {
+    let Some(course) = cut_under_load("ha-cut-lower-id", LIMIT, "prefer-lower-id", |_, _| {}) else { return };
+    assert!(course.counts.iter().all(|(answered, refused)| *answered > 0 && *refused > 0), "{:?}", course.counts);
+    // README, "How a death is told from a cut": what the higher id had taken within its share may come on top.
+    let most = f64::from(LIMIT) + floors(course.before)[1];
+    assert!(course.most as f64 <= most, "{} of {most}", course.most);
 }
 
 #[test]

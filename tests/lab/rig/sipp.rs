@@ -1,6 +1,6 @@
 //! SIPp as a caller and as a media server, and the figures that it leaves behind.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -108,7 +108,7 @@ impl Running {
     /// The figures so far; SIPp writes them each second.
     pub fn score(&self) -> Score {
         let csv = fs::read_to_string(self.stats.join(format!("{}.csv", self.name))).unwrap_or_default();
-        Score { columns: table(&csv), counts: self.counts(), trouble: self.trouble() }
+        Score { columns: table(&csv), counts: self.counts(), refused: self.refused(), trouble: self.trouble() }
     }
 
     /// The count of each message of the scenario, e.g. `1_INVITE_Recv`.
@@ -119,10 +119,24 @@ impl Running {
         table(&file.and_then(|f| fs::read_to_string(f).ok()).unwrap_or_default())
     }
 
+    fn errors(&self) -> String {
+        fs::read_to_string(self.stats.join(format!("{}.errors", self.name))).unwrap_or_default()
+    }
+
+    /// Calls that SIPp gave up for a response, by its status.
+    fn refused(&self) -> BTreeMap<u16, u64> {
+        let mut refused = BTreeMap::new();
+        for line in self.errors().lines().filter(|line| line.contains("Aborting")) {
+            let status = line.split("received 'SIP/2.0 ").nth(1).and_then(|rest| rest.get(..3)?.parse().ok());
+            *refused.entry(status.unwrap_or(0)).or_default() += 1;
+        }
+        refused
+    }
+
     /// What SIPp says of calls that it gave up, then of what came to no call; without the messages. If it complains of
     /// something else, the beginning of that.
     fn trouble(&self) -> String {
-        let errors = fs::read_to_string(self.stats.join(format!("{}.errors", self.name))).unwrap_or_default();
+        let errors = self.errors();
         let about = |word: &'static str| errors.lines().filter(move |line| line.contains(word));
         let told: Vec<&str> = about("Aborting").chain(about("Discarding")).chain(about("Dead call")).take(40).collect();
         if told.is_empty() { errors.chars().take(3_000).collect() } else { told.join("\n") }
@@ -134,6 +148,8 @@ impl Running {
 pub struct Score {
     columns: HashMap<String, u64>,
     counts: HashMap<String, u64>,
+    /// Calls that were given up for a final response, by its status; 0: for something else.
+    pub refused: BTreeMap<u16, u64>,
     /// What SIPp complained about.
     pub trouble: String,
 }
