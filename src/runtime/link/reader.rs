@@ -150,7 +150,8 @@ impl Reader {
                 }
             }
             stats.skipped.add(incoming.decoder.skipped() - skipped);
-            if count < wanted && !incoming.carrier.holds() {
+            // No more is there now, most likely; TLS may have taken only a part of it.
+            if count < wanted && !incoming.carrier.holds() && reads < LAST_READS {
                 break;
             }
         }
@@ -251,5 +252,117 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.links.iter().flatten().flatten().for_each(|incoming| incoming.carrier.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::replica::frame::Sealer;
+    use crate::replica::handshake::{Local, VERSIONS, cluster_hash};
+    use crate::runtime::link::shared::{Config, Member};
+    use crate::token::{Keys, SessionKey};
+
+    const PEER: NodeId = NodeId(2);
+
+    /// A stream that was reset behind what its socket still holds; it gives no more than so much at once.
+    struct Reset {
+        held: Mutex<Vec<u8>>,
+        at_once: usize,
+        end: std::os::unix::net::UnixStream,
+    }
+
+    impl Reset {
+        fn behind(held: Vec<u8>, at_once: usize) -> Arc<Reset> {
+            let (end, _) = std::os::unix::net::UnixStream::pair().unwrap();
+            Arc::new(Reset { held: Mutex::new(held), at_once, end })
+        }
+    }
+
+    impl Carrier for Reset {
+        fn read(&self, to: &mut [u8]) -> io::Result<usize> {
+            let mut held = self.held.lock();
+            let count = held.len().min(to.len()).min(self.at_once);
+            if count == 0 {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            to[..count].copy_from_slice(&held[..count]);
+            held.drain(..count);
+            Ok(count)
+        }
+
+        fn write(&self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+
+        fn close(&self) {}
+
+        fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.end.as_fd()
+        }
+    }
+
+    #[derive(Default)]
+    struct Ear(Mutex<(usize, Vec<DownCause>)>);
+
+    impl Peers for Ear {
+        fn up(&self, _: NodeId, _: &Greeting) {}
+
+        fn down(&self, _: NodeId, cause: DownCause) {
+            self.0.lock().1.push(cause);
+        }
+
+        fn frame(&self, _: NodeId, _: Stream, _: Kind, _: &[u8]) {
+            let mut heard = self.0.lock();
+            assert!(heard.1.is_empty(), "a frame after the end");
+            heard.0 += 1;
+        }
+
+        fn room(&self, _: NodeId) {}
+
+        fn settled(&self) {}
+    }
+
+    fn key(keys: &Keys) -> SessionKey {
+        keys.session(keys.id(), &[b"urgent"]).unwrap()
+    }
+
+    #[test]
+    fn the_last_words_of_a_lost_peer_are_read_to_the_end() {
+        const FRAMES: usize = 300;
+        // As TCP and as TLS give it.
+        for at_once in [usize::MAX, 16 * 1024] {
+            let keys = Keys::new("tests", &[b"a secret of two nodes"]).unwrap();
+            let (mut sealer, mut held) = (Sealer::new(key(&keys)), Vec::new());
+            (0..FRAMES).for_each(|_| sealer.seal(Kind::Records, &[7; 5_000], &mut held).unwrap());
+            let decoders = [key(&keys), key(&keys)].map(Decoder::new);
+            let local = Local {
+                node: NodeId(1),
+                incarnation: 1,
+                cluster: cluster_hash("tests"),
+                config: [0; 16],
+                capabilities: 0,
+                versions: VERSIONS,
+                members: vec![NodeId(1), PEER],
+            };
+            let peers = vec![Member { node: PEER, addrs: vec!["127.0.0.2:9801".parse().unwrap()] }];
+            let own = vec!["127.0.0.1:9801".parse().unwrap()];
+            let config = Config { local, keys, own, peers, seed: [1; 32], encryption: None };
+            let (links, ear) = (Links::new(config, Arc::default()).unwrap(), Arc::new(Ear::default()));
+            let mut reader = Reader::new(&links, Arc::<Ear>::clone(&ear));
+            let [urgent, bulk] = decoders;
+            reader.links[0] = Some([
+                Incoming { carrier: Reset::behind(held, at_once), decoder: urgent },
+                Incoming { carrier: Reset::behind(Vec::new(), at_once), decoder: bulk },
+            ]);
+            // Bulk tells of the loss first.
+            let cause = reader.read(0, Stream::Bulk, READS).unwrap_err();
+            reader.lost(0, cause);
+            let heard = ear.0.lock();
+            assert_eq!((heard.0, &heard.1[..]), (FRAMES, &[cause][..]), "{at_once} at once");
+            drop(heard);
+        }
     }
 }
