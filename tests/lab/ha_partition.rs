@@ -340,7 +340,7 @@ struct Course {
 /// `in_cut` is asked what holds in it, and is told which node was active before.
 fn cut_under_load(name: &str, limit: u32, policy: &str, in_cut: impl Fn(&Pair<'_>, usize)) -> Option<Course> {
     const RATE: u32 = 10;
-    let world = World::new(name);
+    let world = World::beside(name);
     let plan = plan_of(&world, &[SHARED], &limit.to_string(), policy)?;
     let shared = Shared::new(&plan);
     let pair = plan.start(&world);
