@@ -71,6 +71,18 @@ const ANSWERED: &[Position] = &[
     (CallerSaw, "BYE", 200, 0),
 ];
 
+/// Of a REFER inside a call and the NOTIFY of its end.
+const REFERRED: &[Position] = &[
+    (CallerSent, "REFER", 0, 0),
+    (ServerSaw, "REFER", 0, 0),
+    (ServerSent, "REFER", 202, 0),
+    (CallerSaw, "REFER", 202, 0),
+    (ServerSent, "NOTIFY", 0, 0),
+    (CallerSaw, "NOTIFY", 0, 0),
+    (CallerSent, "NOTIFY", 200, 0),
+    (ServerSaw, "NOTIFY", 200, 0),
+];
+
 /// Of a call that the caller gives up.
 const CANCELLED: &[Position] = &[
     (CallerSent, "CANCEL", 0, 0),
@@ -124,6 +136,11 @@ fn answered() -> Script {
     let pause = Duration::from_millis(300);
     let steps = [Step::ReInvite, Step::Update, Step::Info].map(|step| (pause, step)).to_vec();
     Script { extra: "Supported: 100rel\r\n".to_owned(), hold: pause, steps, ..Script::default() }
+}
+
+fn referred() -> Script {
+    let pause = Duration::from_millis(300);
+    Script { hold: pause, steps: vec![(pause, Step::Refer)], ..Script::default() }
 }
 
 fn cancelled() -> Script {
@@ -344,6 +361,14 @@ fn an_answered_call_outlives_a_kill_at_each_of_its_messages() {
     let Some(mut stage) = Stage::new(&world) else { return };
     stage.behave(Duration::from_millis(300));
     stage.run(&answered(), Outcome::Completed, ANSWERED);
+}
+
+#[test]
+fn a_call_that_is_referred_outlives_a_kill_at_each_message_of_it() {
+    let world = World::new("ha-refer");
+    let Some(mut stage) = Stage::new(&world) else { return };
+    stage.behave(Duration::from_millis(50));
+    stage.run(&referred(), Outcome::Completed, REFERRED);
 }
 
 #[test]
