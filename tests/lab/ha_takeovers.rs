@@ -1,13 +1,15 @@
 //! One takeover after the other, of every kind, while calls go on.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use tandem::agent::caller::Caller;
 use tandem::agent::media_server::{Behaviour, MediaServer};
 use tandem::agent::script::{Outcome, Plan as Script, Report, Step};
 
 use crate::rig::actor::{self, Actor, Passed};
+use crate::rig::lan;
 use crate::rig::load::{Answering, Load};
 use crate::rig::mcp::Mcp;
 use crate::rig::node::{FORGOTTEN, Metrics, Node, Setup};
@@ -30,13 +32,65 @@ enum Kind {
     Term,
 }
 
+/// End events of answered calls, as a node counts them.
+const ENDED: &str = "tandem_calls_ended_total";
+
 const KINDS: [Kind; 5] = [Kind::Kill, Kind::Link, Kind::Stop, Kind::Switchover, Kind::Term];
 
+/// Ends of calls that were told by processes which are gone.
+#[derive(Default)]
+struct Told {
+    ends: f64,
+    /// From the last look at each of them that was killed to its death, together.
+    unseen: Duration,
+    kills: u32,
+}
+
+impl Told {
+    /// Kills a node's process as soon after a look at what it has told as can be.
+    fn crash(&mut self, pair: &mut Pair<'_>, n: usize) {
+        // So soon that hardly a call ends in between; a busy machine is asked again.
+        const AT_ONCE: Duration = Duration::from_millis(20);
+        let (began, ends) = (0..100)
+            .map(|_| (Instant::now(), pair.nodes[n].metrics().sum(ENDED)))
+            .find(|(began, _)| began.elapsed() < AT_ONCE)
+            .expect("an admin listener that answers at once");
+        lan::kill(pair.nodes[n].process.pid());
+        self.unseen += began.elapsed();
+        self.kills += 1;
+        self.ends += ends;
+        pair.nodes[n].process.wait(PATIENCE);
+    }
+
+    /// Looks at a process that has handed over, again and again until it ends. It only passes messages on by then.
+    fn until_gone(&mut self, pair: &mut Pair<'_>, n: usize) -> ExitStatus {
+        let mut ends = 0.0;
+        let ended = until("its end", PATIENCE, || {
+            ends = pair.nodes[n].try_metrics().map_or(ends, |metrics| metrics.sum(ENDED));
+            pair.nodes[n].process.ended()
+        });
+        self.ends += ends;
+        ended
+    }
+
+    /// Asserts that each of `calls` ended once, as all processes together told, those that live and those that are gone.
+    /// A killed one may have told ends after the last look at it: as many as `rate` ends in a second gave in that time,
+    /// and one more that fell into it by chance.
+    fn assert_each_once(&self, pair: &Pair<'_>, calls: u32, rate: u32) {
+        let living: f64 = pair.nodes.iter().map(|node| node.metrics().sum(ENDED)).sum();
+        let (told, calls) = (self.ends + living, f64::from(calls));
+        let unseen = f64::from(self.kills) + (self.unseen.as_secs_f64() * f64::from(rate)).ceil();
+        println!("{told} ends told of {calls} calls; {} kills, {:?} not looked at", self.kills, self.unseen);
+        assert!(told <= calls, "{told} ends of {calls} calls: some call ended twice");
+        assert!(told >= calls - unseen, "{told} ends of {calls} calls, and at most {unseen} were not seen");
+    }
+}
+
 /// What happens now, and the way back to an armed pair.
-fn take_over(pair: &mut Pair<'_>, kind: Kind) {
+fn take_over(pair: &mut Pair<'_>, kind: Kind, told: &mut Told) {
     let active = pair.until_armed();
     match kind {
-        Kind::Kill => pair.crash(active),
+        Kind::Kill => told.crash(pair, active),
         Kind::Link => pair.field.cables[active].cut(),
         Kind::Stop => pair.nodes[active].process.signal("STOP"),
         Kind::Switchover => pair.switch_over(active),
@@ -49,7 +103,7 @@ fn take_over(pair: &mut Pair<'_>, kind: Kind) {
         Kind::Stop => pair.nodes[active].process.signal("CONT"),
         Kind::Switchover => {}
         Kind::Term => {
-            let ended = pair.nodes[active].process.wait(PATIENCE);
+            let ended = told.until_gone(pair, active);
             assert!(ended.success(), "{ended}");
             pair.revive(active);
         }
@@ -79,23 +133,26 @@ fn shuffled(count: usize) -> Vec<Kind> {
 fn two_thousand_calls_across_twenty_takeovers_of_random_kinds() {
     const CALLS: u32 = 2_000;
     const TAKEOVERS: u32 = 20;
+    const RATE: u32 = 20;
     let world = World::new("ha-takeovers");
     let Some(plan) = Plan::new(&world, "1000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
     let hold = Duration::from_secs(3);
-    let mut load = Load::start(&world, &pair.field.callers, CALLER, CALLS, 20, hold);
+    let mut load = Load::start(&world, &pair.field.callers, CALLER, CALLS, RATE, hold);
+    let mut told = Told::default();
     for (n, kind) in (0..).zip(shuffled(TAKEOVERS as usize)) {
         let due = u64::from(n * (CALLS - 100) / TAKEOVERS);
         until(&format!("{due} calls"), Duration::from_secs(60), || (load.begun() >= due).then_some(()));
         println!("takeover {n}: {kind:?} after {} calls", load.begun());
-        take_over(&mut pair, kind);
+        take_over(&mut pair, kind, &mut told);
         pair.until_equal();
     }
     assert!(load.goes_on(), "all takeovers came under load");
     load.assert_lossless(Duration::from_secs(60));
     pair.until_idle();
     pair.until_equal();
+    told.assert_each_once(&pair, CALLS, RATE);
     servers.assert_all(u64::from(CALLS));
 }
 
@@ -111,7 +168,7 @@ fn each_call_is_answered_once_and_ends_once_across_takeovers_that_end_no_process
     for (n, kind) in (0..).zip(kinds) {
         let due = n * u64::from(CALLS - 100) / 6;
         until(&format!("{due} calls"), Duration::from_secs(60), || (load.begun() >= due).then_some(()));
-        take_over(&mut pair, kind);
+        take_over(&mut pair, kind, &mut Told::default());
         pair.until_equal();
     }
     assert!(load.goes_on(), "all takeovers came under load");
@@ -122,8 +179,7 @@ fn each_call_is_answered_once_and_ends_once_across_takeovers_that_end_no_process
     // Both processes have lived all the time, so their counters together are all that was counted.
     let metrics = [0, 1].map(|n| pair.nodes[n].metrics());
     let sum = |name: &str, label: &str| metrics.iter().map(|m| m.labelled(name, label)).sum::<f64>();
-    let names =
-        [("tandem_calls_answered_total", ""), ("tandem_calls_ended_total", "bye"), ("tandem_calls_ended_total", "")];
+    let names = [("tandem_calls_answered_total", ""), (ENDED, "bye"), (ENDED, "")];
     assert_eq!(names.map(|(name, label)| sum(name, label)), [f64::from(CALLS); 3], "answered, ended by BYE, ended");
 }
 
@@ -133,7 +189,7 @@ fn slow(plan: &Plan, answer_after: Duration) -> [Actor<MediaServer>; 2] {
     [0, 1].map(|n| actor::media_server(&plan.field.servers, &format!("m{n}"), sip(SERVERS[n]), behaviour))
 }
 
-/// Calls of each phase at the kill.
+/// Calls of each phase at the kill: as many again of which the survivor does not know.
 const EACH: usize = 20;
 
 /// Places calls that have an INFO and a BYE long after the kill; their Call-IDs when each has got `status`.
@@ -186,8 +242,14 @@ fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was
     pair.crash(active);
     // They are asked while nobody holds the address.
     answer_after(at_once);
-    let fresh: BTreeSet<_> = (0..EACH).map(|_| caller.call(Script::default())).collect();
+    let lasting = Script { hold: Duration::from_secs(20), ..Script::default() };
+    let fresh: BTreeSet<_> = (0..EACH).map(|_| caller.call(lasting.clone())).collect();
     pair.until_active(1 - active);
+    let survivor = &pair.nodes[1 - active];
+    survivor.until("the calls that it was told of and those that it placed, each on its port", |m| {
+        let alive = ["tandem_ports_in_use", "tandem_ringing", "tandem_calls"].map(|name| m.sum(name));
+        alive == [3, 1, 2].map(|phases| (phases * EACH) as f64)
+    });
     drop(muted);
     pair.revive(active);
 
@@ -199,14 +261,17 @@ fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was
         assert_eq!(whole.len() + lost.len(), of.len());
         lost
     };
-    println!("said {said_ringing} ringing, {said_answered} answered; lost {} ringing", lost(&ringing).len());
-    // What rang may be lost, every one: that was said.
+    let lost_ringing = lost(&ringing).len() as f64;
+    println!("said {said_ringing} ringing, {said_answered} answered; lost {lost_ringing} ringing");
+    assert!(lost_ringing <= said_ringing, "more calls in set-up were lost than was said");
     assert_eq!(lost(&answered), Vec::<&Report>::new(), "an answered call was lost");
     assert_eq!(lost(&fresh), Vec::<&Report>::new(), "a call that nobody had heard of was lost");
     assert_eq!(pair.until_armed(), 1 - active);
     // Their ports return with their lease.
     let idle = |n: usize| pair.nodes[n].try_metrics().is_some_and(|m| m.sum("tandem_ports_in_use") == 0.0);
     until_true("no port after one lease", Duration::from_secs(60) + PATIENCE, || idle(0) && idle(1));
+    let most: usize = servers.iter().map(Actor::most_calls).sum();
+    assert!(most <= 5 * EACH, "some call was placed twice: {most} at once");
     for server in servers {
         until_true("no leaked leg at a media server", PATIENCE, || server.calls() == 0);
         assert_eq!(server.violations(), Vec::<String>::new());

@@ -206,6 +206,11 @@ impl Actor<MediaServer> {
     pub fn calls(&self) -> usize {
         self.shared.lock().held.count()
     }
+
+    /// The most that it ever held at one instant.
+    pub fn most_calls(&self) -> usize {
+        self.shared.lock().held.most()
+    }
 }
 
 impl<A: Agent> Drop for Actor<A> {
