@@ -74,7 +74,7 @@ pub struct Gauges {
     pub server_transactions: usize,
     /// Client transactions.
     pub client_transactions: usize,
-    /// Ended legs still remembered (64·T1).
+    /// Ended legs still remembered (64·T1, or while the peer may believe in them).
     pub remembered: usize,
     /// Pending timers.
     pub timers: usize,

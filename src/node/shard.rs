@@ -62,7 +62,7 @@ impl Shard {
         }
         self.generation = view.generation;
         self.gate.set_view(now, &view, out);
-        self.proxy.set_view(view);
+        self.proxy.set_view(now, view);
     }
 
     /// What the gate of this shard counted.

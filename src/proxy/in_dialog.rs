@@ -333,9 +333,13 @@ impl Proxy {
     /// Takes a leg out; its port returns.
     pub(super) fn end_leg(&mut self, io: &mut Io<'_>, id: LegId, reason: EndReason) {
         let forget = io.now + self.transactions.timing.t1x64();
+        // A copy lapses with its lease, if nothing else ends it. What began after the nodes parted has none.
+        let shared = self.legs.find_mut(id).is_none_or(|leg| leg.invited <= self.apart.since);
+        let believed = if shared { io.now + self.view.config.inactivity } else { forget };
+        let times = (forget, believed);
         // Also one that is not known: the answer to its INVITE may still be on its way.
         let lapsed = reason != EndReason::Bye;
-        let Some(leg) = self.legs.remove(id, forget, lapsed) else { return self.legs.remember_end(id, forget) };
+        let Some(leg) = self.legs.remove(id, times, lapsed) else { return self.legs.remember_end(id, times) };
         self.digest_leg(leg.owner, leg.call, id, leg.version);
         let outcome = match reason {
             EndReason::Bye => crate::balance::Outcome::Completed,

@@ -59,7 +59,8 @@ pub struct Call<'a> {
 
 impl Proxy {
     /// A new view; calls go on.
-    pub fn set_view(&mut self, view: Arc<View>) {
+    pub fn set_view(&mut self, now: Time, view: Arc<View>) {
+        self.apart.look(now, &view);
         self.transactions.timing = Timing { t1: view.config.t1, t2: view.config.t2, t4: view.config.t4 };
         self.view = view;
     }

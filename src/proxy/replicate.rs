@@ -211,7 +211,8 @@ impl Proxy {
     /// Takes a leg out because another node said so.
     fn forget_leg(&mut self, io: &mut Io<'_>, id: LegId) {
         let forget = io.now + self.transactions.timing.t1x64();
-        let Some(leg) = self.legs.remove(id, forget, false) else { return self.legs.remember_end(id, forget) };
+        let times = (forget, forget);
+        let Some(leg) = self.legs.remove(id, times, false) else { return self.legs.remember_end(id, times) };
         self.digest_leg(leg.owner, leg.call, id, leg.version);
         if let Some(grant) = leg.grant {
             io.desk.release(io.now, grant, Outcome::Completed);

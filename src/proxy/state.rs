@@ -1,10 +1,11 @@
 //! What one shard holds: all that happens per call is about these tables.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 
-use crate::base::LegId;
+use crate::base::{LegId, Time};
 use crate::replica::digest::Digests;
 use crate::session::Legs;
 use crate::sip::{Edits, Index};
@@ -23,6 +24,7 @@ pub struct Proxy {
     pub(super) transactions: Transactions,
     pub(super) contexts: Slab<Context>,
     pub(super) legs: Legs,
+    pub(super) apart: Apart,
     pub(super) pool: Pool,
     pub(super) coarse: Queue<Coarse>,
     pub(super) scratch: Option<Box<Scratch>>,
@@ -40,6 +42,38 @@ pub struct Proxy {
     pub(super) serial: u32,
     /// Plain counters since the start.
     pub stats: Stats,
+}
+
+/// Whether the peer may not know which calls have ended here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Apart {
+    /// When the nodes parted last, or `NEVER` while they have not: what began later only this one knows.
+    pub(super) since: Time,
+    /// Until when they count as apart: a moment longer than they are, for words that are still on their way.
+    until: Time,
+}
+
+impl Apart {
+    /// Nobody else has ever known of a call.
+    pub(super) fn alone() -> Self {
+        Self { since: Time::ZERO, until: Time::ZERO }
+    }
+
+    /// What the hub says now.
+    pub(super) fn look(&mut self, now: Time, view: &View) {
+        if view.armed {
+            self.until = self.until.min(now);
+            self.since = Time::NEVER;
+        } else if view.peer.is_some() {
+            self.until = Time::NEVER;
+            self.since = self.since.min(now);
+        }
+    }
+
+    /// Whether they are apart, or were within `moment`.
+    pub(super) fn is(&self, now: Time, moment: Duration) -> bool {
+        self.until == Time::NEVER || now < self.until + moment
+    }
 }
 
 /// Reused by every message, so that none allocates.
@@ -70,6 +104,7 @@ impl Proxy {
             transactions: Transactions::new(timing, transactions, seed),
             contexts: Slab::with_capacity(transactions),
             legs: Legs::new(legs, seed),
+            apart: Apart::alone(),
             pool: Pool::default(),
             coarse: Queue::default(),
             scratch: None,

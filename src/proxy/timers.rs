@@ -25,7 +25,8 @@ impl Proxy {
         if self.view.acts() {
             self.act_on_time(io);
         }
-        self.legs.forget(io.now);
+        let again = self.transactions.timing.t1x64();
+        self.legs.forget(io.now, self.apart.is(io.now, again).then_some(again));
         self.forget_shadows(io);
         self.record_noted(io);
     }

@@ -97,6 +97,8 @@ pub struct Legs {
 struct Past {
     id: LegId,
     forget: Time,
+    /// Until when another node that was not told may believe that it lives.
+    believed: Time,
     /// Nobody said so: its time had run out here.
     lapsed: bool,
 }
@@ -155,21 +157,21 @@ impl Legs {
         self.legs.get_mut(slot as usize)
     }
 
-    /// Takes a leg out, leaves its session, and remembers the id until `forget` so that no late message revives it;
-    /// `lapsed`: its time had run out.
-    pub fn remove(&mut self, id: LegId, forget: Time, lapsed: bool) -> Option<Leg> {
+    /// Takes a leg out, leaves its session, and remembers the id until `forget` so that no late message revives it, and
+    /// while nodes are apart until `believed`, so that no copy does; `lapsed`: its time had run out.
+    pub fn remove(&mut self, id: LegId, (forget, believed): (Time, Time), lapsed: bool) -> Option<Leg> {
         let legs = &self.legs;
         let entry = self.by_id.find_entry(hash(self.seed, id.0), |s| legs[*s as usize].id == id).ok()?;
         let leg = self.legs.remove(entry.remove().0 as usize);
         self.leave(leg.session);
-        self.remember(Past { id, forget, lapsed });
+        self.remember(Past { id, forget, believed, lapsed });
         Some(leg)
     }
 
-    /// Remembers until `forget` that a leg has ended, whether it was known here or not: an older word of it may still be
-    /// on its way.
-    pub fn remember_end(&mut self, id: LegId, forget: Time) {
-        self.remember(Past { id, forget, lapsed: false });
+    /// Remembers as [`Legs::remove`] does that a leg has ended that is not known here: an older word of it may still be on
+    /// its way.
+    pub fn remember_end(&mut self, id: LegId, (forget, believed): (Time, Time)) {
+        self.remember(Past { id, forget, believed, lapsed: false });
     }
 
     fn remember(&mut self, past: Past) {
@@ -198,14 +200,19 @@ impl Legs {
         self.ended.iter().map(|past| past.id)
     }
 
-    /// Forgets the ended legs whose time has come.
-    pub fn forget(&mut self, now: Time) {
+    /// Forgets the ended legs whose time has come. `apart`: another node may not have been told; those in which it may
+    /// believe are looked at again after this time.
+    pub fn forget(&mut self, now: Time, apart: Option<Duration>) {
         while let Some(&(due, id)) = self.forget.front().filter(|(due, _)| *due <= now) {
-            debug_assert!(due <= now);
             self.forget.pop_front();
-            if let Ok(entry) = self.ended.find_entry(hash(self.seed, id.0), |past| past.id == id && past.forget == due)
-            {
-                entry.remove();
+            let found = self.ended.find_entry(hash(self.seed, id.0), |past| past.id == id && past.forget == due);
+            let Ok(mut entry) = found else { continue };
+            match apart.filter(|_| now < entry.get().believed) {
+                Some(again) => {
+                    entry.get_mut().forget = now + again;
+                    self.forget.push_back((now + again, id));
+                }
+                None => _ = entry.remove(),
             }
         }
     }
@@ -309,15 +316,19 @@ mod tests {
         }
     }
 
+    fn soon(micros: u64) -> (Time, Time) {
+        (Time::from_micros(micros), Time::from_micros(micros))
+    }
+
     #[test]
     fn a_session_lives_as_long_as_its_last_leg() {
         let mut legs = Legs::new(4, 1);
         legs.insert(leg(1, 7));
         legs.insert(leg(2, 7));
         assert_eq!((legs.len(), legs.sessions()), (2, 1));
-        assert!(legs.remove(LegId(1), Time::from_micros(10), false).is_some());
+        assert!(legs.remove(LegId(1), soon(10), false).is_some());
         assert_eq!(legs.sessions(), 1);
-        assert!(legs.remove(LegId(2), Time::from_micros(20), false).is_some());
+        assert!(legs.remove(LegId(2), soon(20), false).is_some());
         assert_eq!((legs.len(), legs.sessions(), legs.remembered()), (0, 0, 2));
     }
 
@@ -325,12 +336,30 @@ mod tests {
     fn an_ended_leg_is_remembered_until_its_time() {
         let mut legs = Legs::new(4, 1);
         legs.insert(leg(1, 1));
-        legs.remove(LegId(1), Time::from_micros(10), false);
+        legs.remove(LegId(1), soon(10), false);
         assert!(legs.has_ended(LegId(1)));
-        legs.forget(Time::from_micros(9));
+        legs.forget(Time::from_micros(9), None);
         assert!(legs.has_ended(LegId(1)));
-        legs.forget(Time::from_micros(10));
+        legs.forget(Time::from_micros(10), None);
         assert!(!legs.has_ended(LegId(1)) && legs.next_forget().is_none());
+    }
+
+    #[test]
+    fn an_end_that_another_node_may_not_know_is_remembered_while_they_are_apart() {
+        let (mut legs, at) = (Legs::new(4, 1), Time::from_micros);
+        (1..=3).for_each(|id| _ = legs.insert(leg(id, id)));
+        legs.remove(LegId(1), (at(10), at(100)), false);
+        legs.remove(LegId(2), (at(11), at(11)), false);
+        legs.remove(LegId(3), (at(12), at(30)), false);
+        let apart = Some(Duration::from_micros(10));
+        legs.forget(at(12), apart);
+        assert_eq!([1, 2, 3].map(|id| legs.has_ended(LegId(id))), [true, false, true]);
+        legs.forget(at(32), apart);
+        assert_eq!([1, 2, 3].map(|id| legs.has_ended(LegId(id))), [true, false, false], "the copy has lapsed there");
+        legs.forget(at(41), None);
+        assert!(legs.has_ended(LegId(1)), "not at the moment in which they meet");
+        legs.forget(at(42), None);
+        assert!(legs.remembered() == 0 && legs.next_forget().is_none() && legs.check());
     }
 
     #[test]
@@ -338,25 +367,25 @@ mod tests {
         let (mut legs, at) = (Legs::new(4, 1), Time::from_micros);
         legs.insert(leg(1, 1));
         legs.insert(leg(2, 1));
-        legs.remove(LegId(1), at(10), true);
-        legs.remove(LegId(2), at(10), false);
+        legs.remove(LegId(1), soon(10), true);
+        legs.remove(LegId(2), soon(10), false);
         assert!(legs.revive(LegId(1)) && !legs.revive(LegId(1)) && !legs.revive(LegId(2)));
         assert!(!legs.has_ended(LegId(1)) && legs.has_ended(LegId(2)));
         legs.insert(leg(1, 1));
-        legs.remove(LegId(1), at(20), false);
-        legs.forget(at(10));
+        legs.remove(LegId(1), soon(20), false);
+        legs.forget(at(10), None);
         assert!(legs.has_ended(LegId(1)) && !legs.has_ended(LegId(2)), "its second end counts");
-        legs.forget(at(20));
+        legs.forget(at(20), None);
         assert!(!legs.has_ended(LegId(1)) && legs.check());
     }
 
     #[test]
     fn the_end_of_a_leg_that_is_not_known_is_remembered_once() {
         let mut legs = Legs::new(4, 1);
-        legs.remember_end(LegId(9), Time::from_micros(10));
-        legs.remember_end(LegId(9), Time::from_micros(20));
+        legs.remember_end(LegId(9), soon(10));
+        legs.remember_end(LegId(9), soon(20));
         assert!(legs.has_ended(LegId(9)) && legs.remembered() == 1 && legs.check());
-        legs.forget(Time::from_micros(10));
+        legs.forget(Time::from_micros(10), None);
         assert!(!legs.has_ended(LegId(9)) && legs.check());
     }
 

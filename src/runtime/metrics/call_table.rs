@@ -30,9 +30,14 @@ pub(super) static CALLS: &[Family] = &[
         rows.add(&["server"], s.gauges.server_transactions as f64);
         rows.add(&["client"], s.gauges.client_transactions as f64);
     }),
-    gauge("tandem_remembered_calls", "Ended calls still remembered, for 64*T1.", &[], |s, rows| {
-        rows.size(s.gauges.remembered);
-    }),
+    gauge(
+        "tandem_remembered_calls",
+        "Ended calls still remembered: for 64*T1, or while the peer may believe in them.",
+        &[],
+        |s, rows| {
+            rows.size(s.gauges.remembered);
+        },
+    ),
     gauge("tandem_timers", "Timers pending.", &[], |s, rows| rows.size(s.gauges.timers)),
     gauge(
         "tandem_loss_if_failed_now",

@@ -450,6 +450,27 @@ fn two_halves_of_a_cut_keep_the_limits_of_servers_that_both_reach() {
     assert_eq!(calls(&mut w), 30);
 }
 
+/// The end of a call is remembered for 64*T1, and a cut may last longer.
+#[test]
+fn a_call_that_ended_at_one_side_of_a_long_cut_ends_at_the_other_when_they_meet() {
+    let mut w = world(19);
+    w.call(0, Plan { hold: ms(8_000), ..Plan::default() });
+    w.run_until(ms(2_000), |w| w.node(1).gauges().legs == 1);
+    w.play(Act::Part(Some([Side::Of(0); HOSTS])));
+    w.run_until(ms(12_000), |w| !w.reports.is_empty());
+    // One that the other side has never heard of is forgotten as ever.
+    w.call(0, Plan { hold: ms(1_000), ..Plan::default() });
+    w.run_for(ms(30_000));
+    let counts = |w: &World| [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().remembered));
+    assert_eq!((w.reports.len(), counts(&w)), (2, [(0, 1), (1, 0)]));
+    w.play(Act::Part(None));
+    w.run_until(ms(3_000), World::is_pair);
+    w.run_for(ms(500));
+    assert_eq!([0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants)), [(0, 0); 2]);
+    w.run_for(ms(40_000));
+    assert_eq!(counts(&w), [(0, 0); 2]);
+}
+
 /// Its copy on the other side of a cut had heard nothing of it for an `inactivity-lease`.
 #[test]
 fn a_call_that_goes_on_at_one_side_of_a_cut_outlives_the_end_of_its_copy() {
