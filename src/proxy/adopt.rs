@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::balance::{Grant, Outcome, Route};
 use crate::base::{Flow, LegId, NodeId, ResourceId, SessionId, Time, Version};
-use crate::replica::body::AttemptBody;
+use crate::replica::body::{AttemptBody, SetupBody};
 use crate::replica::record::Class;
 use crate::transaction::branch::Branch;
 use crate::transaction::invite_client::InviteClient;
@@ -77,12 +77,15 @@ impl Proxy {
             self.stats.records_without_room += 1;
             return self.drop_shadow(io, shadow);
         };
-        let rival = self.transactions.find_server(shadow.key).is_some();
-        if rival {
+        let rival = self.transactions.find_server(shadow.key);
+        if let Some(rival) = rival {
             // Both nodes took this INVITE while they did not hear each other. Its caller is served by this one; what the
             // other asked of its resources is cancelled.
             shadow.body.flags |= CANCELLED;
             shadow.stage = Stage::Accepted;
+            if self.transactions.server(rival).by_answer {
+                self.conclude_answered(&mut shadow.body);
+            }
         }
         let (answered, reliable) = (shadow.stage != Stage::Live, upstream.transport.reliable());
         let mut machine = InviteServer::start(reliable);
@@ -97,7 +100,8 @@ impl Proxy {
             (false, true) => self.restore(io, &mut shadow, source, upstream, at, whole),
             _ => NOBODY,
         };
-        let server = (!rival)
+        let server = rival
+            .is_none()
             .then(|| self.transactions.open_server(shadow.key, ServerMachine::Invite(machine), upstream, owner));
         if let Some(server) = server.filter(|_| !response.is_empty()) {
             self.transactions.server_mut(server).last = Some(self.pool.keep(&response));
@@ -113,6 +117,15 @@ impl Proxy {
             self.go_on(io, owner);
         }
         self.drop_shadow(io, shadow);
+    }
+
+    /// This node asked nobody, but passed an answer on: the attempt that was answered is a call here, with a port of its own.
+    fn conclude_answered(&self, body: &mut SetupBody) {
+        let lives = |a: &&mut AttemptBody| {
+            let leg = LegId(a.leg);
+            self.legs.find(leg).is_some() || self.legs.has_ended(leg)
+        };
+        body.attempts.iter_mut().filter(lives).for_each(|a| a.flags &= !PENDING);
     }
 
     /// The response context of a shadow, with transactions for its attempts that are not over.

@@ -345,6 +345,31 @@ fn an_invite_of_the_peer_is_taken_up_although_its_answer_has_passed_here() {
     assert_eq!(left, [(0, 0); 2]);
 }
 
+/// Likewise, and the node that passed the answer keeps the role: what it takes up has ended well already.
+#[test]
+fn an_invite_of_the_peer_whose_answer_has_passed_here_holds_no_second_port() {
+    let mut w = world(19);
+    let slow = Behaviour { answer_after: ms(1_500), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.wire.stream_cut = true;
+    w.run_for(ms(3_000));
+    w.call(0, Plan { hold: Duration::from_secs(20), ..Plan::default() });
+    w.run_until(ms(1_000), |w| w.up("SIP/2.0 180") == 1);
+    w.hang(0, ms(2_500));
+    w.run_until(ms(2_000), |w| w.up("SIP/2.0 200") == 1 && w.node(1).gauges().legs == 1);
+    assert_eq!(w.node(1).gauges().grants, 1);
+    w.run_until(ms(3_000), |w| w.machines[0].turns() && w.active() == Some(1));
+    w.wire.stream_cut = false;
+    w.run_until(ms(3_000), World::is_pair);
+    w.run_for(ms(1_000));
+    assert_eq!((w.active(), w.node(1).gauges().grants), (Some(1), 1), "one call, one port");
+    assert_eq!(w.down("CANCEL").len(), 0, "nobody gave it up");
+    w.run_until(Duration::from_secs(40), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Completed);
+    let left = [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+    assert_eq!(left, [(0, 0); 2]);
+}
+
 /// The world sees to it that no server ever has more calls than its ports.
 #[test]
 fn ports_of_calls_that_only_a_dead_node_knew_of_are_left_alone_under_exact() {
