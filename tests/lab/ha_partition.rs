@@ -21,6 +21,9 @@ use crate::rig::world::World;
 /// Who waits for this long is told of a server that is out of reach.
 const GROUP: &str = "monitor-method = \"none\"\nfirst-response-timeout = \"400ms\"";
 
+/// Every server is in reach all the time.
+const IN_REACH: &str = "monitor-method = \"none\"";
+
 /// A media server that both halves reach while they are apart.
 const SHARED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 24);
 
@@ -66,15 +69,15 @@ impl Shared {
 
 /// A pair with media servers on both sides.
 fn plan(world: &World, capacity: &str, partition: &str) -> Option<Plan> {
-    plan_of(world, &[SERVERS[0], SERVERS[1], FAR_SERVER], capacity, partition)
+    plan_of(world, GROUP, &[SERVERS[0], SERVERS[1], FAR_SERVER], capacity, partition)
 }
 
-fn plan_of(world: &World, servers: &[Ipv4Addr], capacity: &str, partition: &str) -> Option<Plan> {
+fn plan_of(world: &World, group: &str, servers: &[Ipv4Addr], capacity: &str, partition: &str) -> Option<Plan> {
     let servers: Vec<_> = servers.iter().copied().map(sip).collect();
     Some(Plan::new(world, capacity)?.both(|mut setup| {
         setup.groups.clear();
         setup.cluster.push_str(&format!("partition = \"{partition}\"\ncold-reserve = 0\n"));
-        setup.group("MCP", GROUP, &servers, capacity)
+        setup.group("MCP", group, &servers, capacity)
     }))
 }
 
@@ -185,7 +188,7 @@ fn floors(active: usize) -> [f64; 2] {
 fn the_exact_policy_never_passes_the_limit_in_two_halves() {
     const CALLS: u32 = 200;
     let world = World::new("ha-exact-halves");
-    let Some(plan) = plan_of(&world, &[SHARED], &LIMIT.to_string(), "exact") else { return };
+    let Some(plan) = plan_of(&world, GROUP, &[SHARED], &LIMIT.to_string(), "exact") else { return };
     let shared = Shared::new(&plan);
     let pair = plan.start(&world);
     let floors = floors(pair.until_armed());
@@ -224,7 +227,7 @@ fn every_caller_is_served_by_two_halves_that_share_a_full_media_server() {
     const RATE: u32 = 5;
     const SECONDS: u32 = 60;
     let world = World::beside("ha-available-halves");
-    let Some(plan) = plan_of(&world, &[SHARED], &LIMIT.to_string(), "available") else { return };
+    let Some(plan) = plan_of(&world, GROUP, &[SHARED], &LIMIT.to_string(), "available") else { return };
     // Each half has one of its own for what the shared one refuses.
     let plan = plan.both(|setup| {
         let near = setup.resource(&format!("sip:{}", sip(SERVERS[0])), "port-capacity = 1000");
@@ -281,7 +284,7 @@ fn the_lower_id_alone_takes_new_calls_in_a_cut() {
     const CALLS: u32 = 200;
     let (lower, higher) = (0, 1);
     let world = World::new("ha-lower-id");
-    let Some(plan) = plan_of(&world, &[SHARED], &LIMIT.to_string(), "prefer-lower-id") else { return };
+    let Some(plan) = plan_of(&world, GROUP, &[SHARED], &LIMIT.to_string(), "prefer-lower-id") else { return };
     let shared = Shared::new(&plan);
     let pair = plan.start(&world);
     let floors = floors(pair.until_armed());
@@ -341,7 +344,7 @@ struct Course {
 fn cut_under_load(name: &str, limit: u32, policy: &str, in_cut: impl Fn(&Pair<'_>, usize)) -> Option<Course> {
     const RATE: u32 = 10;
     let world = World::beside(name);
-    let plan = plan_of(&world, &[SHARED], &limit.to_string(), policy)?;
+    let plan = plan_of(&world, IN_REACH, &[SHARED], &limit.to_string(), policy)?;
     let shared = Shared::new(&plan);
     let pair = plan.start(&world);
     let before = pair.until_armed();

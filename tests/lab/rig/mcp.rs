@@ -48,15 +48,20 @@ impl Mcp {
 
     /// One that has this address in several networks, a socket in each; it answers probes and calls at once.
     pub fn in_networks<const N: usize>(at: SocketAddr, sockets: [Udp; N]) -> Mcp {
-        let answering = |udp| (udp, Box::new(move |message: &Message, _| answer(message, at)) as Script);
+        let known = Arc::new(Mutex::new(BTreeSet::new()));
+        let answering = |udp| {
+            let known = Arc::clone(&known);
+            (udp, Box::new(move |message: &Message, _| answer_once(message, at, &known)) as Script)
+        };
         Self::over(at, sockets.map(answering))
     }
 
     /// Likewise, but with room for `ports` calls: it refuses what comes on top with 480, and counts that.
     pub fn with_room_for<const N: usize>(ports: usize, at: SocketAddr, sockets: [Udp; N]) -> (Mcp, Arc<AtomicU64>) {
         let (calls, refused) = (Arc::new(Mutex::new(BTreeSet::new())), Arc::new(AtomicU64::new(0)));
+        let known = Arc::new(Mutex::new(BTreeSet::new()));
         let limited = |udp| {
-            let (calls, refused) = (Arc::clone(&calls), Arc::clone(&refused));
+            let (calls, refused, known) = (Arc::clone(&calls), Arc::clone(&refused), Arc::clone(&known));
             let script = move |message: &Message, _| {
                 let mut calls = calls.lock().expect("no panic in the media server");
                 let id = message.call_id();
@@ -69,7 +74,7 @@ impl Mcp {
                 } else if message.asks("BYE") {
                     calls.remove(id);
                 }
-                answer(message, at)
+                answer_once(message, at, &known)
             };
             (udp, Box::new(script) as Script)
         };
@@ -171,6 +176,18 @@ pub fn answer(message: &Message, at: SocketAddr) -> Vec<(Duration, String)> {
         "INVITE" => vec![now(reply(message, at, 180)), now(reply(message, at, 200))],
         _ => vec![now(reply(message, at, 200))],
     }
+}
+
+/// Likewise; an INVITE that comes again, its branch is `known`, gets the last answer again (RFC 3261 §17.2.1).
+fn answer_once(message: &Message, at: SocketAddr, known: &Mutex<BTreeSet<String>>) -> Vec<(Duration, String)> {
+    let mut answers = answer(message, at);
+    if message.asks("INVITE") {
+        let branch = message.branch().to_owned();
+        if !known.lock().expect("no panic in the media server").insert(branch) {
+            answers.drain(..answers.len() - 1);
+        }
+    }
+    answers
 }
 
 /// A response to `request` (RFC 3261 §8.2.6), with a tag and a Contact.
