@@ -126,6 +126,15 @@ fn a_machine_that_stands_still_for_a_while_is_of_use_again() {
     servers.assert_all(200);
 }
 
+/// The process of the guard of node `n`.
+fn guard(pair: &Pair<'_>, n: usize) -> u32 {
+    let main = pair.nodes[n].process.pid();
+    let pids = pair.field.nodes[n].pids();
+    let guards: Vec<u32> = pids.iter().map(|pid| pid.unsigned_abs()).filter(|pid| *pid != main).collect();
+    assert_eq!(guards.len(), 1, "one process beside the main one");
+    guards[0]
+}
+
 /// The guard alone hangs: its node gives the role away and is of use again when the guard works again.
 #[test]
 fn a_guard_that_hung_is_believed_again() {
@@ -133,16 +142,35 @@ fn a_guard_that_hung_is_believed_again() {
     let Some(plan) = Plan::new(&world, "10") else { return };
     let pair = plan.start(&world);
     let active = pair.until_armed();
-    let main = pair.nodes[active].process.pid();
-    let pids = pair.field.nodes[active].pids();
-    let guards: Vec<u32> = pids.iter().map(|pid| pid.unsigned_abs()).filter(|pid| *pid != main).collect();
-    assert_eq!(guards.len(), 1, "one process beside the main one");
-    lan::signal(guards[0], Signal::STOP);
+    let guard = guard(&pair, active);
+    lan::signal(guard, Signal::STOP);
     pair.until_active(1 - active);
-    lan::signal(guards[0], Signal::CONT);
+    lan::signal(guard, Signal::CONT);
     assert_eq!(pair.until_armed(), 1 - active);
     pair.switch_over(1 - active);
     assert_eq!(pair.until_armed(), active);
+}
+
+/// Nobody is told that the addresses can be held while the cable is out.
+#[test]
+fn a_guard_that_is_back_before_its_cable_promises_nothing() {
+    let world = World::new("ha-guard-dark");
+    let Some(plan) = Plan::new(&world, "10") else { return };
+    let pair = plan.start(&world);
+    let standby = 1 - pair.until_armed();
+    let guard = guard(&pair, standby);
+    let logged = |text: &str| pair.wait(text, || pair.nodes[standby].log().contains(text).then_some(()));
+    pair.field.cables[standby].cut();
+    logged("has no link; check the cable");
+    lan::signal(guard, Signal::STOP);
+    logged("their guard has ended or hangs");
+    lan::signal(guard, Signal::CONT);
+    logged("their guard works again");
+    let promise = "the virtual addresses can be held here again";
+    assert!(!pair.nodes[standby].log().contains(promise), "{}", pair.nodes[standby].log());
+    pair.field.cables[standby].heal();
+    logged(&format!("{promise}: eth0 has its link again"));
+    assert_eq!(pair.until_armed(), 1 - standby);
 }
 
 /// The workers run only when nothing else does, and something always does.

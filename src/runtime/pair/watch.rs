@@ -54,11 +54,8 @@ impl Pair {
                     let strange = self.cards.lock().strange();
                     self.probed(now, if strange { cluster::Answer::Stranger } else { cluster::Answer::Nobody });
                 }
-                Event::CarrierBack { .. } => self.usable(now, |facts| facts.dark = false),
-                Event::GuardBack => {
-                    tracing::info!("the virtual addresses can be held here again: {event}");
-                    self.usable(now, |facts| facts.guarded = true);
-                }
+                Event::CarrierBack { .. } => self.mended(now, &event, |facts| facts.dark = false),
+                Event::GuardBack => self.mended(now, &event, |facts| facts.guarded = true),
                 Event::AddressDeleted { ip } => {
                     tracing::warn!("somebody deleted the virtual address {ip} from this host; it was put back");
                 }
@@ -84,13 +81,23 @@ impl Pair {
         }
     }
 
-    /// Something that holding addresses here depends on has changed.
-    fn usable(&self, now: Time, learn: impl FnOnce(&mut Facts)) {
+    /// Something that holding addresses here depends on is there again; something else may still be missing.
+    fn mended(&self, now: Time, event: &Event, learn: impl FnOnce(&mut Facts)) {
+        if self.usable(now, learn) {
+            tracing::info!("the virtual addresses can be held here again: {event}");
+        } else {
+            tracing::info!("{event}");
+        }
+    }
+
+    /// Something that holding addresses here depends on has changed; whether they can be held.
+    fn usable(&self, now: Time, learn: impl FnOnce(&mut Facts)) -> bool {
         let mut facts = self.facts.lock();
         learn(&mut facts);
         let usable = facts.guarded && !facts.dark;
         drop(facts);
         self.tell(now, Input::Usable(usable));
+        usable
     }
 
     /// The addresses are here, as the claim of `epoch` wanted.
