@@ -70,8 +70,10 @@ pub struct Gate {
     tells: bool,
     /// When what was put out last reached which position; the first one is not acknowledged.
     marks: VecDeque<(Seq, Time)>,
-    /// In the order of their positions.
+    /// As they came: one may wait for an earlier position than the one before it.
     held: VecDeque<Held>,
+    /// The last position that any of them waited for.
+    awaited: Seq,
     pool: Pool,
     /// Counters since the start.
     pub stats: GateStats,
@@ -103,6 +105,7 @@ impl Gate {
             tells: true,
             marks: VecDeque::with_capacity(MARKS),
             held: VecDeque::new(),
+            awaited: Seq(0),
             pool: Pool::default(),
             stats: GateStats::default(),
         };
@@ -244,7 +247,8 @@ impl Gate {
         }
         self.put_out(now, out);
         if let Some(peer) = self.peer
-            && self.held.back().is_some_and(|held| held.seq > self.asked)
+            && !self.held.is_empty()
+            && self.awaited > self.asked
         {
             self.ask(peer, out);
         }
@@ -350,6 +354,7 @@ impl crate::proxy::Gate for Gate {
             self.held.push_back(Held { seq, since: now, flow, message, name });
             self.stats.held += 1;
         }
+        self.awaited = self.awaited.max(seq);
     }
 
     fn is_held(&self, seq: Seq) -> bool {
@@ -401,17 +406,22 @@ mod tests {
 
     /// Records something and sends what depends on it.
     fn hold(gate: &mut Gate, now: Time, out: &mut Out) -> Seq {
+        let seq = gate.record(&ended()).seq;
+        hold_until(seq, gate, now, out);
+        seq
+    }
+
+    /// Sends what depends on an earlier record.
+    fn hold_until(seq: Seq, gate: &mut Gate, now: Time, out: &mut Out) {
         use crate::base::{ListenerId, Transport};
         let addr = "192.0.2.1:5060".parse().unwrap();
         let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local: addr, remote: addr, conn: None };
-        let seq = gate.record(&ended()).seq;
         out.send(flow, |bytes| {
             bytes.push(b'x');
             true
         });
         let sends = out.transmits.len() - 1..out.transmits.len();
         gate.hold(now, out, sends, seq);
-        seq
     }
 
     #[test]
@@ -490,6 +500,23 @@ mod tests {
         gate.acked(at(5), seq, &mut out);
         assert!(gate.flush_all(at(6), &mut out));
         assert_eq!(put_out(&mut out), (vec![], 0));
+    }
+
+    #[test]
+    fn the_peer_is_asked_for_the_last_of_what_messages_wait_for() {
+        let view = View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys(), Time::ZERO);
+        let (mut gate, mut out) = (gate(), Out::new());
+        gate.open(PEER);
+        gate.set_view(at(0), &View { armed: true, ..view }, &mut out);
+        let first = hold(&mut gate, at(1), &mut out);
+        gate.flush(at(1), &mut out);
+        assert_eq!(put_out(&mut out), (vec![Kind::Records, Kind::Ask], 1));
+        let second = hold(&mut gate, at(2), &mut out);
+        hold_until(first, &mut gate, at(2), &mut out);
+        gate.flush(at(2), &mut out);
+        assert_eq!(put_out(&mut out), (vec![Kind::Records, Kind::Ask], 1));
+        gate.acked(at(3), second, &mut out);
+        assert_eq!(gate.waiting(), 0);
     }
 
     #[test]
