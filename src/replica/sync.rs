@@ -86,6 +86,8 @@ impl Incoming {
             return Turn::Now;
         }
         match lane.reached {
+            // What it asks for would be answered to nobody.
+            Some(_) if digest.run.number != lane.run => Turn::Dropped,
             Some(reached) if reached == digest.at.seq => Turn::Now,
             Some(reached) if digest.at.seq < reached => Turn::Dropped,
             _ => lane.keep(Kind::Digest, digest.at.seq, payload),
@@ -356,6 +358,9 @@ mod tests {
         }
         assert!(!incoming.mended(before) && !incoming.is_complete());
         assert!(incoming.mended(outgoing.run(0)) && incoming.is_complete());
+        let mut late = Vec::new();
+        Digest::write(&mut late, (before, 1), false, at(4), std::iter::empty());
+        assert_eq!(incoming.digest(&Digest::read(&late).unwrap(), &late), Turn::Dropped, "it was written before");
     }
 
     #[test]
