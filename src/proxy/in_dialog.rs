@@ -333,8 +333,9 @@ impl Proxy {
     /// Takes a leg out; its port returns.
     pub(super) fn end_leg(&mut self, io: &mut Io<'_>, id: LegId, reason: EndReason) {
         let forget = io.now + self.transactions.timing.t1x64();
-        // A copy lapses with its lease, if nothing else ends it. What began after the nodes parted has none.
-        let shared = self.legs.find_mut(id).is_none_or(|leg| leg.invited <= self.apart.since);
+        // A copy lapses with its lease, if nothing else ends it. What began here after the nodes parted has none.
+        let shared = |leg: &mut Leg| leg.taken_over || leg.invited <= self.apart.since;
+        let shared = self.legs.find_mut(id).is_none_or(shared);
         let believed = if shared { io.now + self.view.config.inactivity } else { forget };
         let times = (forget, believed);
         // Also one that is not known: the answer to its INVITE may still be on its way.

@@ -47,7 +47,7 @@ pub struct Proxy {
 /// Whether the peer may not know which calls have ended here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Apart {
-    /// When the nodes parted last, or `NEVER` while they have not: what began later only this one knows.
+    /// When the nodes parted last, or `NEVER` while they can tell each other: what began later only this one knows.
     pub(super) since: Time,
     /// Until when they count as apart: a moment longer than they are, for words that are still on their way.
     until: Time,
@@ -66,7 +66,8 @@ impl Apart {
             self.since = Time::NEVER;
         } else if view.peer.is_some() {
             self.until = Time::NEVER;
-            self.since = self.since.min(now);
+            // What is told is known there, be it that it could not take over.
+            self.since = if view.linked { Time::NEVER } else { self.since.min(now) };
         }
     }
 

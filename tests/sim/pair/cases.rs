@@ -496,6 +496,27 @@ fn a_call_that_ended_at_one_side_of_a_long_cut_ends_at_the_other_when_they_meet(
     assert_eq!(counts(&w), [(0, 0); 2]);
 }
 
+/// Likewise of one that began at one side and ended at the other, which had never heard of it.
+#[test]
+fn a_call_that_moved_to_the_other_side_of_a_long_cut_is_over_when_they_meet() {
+    let mut w = world(19);
+    w.play(Act::Part(Some([Side::Of(0); HOSTS])));
+    w.run_until(ms(3_000), |w| w.machines.iter().all(Machine::is_active));
+    w.call(0, Plan { steps: vec![(ms(2_000), Step::Info)], hold: ms(2_000), ..Plan::default() });
+    w.run_until(ms(2_000), |w| w.node(0).gauges().legs == 1);
+    w.run_for(ms(500));
+    w.play(Act::Part(Some([Side::Of(1); HOSTS])));
+    w.arp = [1; HOSTS];
+    w.run_until(ms(12_000), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Completed);
+    w.run_for(ms(20_000));
+    assert_eq!([0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().remembered)), [(1, 0), (0, 1)]);
+    w.play(Act::Part(None));
+    w.run_until(ms(3_000), World::is_pair);
+    w.run_for(ms(500));
+    assert_eq!([0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants)), [(0, 0); 2]);
+}
+
 /// Its copy on the other side of a cut had heard nothing of it for an `inactivity-lease`.
 #[test]
 fn a_call_that_goes_on_at_one_side_of_a_cut_outlives_the_end_of_its_copy() {

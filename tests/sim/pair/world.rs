@@ -82,7 +82,7 @@ pub struct World {
     scenario: Scenario,
     settings: Settings,
     /// Who each host believes to hold the address.
-    arp: [usize; HOSTS],
+    pub arp: [usize; HOSTS],
     /// Where each host is while the nodes are cut from each other.
     part: Option<[Side; HOSTS]>,
     /// By host and Call-ID: the machine that a host on both sides heard of the call from.
@@ -462,6 +462,15 @@ impl World {
                 self.tell_link(other, ms(6), Link::Down(Loss::Refused));
             }
         }
+    }
+
+    /// The link falls, with all that is under way on it.
+    pub fn break_link(&mut self) {
+        self.note(|| "the link falls".into());
+        self.fault(None);
+        self.wire.sever(false);
+        self.wire.links += 1;
+        (0..2).for_each(|node| self.tell_link(node, ms(1), Link::Down(Loss::Reset)));
     }
 
     pub fn hang(&mut self, node: usize, time: Duration) {
