@@ -200,6 +200,8 @@ pub enum Effect {
         before: Epoch,
         /// All that it told anybody is known here: it was not heard once it could not tell this node.
         whole: bool,
+        /// It was merely silent and may handle them still, until it is known to be dead or has given them away.
+        living: bool,
     },
     /// This node has claimed, and nobody remembers the calls of the time before: for one lease a reserve is left alone.
     Cold,

@@ -49,7 +49,8 @@ impl Cluster {
         for peer in &mut self.peers {
             // One that was merely silent may live and be active as well.
             peer.rival = on_silence && peer.dead.is_none();
-            out.push(Effect::Adopt { owner: peer.id, before: self.epoch, whole: peer.whole });
+            let Peer { id: owner, whole, rival: living, .. } = *peer;
+            out.push(Effect::Adopt { owner, before: self.epoch, whole, living });
             peer.whole &= !peer.rival;
         }
         self.relay(None, out);
@@ -157,7 +158,7 @@ impl Cluster {
         } else if self.peers[n].rival && last.term == self.epoch {
             self.peers[n].rival = false;
             let Peer { id: owner, whole, .. } = self.peers[n];
-            out.push(Effect::Adopt { owner, before: self.epoch, whole });
+            out.push(Effect::Adopt { owner, before: self.epoch, whole, living: true });
             out.push(Effect::Announce);
         }
     }
@@ -196,7 +197,7 @@ impl Cluster {
                     None => {}
                 }
                 let before = self.peers[n].last.map_or(self.epoch, |last| last.epoch.max(self.epoch));
-                out.push(Effect::Adopt { owner: id, before, whole: self.peers[n].whole });
+                out.push(Effect::Adopt { owner: id, before, whole: self.peers[n].whole, living: false });
             }
             Phase::Starting | Phase::Standby if self.own.usable && !self.leaving => {
                 let others = self.peers.iter().enumerate().all(|(m, p)| m == n || self.settled(now, p));

@@ -403,7 +403,7 @@ impl World {
                 self.machines[node].durable = counter;
             }
             Effect::Role { role, epoch } => self.take_role(node, role, epoch),
-            Effect::Adopt { owner, before, whole } => {
+            Effect::Adopt { owner, before, whole, .. } => {
                 self.machines[node].adopted.push((owner, before));
                 self.machines[node].whole = Some(whole);
             }

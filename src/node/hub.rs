@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::balance::{Budget as Ports, Probe, Shares};
 use crate::base::{Epoch, NodeId, ResourceId, Time};
-use crate::cluster::{Budget, Cluster, Effect};
+use crate::cluster::{Budget, Cluster, Effect, Progress};
 use crate::out::Out;
-use crate::proxy::View;
+use crate::proxy::{Commit, View};
 use crate::sip::{Malformed, Message};
 
 use super::peer_link::PeerLink;
@@ -28,6 +28,10 @@ pub struct Hub {
     pub(super) draining: bool,
     /// Everything that this node owns belongs to this node, under this claim, once it holds all of it.
     pub(super) owed: Option<(NodeId, Epoch)>,
+    /// The node that was given all of it: it is told again over each new link, until this one acts itself.
+    pub(super) gave: Option<NodeId>,
+    /// The node that gave all that it owned to this one, which may not act yet.
+    pub(super) given: Option<NodeId>,
     /// Per mille of each limit for the active node while nobody knows of the other one.
     pub(super) active_share: u16,
     /// Per mille of each limit that is left alone for a lease where nobody remembers the calls of the time before.
@@ -59,6 +63,8 @@ impl Hub {
             peer: PeerLink::default(),
             draining: false,
             owed: None,
+            gave: None,
+            given: None,
             active_share: Shares::ACTIVE,
             cold_reserve: 0,
             shareholder: NodeId::default(),
@@ -68,6 +74,15 @@ impl Hub {
             keep_alives: 0,
             stun: 0,
             refusals: 0,
+        }
+    }
+
+    /// How far replication has come.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            incoming: self.peer.incoming.is_complete(),
+            outgoing: self.peer.outgoing.is_complete(),
+            told: self.peer.untold == 0 && self.view.commit == Commit::PeerAck,
         }
     }
 

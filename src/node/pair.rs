@@ -7,7 +7,7 @@ use crate::balance::Reserve;
 use crate::base::{Epoch, NodeId, Time};
 use crate::cluster::{self, Effect, Input, Role};
 use crate::out::Out;
-use crate::proxy::{Commit, View};
+use crate::proxy::View;
 use crate::replica::{Kind, Stream};
 
 use super::hub::Hub;
@@ -107,12 +107,18 @@ impl<K: Cells> Node<K> {
     }
 
     fn ask_cluster(&self, now: Time, out: &mut Out, ask: impl FnOnce(&mut cluster::Cluster, &mut Vec<Effect>)) {
+        self.ask_hub(now, out, |hub, effects| {
+            if let Some(cluster) = &mut hub.cluster {
+                ask(cluster, effects);
+            }
+        });
+    }
+
+    fn ask_hub(&self, now: Time, out: &mut Out, ask: impl FnOnce(&mut Hub, &mut Vec<Effect>)) {
         let mut effects = self.hub.with(|hub| {
             let mut effects = std::mem::take(&mut hub.effects);
-            if let Some(cluster) = &mut hub.cluster {
-                ask(cluster, &mut effects);
-                self.signs.set_authority(cluster.authority());
-            }
+            ask(hub, &mut effects);
+            hub.cluster.iter().for_each(|cluster| self.signs.set_authority(cluster.authority()));
             effects
         });
         for effect in effects.drain(..) {
@@ -127,7 +133,7 @@ impl<K: Cells> Node<K> {
     fn carry_out(&self, now: Time, effect: Effect, out: &mut Out) {
         match effect {
             Effect::Role { role, epoch } => self.take_role(now, role, epoch, out),
-            Effect::Adopt { owner, before, whole } => self.adopt(now, owner, before, whole, out),
+            Effect::Adopt { owner, before, whole, living } => self.adopt(now, owner, before, (whole, living), out),
             Effect::Yield { to, epoch } => {
                 self.hub.with(|hub| hub.owed = Some((to, epoch)));
                 self.settle(now, out);
@@ -184,21 +190,27 @@ impl<K: Cells> Node<K> {
             view.active = active;
             if active {
                 // What was asked under an earlier epoch may have been another node's meanwhile.
-                view.carry_on(now, view.node, epoch);
+                view.carry_on(now, view.node, epoch, false);
                 view.epoch = epoch;
             }
         });
+        let given = self.hub.with(|hub| {
+            if active {
+                (hub.owed, hub.gave) = (None, None);
+            }
+            hub.given.take_if(|_| role != Role::Asking)
+        });
         if active {
-            self.hub.with(|hub| hub.owed = None);
             self.signs.set_active(true);
             self.signs.set_asking(false);
+            given.into_iter().for_each(|peer| self.take_handover(now, peer, out));
         }
         out.effects.push(Effect::Role { role, epoch });
     }
 
     /// Everything of `owner` is this node's, which is active in its own epoch.
-    fn adopt(&self, now: Time, owner: NodeId, before: Epoch, whole: bool, out: &mut Out) {
-        self.look(now, out, |view| view.carry_on(now, owner, before));
+    fn adopt(&self, now: Time, owner: NodeId, before: Epoch, (whole, living): (bool, bool), out: &mut Out) {
+        self.look(now, out, |view| view.carry_on(now, owner, before, living));
         self.share_doubts(now);
         for n in 0..self.shards.len() {
             self.with_shard(now, n, out, |shard, desk, out| shard.adopt(now, owner, whole, desk, out));
@@ -212,9 +224,12 @@ impl<K: Cells> Node<K> {
 
     /// The peer gave all that it owned to this node.
     pub(super) fn take_handover(&self, now: Time, peer: NodeId, out: &mut Out) {
-        let epoch = self.hub.with(|hub| hub.view.active.then_some(hub.view.epoch));
+        let epoch = self.hub.with(|hub| {
+            hub.given = (!hub.view.active && self.signs.is_asking()).then_some(peer);
+            hub.view.active.then_some(hub.view.epoch)
+        });
         if let Some(epoch) = epoch {
-            self.adopt(now, peer, epoch, true, out);
+            self.adopt(now, peer, epoch, (true, false), out);
             for n in 0..self.shards.len() {
                 if self.shards[n].with(|shard| shard.take_ignored()) {
                     self.restart_lane(now, n, out);
@@ -224,11 +239,24 @@ impl<K: Cells> Node<K> {
     }
 
     /// What this node owns and should not: once the peer holds all of it, it is the peer's.
-    fn settle(&self, now: Time, out: &mut Out) {
+    pub(super) fn settle(&self, now: Time, out: &mut Out) {
+        // What the peer has taken already comes in its own words first: no position of ours may stand above it.
+        let ready = |hub: &mut Hub| {
+            let owed = hub.owed.is_some_and(|(to, _)| hub.peer.up == Some(to));
+            owed && hub.peer.outgoing.is_complete() && hub.peer.incoming.is_complete()
+        };
+        if !self.hub.with(ready) {
+            return;
+        }
+        // What was recorded since may be on a link that is dead and not known to be.
+        let flush = |n| self.with_shard(now, n, out, |shard, _, out| shard.flush_all(now, out));
+        if (0..self.shards.len()).map(flush).filter(|done| !done).count() > 0 {
+            return;
+        }
         let owed = self.hub.with(|hub| {
-            // What the peer has taken already comes in its own words first: no position of ours may stand above it.
-            let ready = hub.peer.outgoing.is_complete() && hub.peer.incoming.is_complete();
-            hub.owed.take_if(|(to, _)| ready && hub.peer.up == Some(*to))
+            let owed = if ready(hub) { hub.owed.take() } else { None };
+            hub.gave = owed.map(|(to, _)| to).or(hub.gave);
+            owed
         });
         let Some((to, epoch)) = owed else { return };
         for n in 0..self.shards.len() {
@@ -279,21 +307,18 @@ impl<K: Cells> Node<K> {
 
     /// Tells the cluster how far replication has come, if that changed.
     pub(super) fn tell_sync(&self, now: Time, peer: NodeId, out: &mut Out) {
-        let changed = self.hub.with(|hub| {
-            let sync = cluster::Progress {
-                incoming: hub.peer.incoming.is_complete(),
-                outgoing: hub.peer.outgoing.is_complete(),
-                told: hub.peer.untold == 0 && hub.view.commit == Commit::PeerAck,
-            };
-            (sync != hub.peer.told).then(|| {
-                hub.peer.told = sync;
-                sync
-            })
-        });
-        if let Some(sync) = changed {
-            self.pair(now, Input::Sync { peer, sync }, out);
-            self.settle(now, out);
+        if self.hub.with(|hub| hub.progress() == hub.peer.told) {
+            return;
         }
+        // Under one lock, or an older word could come last.
+        self.ask_hub(now, out, |hub, effects| {
+            let sync = hub.progress();
+            if std::mem::replace(&mut hub.peer.told, sync) != sync {
+                let input = Input::Sync { peer, sync };
+                hub.cluster.iter_mut().for_each(|cluster| cluster.handle(now, input, effects));
+            }
+        });
+        self.settle(now, out);
     }
 
     /// A shard has sent something of which the peer does not know, or the peer knows of all that it sent.
@@ -328,6 +353,7 @@ mod tests {
     use crate::balance::{self, GroupConfig, Monitor, Probe, ResourceConfig, Route, SchemeName, Terms, resource_id};
     use crate::base::{CallKey, Flow, LegId, ListenerId, ResourceId, Transport, limits};
     use crate::identity::Identities;
+    use crate::proxy::Commit;
     use crate::replica::sync_frame::Digest;
     use crate::session::change::Change;
     use crate::token::Keys;

@@ -33,6 +33,10 @@ impl<K: Cells> Node<K> {
             hub.peer.told_doubts = None;
             hub.peer.round = now + ROUND;
         });
+        // The last link may have fallen with it; whoever has heard of it loses nothing by hearing it again.
+        if self.hub.with(|hub| hub.gave == Some(peer)) {
+            out.frame(peer, Stream::Urgent, Kind::Handover, |_| {});
+        }
         // It may have to take over before the first round.
         self.tell_doubts(now, peer, Stream::Urgent, out);
         for n in 0..self.shards.len() {
@@ -191,6 +195,7 @@ impl<K: Cells> Node<K> {
         let done = self.with_shard(now, n, out, |shard, _, out| shard.acked(now, seq, out));
         if done {
             self.flushed(now, n, out);
+            self.settle(now, out);
         }
     }
 

@@ -80,16 +80,16 @@ impl View {
         self.active && !self.frozen
     }
 
-    /// What `node` asked before the epoch `before` is carried on here.
-    pub fn carry_on(&mut self, now: Time, node: NodeId, before: Epoch) {
+    /// What `node` asked before the epoch `before` is carried on here; `living`: it may do so itself.
+    pub fn carry_on(&mut self, now: Time, node: NodeId, before: Epoch, living: bool) {
         let through = before.counter.saturating_sub(1);
         self.taken.retain(|taken| taken.node != node);
-        self.taken.push(Taken { node, through, since: now });
+        self.taken.push(Taken { node, through, since: now, living });
     }
 
     /// A node without a peer and without addresses, which has taken nobody's calls but those of its own earlier runs.
     pub fn alone(node: NodeId, epoch: Epoch, keys: Keys, now: Time) -> Self {
-        let earlier = Taken { node, through: epoch.counter.saturating_sub(1), since: now };
+        let earlier = Taken { node, through: epoch.counter.saturating_sub(1), since: now, living: false };
         Self {
             generation: 0,
             serving: true,
@@ -129,6 +129,8 @@ pub struct Taken {
     pub through: u32,
     /// Since when.
     pub since: Time,
+    /// It was merely silent and may wait for its answers itself.
+    pub living: bool,
 }
 
 /// The identity of ours that a URI names.

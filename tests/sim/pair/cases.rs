@@ -7,9 +7,11 @@ use tandem::agent::media_server::{Behaviour, Mood};
 use tandem::agent::script::{Outcome, Plan, Step};
 use tandem::base::Transport;
 use tandem::proxy::Commit;
+use tandem::replica::Kind;
 
 use super::machine::Machine;
 use super::scenario::{Act, CALLERS, HOSTS, Scenario, Side, TIMING};
+use super::wire::Event;
 use super::world::World;
 use crate::scenario::{SERVERS, caller_addr, node_addr, server_addr};
 
@@ -515,6 +517,55 @@ fn a_call_that_moved_to_the_other_side_of_a_long_cut_is_over_when_they_meet() {
     w.run_until(ms(3_000), World::is_pair);
     w.run_for(ms(500));
     assert_eq!([0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants)), [(0, 0); 2]);
+}
+
+/// What the loser of a meeting has is given to the other node in one word, and the link falls with it.
+#[test]
+fn calls_outlive_the_link_that_falls_as_they_are_handed_over() {
+    let mut w = world(23);
+    w.play(Act::Part(Some([Side::Of(0); HOSTS])));
+    w.run_until(ms(3_000), |w| w.machines.iter().all(Machine::is_active));
+    w.call(0, Plan { hold: Duration::from_secs(20), ..Plan::default() });
+    w.run_until(ms(2_000), |w| w.node(0).gauges().legs == 1);
+    let slow = Behaviour { answer_after: ms(8_000), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.call(1, Plan { hold: ms(1_000), ..Plan::default() });
+    w.run_until(ms(1_000), |w| w.node(0).gauges().ringing == 1);
+    w.wire.stream_cut = true;
+    w.play(Act::Part(None));
+    w.run_for(ms(1_500));
+    w.wire.stream_cut = false;
+    let under_way = |w: &World| w.wire.queue.values().any(|e| matches!(e, Event::Frame { kind: Kind::Handover, .. }));
+    w.run_until(ms(3_000), under_way);
+    assert!(under_way(&w) && w.active() == Some(1));
+    w.break_link();
+    w.run_until(ms(3_000), World::is_pair);
+    let held = [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+    assert_eq!((held, w.node(1).gauges().ringing), ([(1, 2); 2], 1));
+    w.run_until(Duration::from_secs(40), |w| w.reports.len() == 2);
+    assert!(w.reports.iter().all(|report| report.outcome == Outcome::Completed), "{:?}", w.reports);
+    let left = [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+    assert_eq!(left, [(0, 0); 2]);
+}
+
+/// Beats are back before the stream, which is dead and does not know it.
+#[test]
+fn calls_outlive_the_link_that_was_dead_when_the_halves_met() {
+    let mut w = world(31);
+    w.play(Act::Part(Some([Side::Of(0); HOSTS])));
+    w.run_until(ms(600), |w| w.machines[1].is_active());
+    w.call(0, Plan { hold: Duration::from_secs(20), ..Plan::default() });
+    w.run_until(ms(300), |w| w.node(0).gauges().legs == 1);
+    w.wire.stream_cut = true;
+    w.play(Act::Part(None));
+    w.run_until(ms(200), |w| w.active() == Some(1));
+    w.run_for(ms(1_200));
+    w.wire.stream_cut = false;
+    w.run_until(ms(3_000), World::is_pair);
+    w.run_for(ms(7_000));
+    assert_eq!([0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants)), [(1, 1); 2]);
+    w.run_until(Duration::from_secs(40), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Completed);
 }
 
 /// Its copy on the other side of a cut had heard nothing of it for an `inactivity-lease`.
