@@ -26,7 +26,11 @@ impl Proxy {
     ) -> Result<(), Reject> {
         let invite = self.transactions.key(request, Method::Invite);
         // §16.10 would forward an unknown CANCEL statelessly. We never relay by Request-URI, so it is refused (§9.2).
-        let invite = self.transactions.find_server(invite).ok_or(Reject::NothingToCancel)?;
+        let Some(invite) = self.transactions.find_server(invite) else {
+            // Where another node may have the INVITE, the CANCEL comes again and meets it, once it has been handed over.
+            let elsewhere = !flow.transport.reliable() && self.view.taken.iter().any(|taken| taken.living);
+            return if elsewhere { Ok(()) } else { Err(Reject::NothingToCancel) };
+        };
         if !self.has_room() {
             return Err(Reject::Full);
         }

@@ -91,11 +91,11 @@ impl Proxy {
     ) -> bool {
         let window = self.view.config.timer_c + self.transactions.timing.t1x64();
         let taken = |t: &Taken| t.node.0 == attempt.node && attempt.epoch <= t.through;
-        match self.view.taken.iter().find(|t| taken(t)) {
-            Some(taken) if io.now.since(taken.since) <= window => {}
+        let living = match self.view.taken.iter().find(|t| taken(t)) {
+            Some(taken) if io.now.since(taken.since) <= window => taken.living,
             Some(_) => return false,
             None => return self.stray_of_peer(io, response, from, identity, attempt),
-        }
+        };
         match response.status() {
             // §16.7 step 5.
             Some(101..200) => !self.transactions.has_answered(response) && self.relay(io, response, identity),
@@ -113,7 +113,8 @@ impl Proxy {
                 self.end_search(io, response);
                 relayed
             }
-            Some(300..) if response.cseq().method == Method::Invite => {
+            // Without an ACK it comes again (§17.2.1), be it after the INVITE has been handed over.
+            Some(300..) if response.cseq().method == Method::Invite && !living => {
                 io.send(from, |bytes| write_bare_ack(response, bytes));
                 false
             }

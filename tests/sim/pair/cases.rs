@@ -568,6 +568,26 @@ fn calls_outlive_the_link_that_was_dead_when_the_halves_met() {
     assert_eq!(w.reports[0].outcome, Outcome::Completed);
 }
 
+/// Its node hangs, and the other one holds the address and knows nothing of the INVITE until the first goes on.
+#[test]
+fn a_refusal_waits_for_the_node_that_asked() {
+    let mut w = world(31);
+    let slow = Behaviour { answer_after: ms(20_000), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.wire.stream_cut = true;
+    w.run_for(ms(3_000));
+    w.call(0, Plan { cancel_after: Some(ms(1_000)), ..Plan::default() });
+    w.run_until(ms(3_000), |w| w.down("CANCEL").len() == 1);
+    w.hang(0, ms(2_500));
+    w.run_until(ms(3_000), |w| w.machines[0].turns() && w.active() == Some(1));
+    assert!(w.reports.is_empty());
+    w.wire.stream_cut = false;
+    w.run_until(ms(3_000), World::is_pair);
+    w.run_until(ms(4_000), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Cancelled);
+    assert_eq!([0, 1].map(|n| w.node(n).gauges().grants), [0; 2]);
+}
+
 /// Its copy on the other side of a cut had heard nothing of it for an `inactivity-lease`.
 #[test]
 fn a_call_that_goes_on_at_one_side_of_a_cut_outlives_the_end_of_its_copy() {
