@@ -167,7 +167,12 @@ impl Proxy {
             self.contexts[id].attempts[n].over = true;
             return Seq(0);
         }
-        let call = call.or_else(|| self.legs.find_mut(leg).map(|leg| leg.call));
+        let known = self.legs.find_mut(leg).map(|leg| (leg.call, leg.resource));
+        if known.is_some_and(|(_, other)| other != resource) {
+            // Two nodes that did not hear each other asked two resources for one INVITE, and gave both dialogs one id.
+            return Seq(0);
+        }
+        let call = call.or(known.map(|(call, _)| call));
         let recorded = call.map_or(Seq(0), |call| self.record_end(io, call, leg));
         self.end_leg(io, leg, EndReason::Bye);
         recorded

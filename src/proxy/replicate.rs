@@ -56,7 +56,9 @@ impl Proxy {
                 let Some(key) = self.server_key(&request) else { return };
                 if self.owns(key, head.version) {
                     self.ignored = true;
-                    return;
+                    if !self.asks_elsewhere(key, &mut body) {
+                        return;
+                    }
                 }
                 self.shadows.insert(Shadow {
                     invite,
@@ -96,6 +98,22 @@ impl Proxy {
         server.filter(|server| !server.by_answer).is_some_and(|server| {
             self.contexts.get(server.owner as usize).is_none_or(|context| context.version >= version)
         })
+    }
+
+    /// Whether the other node asks somebody whom this one does not, for an INVITE that both took: that is to be cancelled
+    /// once it is this node's. The others are not pending any more.
+    fn asks_elsewhere(&mut self, key: u128, body: &mut SetupBody) -> bool {
+        let own = self.transactions.find_server(key).map(|id| self.transactions.server(id).owner);
+        let own = own.and_then(|owner| self.contexts.get(owner as usize));
+        let attempts = own.map_or(&[][..], |context| &context.attempts);
+        for theirs in &mut body.attempts {
+            let asked = attempts.iter().any(|own| own.hop.branch.as_bytes() == theirs.branch);
+            let leg = self.legs.find_mut(LegId(theirs.leg));
+            if asked || leg.is_some_and(|leg| leg.resource == ResourceId(theirs.resource)) {
+                theirs.flags &= !PENDING;
+            }
+        }
+        body.attempts.iter().any(|attempt| attempt.flags & PENDING != 0)
     }
 
     fn update_shadow(&mut self, io: &mut Io<'_>, owner: NodeId, head: &Head, body: SetupBody, stage: Stage) {

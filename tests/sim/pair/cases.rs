@@ -568,6 +568,39 @@ fn calls_outlive_the_link_that_was_dead_when_the_halves_met() {
     assert_eq!(w.reports[0].outcome, Outcome::Completed);
 }
 
+/// Nobody hears of the first node's question: the caller asks the second one, which asks another server.
+#[test]
+fn an_invite_that_both_nodes_took_rings_at_one_server_when_they_have_met() {
+    let mut settings = Scenario::quiet().settings;
+    settings.members = [Some(Some(100)); SERVERS];
+    let mut w = World::armed_in(29, Scenario { settings, ..Scenario::quiet() });
+    w.sent = Some(Vec::new());
+    w.call(0, Plan { hold: ms(500), ..Plan::default() });
+    w.run_until(ms(5_000), |w| w.reports.len() == 1);
+    let slow = Behaviour { answer_after: ms(9_000), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.wire.stream_cut = true;
+    w.run_for(ms(3_000));
+    w.call(0, Plan { hold: ms(1_000), ..Plan::default() });
+    w.net.weather.lost = 1_000;
+    w.run_until(ms(100), |w| w.asked(1, "INVITE") == 1);
+    w.net.weather.lost = 0;
+    let sides = |host| if host < CALLERS { Side::Of(1) } else { Side::Both };
+    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(sides))));
+    let first = w.asked(0, "INVITE");
+    w.run_until(ms(4_000), |w| w.asked(0, "INVITE") > first && w.asked(1, "INVITE") > 1);
+    assert_eq!([0, 1].map(|n| w.node(n).gauges().ringing), [1; 2]);
+    w.play(Act::Part(None));
+    w.wire.stream_cut = false;
+    w.run_until(ms(3_000), World::is_pair);
+    w.run_for(ms(500));
+    assert_eq!([0, 1].map(|server| w.asked(server, "CANCEL")), [0, 1], "one of the two is told to stop");
+    w.run_until(Duration::from_secs(40), |w| w.reports.len() == 2);
+    assert_eq!(w.reports[1].outcome, Outcome::Completed);
+    let left = [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+    assert_eq!(left, [(0, 0); 2]);
+}
+
 /// Its node hangs, and the other one holds the address and knows nothing of the INVITE until the first goes on.
 #[test]
 fn a_refusal_waits_for_the_node_that_asked() {
