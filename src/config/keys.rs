@@ -71,6 +71,7 @@ pub(super) const PROXY: Keys = Keys {
     known: &[
         "sip.transport",
         "sip.allow-from",
+        "sip.proxy-protocol-from",
         "sip.threadpoolsize",
         "sip.timer.t1",
         "sip.timer.t2",

@@ -84,11 +84,13 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     let log_level = sections::log(reader, &log);
     let tls = root.contains_key("tls").then(|| tls::tls(reader, &secure)).flatten();
     let snmp = snmp::snmp(reader, &snmp);
-    let sections::Proxy { listeners, allow_from, config, workers, drain_timeout } = sections::proxy(reader, &proxy);
+    let sections::Proxy { listeners, allow_from, proxy_protocol_from, config, workers, drain_timeout } =
+        sections::proxy(reader, &proxy);
     Settings {
         cluster,
         listeners,
         allow_from,
+        proxy_protocol_from,
         proxy: config,
         workers,
         drain_timeout,

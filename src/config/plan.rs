@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::cluster_settings::{Cluster, VipManager};
 use super::finding::{ConfigError, Finding};
+use super::prefix::Prefix;
 use super::settings::{ClientCertificate, Group, Resource, Settings, Snmp, Tls};
 use super::shared::{codes, joined, members, monitor, ports, scheme, services};
 
@@ -196,9 +197,11 @@ fn needs_restart(new: &Settings, edit: Edit) -> ConfigError {
 fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
     let (a, b) = (&old.proxy, &new.proxy);
     let (was, is) = (&old.cluster, &new.cluster);
-    let sources = |s: &Settings| match &s.allow_from {
-        None => "everybody".into(),
-        Some(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    let networks = |list: &[Prefix]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let sources = |s: &Settings| s.allow_from.as_deref().map_or("everybody".into(), networks);
+    let balancers = |s: &Settings| match &s.proxy_protocol_from[..] {
+        [] => "nobody".into(),
+        list => networks(list),
     };
     let file = |s: &Settings, of: fn(&Tls) -> Option<&PathBuf>| {
         s.tls.as_ref().and_then(of).map_or("none".into(), |p| p.display().to_string())
@@ -214,6 +217,7 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
         edit("priority", was.priority, is.priority),
         edit("preempt", was.preempt, is.preempt),
         edit("sip.allow-from", sources(old), sources(new)),
+        edit("sip.proxy-protocol-from", balancers(old), balancers(new)),
         spans("sip.timer.t1", a.t1, b.t1),
         spans("sip.timer.t2", a.t2, b.t2),
         spans("sip.timer.t4", a.t4, b.t4),

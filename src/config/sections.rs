@@ -14,13 +14,14 @@ use crate::node::ProxyConfig;
 /// Listeners of one node: each costs a socket that every worker watches.
 const LISTENERS: usize = 64;
 
-/// Entries of `sip.allow-from`: more are the work of a firewall.
+/// Entries of `sip.allow-from` and of `sip.proxy-protocol-from`: more are the work of a firewall.
 const SOURCES: usize = 256;
 
 /// What `[proxy]` says.
 pub(super) struct Proxy {
     pub listeners: Vec<Listen>,
     pub allow_from: Option<Vec<Prefix>>,
+    pub proxy_protocol_from: Vec<Prefix>,
     pub config: ProxyConfig,
     pub workers: usize,
     pub drain_timeout: Duration,
@@ -44,7 +45,8 @@ pub(super) fn proxy(reader: &mut Reader<'_>, section: &Section<'_>) -> Proxy {
     let workers = reader.number(section, "sip.threadpoolsize", 1..=64);
     Proxy {
         listeners: listeners(reader, section),
-        allow_from: allow_from(reader, section),
+        allow_from: networks(reader, section, "sip.allow-from", CALLERS),
+        proxy_protocol_from: networks(reader, section, "sip.proxy-protocol-from", BALANCERS).unwrap_or_default(),
         config,
         workers: workers.map_or_else(default_workers, |n| n as usize),
         drain_timeout: reader
@@ -116,15 +118,19 @@ fn listener(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, value: &V
     listen
 }
 
-/// `sip.allow-from`; absent, everybody is heard.
-fn allow_from(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Vec<Prefix>> {
-    const KEY: &str = "sip.allow-from";
-    let list = reader.list(section, KEY)?;
+/// What to do instead of an empty `sip.allow-from`, without which everybody is heard.
+const CALLERS: &str = "list the networks of those who place calls, or remove the key to let everybody in";
+
+/// Likewise for `sip.proxy-protocol-from`.
+const BALANCERS: &str = "list the addresses of your load balancers, or remove the key";
+
+/// A list of networks; `None` without the key. `otherwise` is what to do instead of an empty one.
+fn networks(reader: &mut Reader<'_>, section: &Section<'_>, key: &'static str, otherwise: &str) -> Option<Vec<Prefix>> {
+    let list = reader.list(section, key)?;
     if list.is_empty() || list.len() > SOURCES {
-        let at = section.value(KEY).map_or(section.at, |v| v.span().start);
+        let at = section.value(key).map_or(section.at, |v| v.span().start);
         let cause = format!("has {} entries; allowed is 1 to {SOURCES}", list.len());
-        let suggestion = "list the networks of those who place calls, or remove the key to let everybody in";
-        reader.refuse(section, KEY, at, &cause, Some(suggestion.into()));
+        reader.refuse(section, key, at, &cause, Some(otherwise.into()));
         return None;
     }
     let mut prefixes = Vec::with_capacity(list.len());
@@ -135,7 +141,7 @@ fn allow_from(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Vec<Pref
             Ok(prefix) => prefixes.push(prefix),
             Err((why, suggestion)) => {
                 let cause = format!("has the entry \"{shown}\", which {why}");
-                reader.refuse(section, KEY, value.span().start, &cause, Some(suggestion));
+                reader.refuse(section, key, value.span().start, &cause, Some(suggestion));
             }
         }
     }

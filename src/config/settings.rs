@@ -21,6 +21,8 @@ pub struct Settings {
     pub listeners: Vec<Listen>,
     /// `sip.allow-from`: whose SIP is heard beside the resources'; `None`: everybody's.
     pub allow_from: Option<Vec<Prefix>>,
+    /// `sip.proxy-protocol-from`: load balancers whose streams begin with a PROXY header; default: none.
+    pub proxy_protocol_from: Vec<Prefix>,
     /// `[proxy]` timers and the like.
     pub proxy: ProxyConfig,
     /// `sip.threadpoolsize`: UDP worker threads, 1 to 64; default: number of cores, at most 8.

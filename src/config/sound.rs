@@ -12,6 +12,7 @@ use crate::base::Transport;
 /// Notes what contradicts itself in `settings`, of which every key was readable by itself or has its default.
 pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings, has_groups: bool) {
     listeners(reader, &settings.listeners);
+    balancers(reader, settings);
     admin(reader, settings);
     timers(reader, settings);
     if !has_groups {
@@ -72,6 +73,15 @@ fn listeners(reader: &mut Reader<'_>, listeners: &[Listen]) {
             format!("listeners {before} and {listen} cannot both be bound: one includes the other")
         };
         error(reader, key, cause, Some("keep one of them"));
+    }
+}
+
+/// Load balancers that forward streams to a node that takes none.
+fn balancers(reader: &mut Reader<'_>, settings: &Settings) {
+    if !settings.proxy_protocol_from.is_empty() && !settings.listeners.iter().any(|l| l.transport.reliable()) {
+        let cause = "`sip.proxy-protocol-from` in [proxy] has no effect: no listener takes streams";
+        let suggestion = "add a \"tcp:\" or \"tls:\" listener to `sip.transport`, or remove the key";
+        warn(reader, String::from("proxy.sip.proxy-protocol-from"), cause.into(), Some(suggestion));
     }
 }
 

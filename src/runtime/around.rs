@@ -15,6 +15,8 @@ use crate::runtime::sources::Sources;
 pub(super) struct Around {
     /// SIP is taken from these only.
     pub sources: Sources,
+    /// Load balancers that say whose the streams are that they forward.
+    pub balancers: Sources,
     /// Hosts of media servers, of those too that left the file: no limit per host is meant for them.
     pub hosts: Vec<IpAddr>,
     /// The names of media servers.
@@ -30,6 +32,7 @@ impl Around {
         let hosts: Vec<IpAddr> = servers.all().flat_map(Server::hosts).collect();
         Self {
             sources: Sources::of(settings, hosts.clone(), identities),
+            balancers: Sources::only(&settings.proxy_protocol_from, []),
             names: resources().map(|r| (r.id, r.aor.clone())).collect(),
             reach: Reach::new(&settings.cluster.reference_points, resources().map(|r| r.route.flow.remote.ip())),
             hosts,

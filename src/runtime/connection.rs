@@ -49,8 +49,8 @@ pub struct Connection {
     pub flow: Flow,
     /// Whether the other side opened it.
     pub accepted: bool,
-    /// This end of it; not known until there is a stream.
-    at: OnceLock<SocketAddr>,
+    /// Its ends, this one first; not known until there is a stream.
+    between: OnceLock<(SocketAddr, SocketAddr)>,
     outbound: Mutex<Outbound>,
     wake: Notify,
     /// When octets last passed, in microseconds of [`sys::now`].
@@ -82,7 +82,7 @@ impl Connection {
             id,
             flow: Flow { conn: Some(id), ..flow },
             accepted,
-            at: OnceLock::new(),
+            between: OnceLock::new(),
             outbound: Mutex::default(),
             wake: Notify::new(),
             active: AtomicU64::new(sys::now().as_micros()),
@@ -148,14 +148,15 @@ impl Connection {
         Ended { reason, broken: Some(broken) }
     }
 
-    /// What the networks see of its stream, once there is one: its flow, but for the port of one that this node opened.
+    /// What the networks see of its stream, once there is one: its flow, but for the port of one that this node opened,
+    /// and for the load balancer that forwards it.
     pub fn ends(&self) -> Option<Flow> {
-        self.at.get().map(|local| Flow { local: *local, ..self.flow })
+        self.between.get().map(|(local, remote)| Flow { local: *local, remote: *remote, ..self.flow })
     }
 
-    /// There is a stream, and this end of it has this address.
-    pub fn is_at(&self, local: SocketAddr) {
-        let _ = self.at.set(local);
+    /// There is a stream, and its ends have these addresses, this one first.
+    pub fn is_between(&self, local: SocketAddr, remote: SocketAddr) {
+        let _ = self.between.set((local, remote));
     }
 
     /// Serves the stream until it ends.

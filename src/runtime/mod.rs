@@ -25,6 +25,7 @@ pub mod ended;
 pub mod connection;
 pub mod dial;
 pub mod handshakes;
+pub mod proxy_protocol;
 pub mod reuse;
 pub mod stream_table;
 pub mod tcp;

@@ -280,8 +280,9 @@ impl Running {
     }
 
     fn know(&self, around: Around) {
-        let Around { sources, hosts, names, reach } = around;
+        let Around { sources, balancers, hosts, names, reach } = around;
         let sources = Arc::new(sources);
+        self.driver.streams.forwarded_by(balancers);
         self.driver.streams.welcome(Arc::clone(&sources));
         self.driver.streams.exempt(hosts);
         self.driver.name(names);

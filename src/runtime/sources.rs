@@ -25,14 +25,16 @@ impl Sources {
     /// All addresses.
     pub const EVERYBODY: Sources = Sources(None);
 
-    /// Everybody, unless the operator lists networks: then those, the resources' `hosts`, the members of the cluster, and
-    /// this machine, since a call may pass it twice.
+    /// Everybody, unless the operator lists networks: then those, load balancers, the resources' `hosts`, the members of
+    /// the cluster, and this machine, since a call may pass it twice.
     pub fn of(settings: &Settings, hosts: Vec<IpAddr>, identities: &Identities) -> Self {
         let Some(networks) = &settings.allow_from else { return Self::EVERYBODY };
         let members = settings.cluster.members.iter().flat_map(|member| &member.paths).map(|path| path.ip());
         let virtual_ips = settings.cluster.virtual_ips.iter().map(|virtual_ip| virtual_ip.ip);
+        let balancers = &settings.proxy_protocol_from;
+        let networks: Vec<Prefix> = networks.iter().chain(balancers).copied().collect();
         let own = identities.iter().map(|identity| identity.addr.ip());
-        Self::only(networks, hosts.into_iter().chain(members).chain(virtual_ips).chain(own))
+        Self::only(&networks, hosts.into_iter().chain(members).chain(virtual_ips).chain(own))
     }
 
     /// These networks and these hosts, no others.

@@ -204,6 +204,8 @@ pub enum Closed {
     Refused,
     /// `sip.allow-from` does not name its source: reset right after it was accepted, or when a reload says so.
     Stranger,
+    /// It came from a load balancer of `sip.proxy-protocol-from`, and no sound PROXY header came first and in time.
+    ProxyHeader,
     /// The other side does not read: its queue is full.
     Full,
     /// This node closed it: the core asked for it, or the process stops.
@@ -214,7 +216,7 @@ pub enum Closed {
 
 impl Closed {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Closed; 12] = [
+    pub const ALL: [Closed; 13] = [
         Closed::Peer,
         Closed::Error,
         Closed::Handshake,
@@ -224,6 +226,7 @@ impl Closed {
         Closed::Evicted,
         Closed::Refused,
         Closed::Stranger,
+        Closed::ProxyHeader,
         Closed::Full,
         Closed::Local,
         Closed::Moved,
@@ -241,6 +244,7 @@ impl Closed {
             Closed::Evicted => "evicted",
             Closed::Refused => "refused",
             Closed::Stranger => "stranger",
+            Closed::ProxyHeader => "proxy-header",
             Closed::Full => "full",
             Closed::Local => "local",
             Closed::Moved => "moved",

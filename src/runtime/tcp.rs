@@ -22,6 +22,7 @@ use crate::node::{Input, Received};
 use crate::runtime::connection::{Around, Connection, NotTaken};
 use crate::runtime::dial::{CONNECT_DEADLINE, connect, once_here, tune};
 use crate::runtime::inlet::Inlet;
+use crate::runtime::proxy_protocol::Balancers;
 use crate::runtime::reuse::{Way, offer};
 use crate::runtime::secure::{Prepared, Secure, SecureError};
 use crate::runtime::sources::Sources;
@@ -47,6 +48,7 @@ pub struct Streams {
     secure: RwLock<Option<Arc<Secure>>>,
     next: AtomicU64,
     runtime: Handle,
+    balancers: Balancers,
     stats: Arc<IoStats>,
     inlet: Weak<dyn Inlet>,
     watch: OnceLock<Weak<dyn Watch>>,
@@ -78,6 +80,7 @@ impl Streams {
             secure: RwLock::default(),
             next: AtomicU64::new(1),
             runtime,
+            balancers: Balancers::default(),
             stats,
             inlet,
             watch: OnceLock::new(),
@@ -96,6 +99,11 @@ impl Streams {
         let strangers = table.all.values().filter(|c| c.accepted && !sources.permit(c.flow.remote.ip()));
         strangers.for_each(|c| c.end(Closed::Stranger));
         table.welcome = Some(sources);
+    }
+
+    /// From now on a stream from one of these begins with a PROXY header, which says whose it is.
+    pub fn forwarded_by(&self, balancers: Sources) {
+        self.balancers.are(balancers);
     }
 
     /// From now on TLS is spoken with these files; connections that live go on with what they began with. Says what an
@@ -211,8 +219,8 @@ impl Streams {
 
     async fn serve(&self, connection: Arc<Connection>, stream: TcpStream, wire: Result<Wire, Broken>) {
         let Some(inlet) = self.inlet.upgrade() else { return };
-        if let Ok(local) = stream.local_addr() {
-            connection.is_at(local);
+        if let (Ok(local), Ok(remote)) = (stream.local_addr(), stream.peer_addr()) {
+            connection.is_between(local, remote);
         }
         if let (Some(watch), Some(ends)) = (self.watch(), connection.ends()) {
             watch.began(&ends);
@@ -278,7 +286,11 @@ impl Streams {
             match socket.accept().await {
                 Ok((stream, remote)) => {
                     starved = false;
-                    self.admit(listener, transport, stream, remote).await;
+                    self.stats.streams_accepted.count();
+                    match self.balancers.forward(remote.ip()) {
+                        false => self.admit(listener, transport, stream, remote).await,
+                        true => self.introduce(listener, transport, stream, remote),
+                    }
                 }
                 Err(e) if of_the_peer(&e) => {}
                 Err(e) => {
@@ -304,6 +316,25 @@ impl Streams {
         }
     }
 
+    /// Waits for what the load balancer says of a stream, beside those that come next.
+    fn introduce(
+        self: &Arc<Self>,
+        listener: ListenerId,
+        transport: Transport,
+        mut stream: TcpStream,
+        remote: SocketAddr,
+    ) {
+        let Some(place) = self.balancers.place() else { return self.stats.closed(Closed::Refused) };
+        let streams = Arc::clone(self);
+        self.runtime.spawn(async move {
+            match streams.balancers.source(&mut stream, remote).await {
+                Some(source) => streams.admit(listener, transport, stream, source).await,
+                None => streams.stats.closed(Closed::ProxyHeader),
+            }
+            drop(place);
+        });
+    }
+
     async fn admit(
         self: &Arc<Self>,
         listener: ListenerId,
@@ -311,7 +342,6 @@ impl Streams {
         stream: TcpStream,
         remote: SocketAddr,
     ) {
-        self.stats.streams_accepted.count();
         let Ok(local) = stream.local_addr() else { return self.stats.closed(Closed::Error) };
         // Without these the stream still works.
         let _ = tune(&stream);
@@ -490,6 +520,40 @@ mod tests {
         world.streams.send(flow, None, b"answer").unwrap();
         read_exactly(&mut peer, b"answer");
         assert_eq!((world.stats.streams_accepted.get(), world.stats.streams_opened.get()), (1, 0));
+    }
+
+    /// PROXY, IPv4, 192.0.2.7:5060 to somewhere.
+    const FORWARDED: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x01\x13\xc4\x13\xc5";
+
+    #[test]
+    fn a_load_balancer_says_whose_the_streams_are_that_it_forwards() {
+        let world = World::new();
+        let began = Arc::new(Ends::default());
+        let watch: Arc<dyn Watch> = began.clone();
+        world.streams.watched_by(Arc::downgrade(&watch));
+        let only = |text: &str| Sources::only(&[], [text.parse().unwrap()]);
+        world.streams.forwarded_by(only("127.0.0.1"));
+        world.streams.welcome(Arc::new(only("192.0.2.7")));
+        let mut balancer = world.connect();
+        balancer.write_all(&[FORWARDED, OPTIONS].concat()).unwrap();
+        let (flow, bytes) = world.message();
+        assert_eq!((flow.remote, flow.local), ("192.0.2.7:5060".parse().unwrap(), world.addr));
+        assert_eq!(bytes, OPTIONS, "what lies behind it is the stream");
+        world.streams.send(flow, None, b"answer").unwrap();
+        read_exactly(&mut balancer, b"answer");
+        let ends = [(true, (balancer.local_addr().unwrap(), world.addr))];
+        assert_eq!(*began.0.lock(), ends, "what the networks see of it");
+        // Others than those that may speak gain nothing by a balancer in between.
+        let mut stranger = world.connect();
+        let forwarded: Vec<u8> = FORWARDED.iter().map(|b| if *b == 7 { 8 } else { *b }).collect();
+        stranger.write_all(&[&forwarded, OPTIONS].concat()).unwrap();
+        assert!(!matches!(stranger.read(&mut [0]), Ok(1..)));
+        let mut silent = world.connect();
+        silent.write_all(OPTIONS).unwrap();
+        assert!(!matches!(silent.read(&mut [0]), Ok(1..)));
+        let closed = [Closed::Stranger, Closed::ProxyHeader].map(|why| world.stats.streams_closed[why as usize].get());
+        assert_eq!((closed, world.stats.streams()), ([1, 1], 1));
+        assert!(world.told.try_recv().is_err());
     }
 
     #[test]

@@ -195,7 +195,10 @@ fn commented_keys_of_the_example_are_sound_too() {
     });
     let text: Vec<String> = lines.collect();
     let settings = read(&text.join("\n"));
-    assert_eq!(put_in, 12, "secret-file, sip.allow-from, sip.threadpoolsize, [tls] and [snmp]");
+    assert_eq!(
+        put_in, 13,
+        "secret-file, sip.allow-from, sip.proxy-protocol-from, sip.threadpoolsize, [tls] and [snmp]"
+    );
     assert_eq!(settings.workers, 4);
     assert_eq!(settings.allow_from.map(|list| list.len()), Some(2));
     let tls = settings.tls.unwrap();
@@ -746,6 +749,21 @@ fn sources_are_networks_or_everybody() {
         planned(SOUND, &allow(r#"["192.0.2.0/24", "198.51.100.7"]"#)),
         ["`sip.allow-from` from everybody to 192.0.2.0/24 198.51.100.7/32"]
     );
+}
+
+#[test]
+fn load_balancers_are_networks() {
+    assert_eq!(read(SOUND).proxy_protocol_from, []);
+    let from = |list: &str| with(&format!("[proxy]\nsip.proxy-protocol-from = {list}"));
+    let list = read(&from(r#"["192.0.2.80", "2001:db8::/126"]"#)).proxy_protocol_from;
+    assert_eq!(list.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.80/32", "2001:db8::/126"]);
+    let key = "`sip.proxy-protocol-from` in [proxy]";
+    let empty = "list the addresses of your load balancers, or remove the key";
+    one(&from("[]"), &format!("2:27: {key} has 0 entries; allowed is 1 to 256; {empty}"));
+    assert_eq!(planned(SOUND, &from(r#"["192.0.2.80"]"#)), ["`sip.proxy-protocol-from` from nobody to 192.0.2.80/32"]);
+    let deaf = with("[proxy]\nsip.transport = [\"udp:192.0.2.1:5060\"]\nsip.proxy-protocol-from = [\"192.0.2.80\"]");
+    let cure = "add a \"tcp:\" or \"tls:\" listener to `sip.transport`, or remove the key";
+    assert_eq!(warnings(&deaf), [format!("3:27: {key} has no effect: no listener takes streams; {cure}")]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod slow_tcp;
 #[cfg(feature = "tls")]
 mod tls;
 mod sinks;
+mod balancer;
 mod exhaustion;
 mod metrics;
 mod snmp;

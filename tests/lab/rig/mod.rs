@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod busy;
 pub mod call;
+pub mod haproxy;
 pub mod held;
 pub mod http;
 pub mod inbox;
