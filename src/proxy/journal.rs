@@ -3,12 +3,14 @@
 use smallvec::SmallVec;
 
 use crate::base::{CallKey, Host, InviteId, LegId, NodeId, Seq, Time, Version};
+use crate::replica::body::SetupBody;
 use crate::replica::record::Class;
 use crate::session::Leg;
 use crate::session::change::{Answer, AttemptState as AttemptRecord, Change, LegState, Setup};
 
 use super::context::{Attempt, AttemptState, Cancel, Context, Role};
 use super::forward::HopKind;
+use super::shadow::{Shadow, Stage};
 use super::{Io, Proxy};
 
 impl Proxy {
@@ -49,7 +51,39 @@ impl Proxy {
             with_setup(io.now, context, request, answer, |setup| io.gate.record(&Change::Setup(setup)))
         };
         self.digest_setup(id, version, live);
+        if !live {
+            self.remember_gone(io.now, id);
+        }
         version.seq
+    }
+
+    /// An INVITE is over here. While the nodes are apart the other one may go on with it: what it says of it later must not
+    /// bring it back.
+    fn remember_gone(&mut self, now: Time, id: u32) {
+        let Context { version, received, role: Role::Initial { invite, call, .. }, .. } = self.contexts[id as usize]
+        else {
+            return;
+        };
+        let forget = self.transactions.timing.t1x64();
+        let believed = self.apart.is(now, forget) && received <= self.apart.since;
+        if !believed || !self.shadows.has_room() || self.shadows.find_mut(invite).is_some() {
+            return;
+        }
+        let (body, grants) = (SetupBody { call: call.0, ..SetupBody::default() }, SmallVec::new());
+        let (owner, stage) = (self.view.node, Stage::Gone);
+        self.shadows.insert(Shadow {
+            invite,
+            call,
+            owner,
+            version,
+            key: 0,
+            stage,
+            request: None,
+            body,
+            grants,
+            heard: now,
+        });
+        self.shadows.forget_at(now + forget, invite);
     }
 
     /// An INVITE was answered or is gone: nothing of it lives.

@@ -49,7 +49,10 @@ impl Proxy {
         let request = std::mem::take(&mut body.request);
         let known = self.shadows.find_mut(invite).map(|shadow| (shadow.owner, shadow.version));
         match known {
-            Some(known) if !word.is_news(known, head.version) => return,
+            Some(known) if !word.is_news(known, head.version) => {
+                self.ignored |= known.0 == self.view.node;
+                return;
+            }
             // An INVITE of which only the end is told has ended for us already, or its snapshot is on its way.
             None if request.is_empty() || !self.shadows.has_room() => return,
             None => {
@@ -318,8 +321,15 @@ impl Proxy {
 
     /// What is left of shadows whose time has come.
     pub(super) fn forget_shadows(&mut self, io: &mut Io<'_>) {
+        let again = self.transactions.timing.t1x64();
         while let Some(invite) = self.shadows.pop_forgotten(io.now) {
-            if self.shadows.find_mut(invite).is_some_and(|s| s.stage == Stage::Live) {
+            let Some(shadow) = self.shadows.find_mut(invite) else { continue };
+            let own = shadow.stage == Stage::Gone && shadow.owner == self.view.node;
+            if own && self.apart.is(io.now, again) && io.now.since(shadow.heard) < self.view.config.inactivity {
+                self.shadows.forget_at(io.now + again, invite);
+                continue;
+            }
+            if shadow.stage == Stage::Live {
                 continue;
             }
             let Some(shadow) = self.shadows.remove(invite) else { continue };
