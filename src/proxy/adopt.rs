@@ -115,6 +115,8 @@ impl Proxy {
                 self.listen_for_refusals(io.now, owner);
             }
             self.go_on(io, owner);
+            // None of its attempts may have a way from here.
+            self.reap(io, owner);
         }
         self.drop_shadow(io, shadow);
     }

@@ -113,7 +113,7 @@ impl Proxy {
             let asked = attempts.iter().any(|own| own.hop.branch.as_bytes() == theirs.branch);
             let leg = self.legs.find_mut(LegId(theirs.leg));
             if asked || leg.is_some_and(|leg| leg.resource == ResourceId(theirs.resource)) {
-                theirs.flags &= !PENDING;
+                theirs.flags &= !(PENDING | HOLDS_PORT);
             }
         }
         body.attempts.iter().any(|attempt| attempt.flags & PENDING != 0)
