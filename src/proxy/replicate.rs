@@ -190,7 +190,12 @@ impl Proxy {
             (leg.owner, leg.version) = (owner, head.version);
             (leg.session_expires, leg.heard) = (expires, now);
             leg.taken_over |= lost;
-            if lost && let Some(grant) = &mut leg.grant {
+            if leg.resource != ResourceId(body.resource) {
+                // Two nodes that did not hear each other asked two resources for one INVITE, and gave both dialogs one id.
+                leg.resource = ResourceId(body.resource);
+                let before = leg.grant.replace(io.desk.shadow(now, leg.resource, id));
+                before.into_iter().for_each(|grant| io.desk.release(now, grant, Outcome::Completed));
+            } else if lost && let Some(grant) = &mut leg.grant {
                 io.desk.hand_over(now, grant);
             }
             let call = leg.call;

@@ -601,6 +601,61 @@ fn an_invite_that_both_nodes_took_rings_at_one_server_when_they_have_met() {
     assert_eq!(left, [(0, 0); 2]);
 }
 
+/// Likewise, but both servers answer before the nodes meet: both dialogs have one leg id.
+#[test]
+fn a_call_of_two_dialogs_is_counted_where_the_one_that_stays_is() {
+    let mut settings = Scenario::quiet().settings;
+    settings.members = [Some(Some(100)); SERVERS];
+    let mut w = World::armed_in(29, Scenario { settings, ..Scenario::quiet() });
+    w.sent = Some(Vec::new());
+    w.call(0, Plan { hold: ms(500), ..Plan::default() });
+    w.run_until(ms(5_000), |w| w.reports.len() == 1);
+    w.wire.stream_cut = true;
+    w.run_for(ms(3_000));
+    w.call(0, Plan { hold: Duration::from_secs(20), ..Plan::default() });
+    w.net.weather.lost = 1_000;
+    w.run_until(ms(100), |w| w.asked(1, "INVITE") == 1);
+    w.net.weather.lost = 0;
+    let sides = |host| if host < CALLERS { Side::Of(1) } else { Side::Both };
+    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(sides))));
+    w.run_until(ms(4_000), |w| [0, 1].iter().all(|n| w.node(*n).gauges().legs == 1));
+    w.play(Act::Part(None));
+    w.wire.stream_cut = false;
+    w.run_until(ms(3_000), World::is_pair);
+    w.run_for(ms(500));
+    let ports = |w: &World| [0, 1].map(|n| w.node(n).resources().iter().map(|r| r.in_use).collect::<Vec<_>>());
+    assert_eq!(ports(&w), [[1, 0, 0]; 2], "where the caller's side asked");
+    w.crash(1, NEVER);
+    w.run_until(Duration::from_secs(40), |w| w.reports.len() == 2);
+    assert_eq!(w.reports[1].outcome, Outcome::Completed);
+    assert!(w.node(0).resources().iter().all(|r| r.in_use == 0));
+}
+
+/// The other side of the cut goes on with it, and gives it back as they meet.
+#[test]
+fn an_invite_that_the_survivor_has_ended_is_not_asked_anew_for_the_one_that_comes_back() {
+    let mut w = world(33);
+    let slow = Behaviour { answer_after: ms(20_000), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.call(0, Plan { cancel_after: Some(ms(1_500)), ..Plan::default() });
+    w.run_until(ms(1_400), |w| w.up("SIP/2.0 180") > 0 && w.node(1).gauges().shadows == 1);
+    let sides = |host| if host < CALLERS { Side::Of(1) } else { Side::Both };
+    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(sides))));
+    w.run_until(ms(4_000), |w| !w.reports.is_empty());
+    assert_eq!(w.reports[0].outcome, Outcome::Cancelled);
+    // Both transactions of the 487 go.
+    w.run_for(ms(3_500));
+    assert_eq!([0, 1].map(|n| w.node(n).gauges().ringing), [1, 0]);
+    let asked = w.down("INVITE").len();
+    w.play(Act::Part(None));
+    w.run_until(ms(8_000), World::is_pair);
+    w.run_for(ms(1_000));
+    assert_eq!(w.down("INVITE").len(), asked);
+    assert_eq!([0, 1].map(|n| w.node(n).gauges().grants), [0; 2]);
+    w.run_for(ms(40_000));
+    assert_eq!([0, 1].map(|n| w.node(n).gauges().shadows), [0; 2]);
+}
+
 /// Its node hangs, and the other one holds the address and knows nothing of the INVITE until the first goes on.
 #[test]
 fn a_refusal_waits_for_the_node_that_asked() {
