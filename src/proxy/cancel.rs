@@ -13,6 +13,7 @@ use crate::transaction::{ClientMachine, NewClient, ServerMachine};
 use super::context::{Attempt, AttemptState, Cancel, Role};
 use super::initial::NOBODY;
 use super::reject::Reject;
+use super::view::Taken;
 use super::{Io, Proxy};
 
 impl Proxy {
@@ -28,7 +29,9 @@ impl Proxy {
         // §16.10 would forward an unknown CANCEL statelessly. We never relay by Request-URI, so it is refused (§9.2).
         let Some(invite) = self.transactions.find_server(invite) else {
             // Where another node may have the INVITE, the CANCEL comes again and meets it, once it has been handed over.
-            let elsewhere = !flow.transport.reliable() && self.view.taken.iter().any(|taken| taken.living);
+            let window = self.view.config.timer_c + self.transactions.timing.t1x64();
+            let waits = |taken: &Taken| taken.living && io.now.since(taken.since) <= window;
+            let elsewhere = !flow.transport.reliable() && self.view.taken.iter().any(waits);
             return if elsewhere { Ok(()) } else { Err(Reject::NothingToCancel) };
         };
         if !self.has_room() {
