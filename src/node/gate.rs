@@ -367,7 +367,8 @@ impl crate::proxy::Gate for Gate {
         }
         let mut kept = VecDeque::with_capacity(self.held.len());
         for held in self.held.drain(..) {
-            if held.seq == seq {
+            // With the next request waits the ACK of the refusal before it, which is owed all the same (§17.1.1.2).
+            if held.seq == seq && !held.message.starts_with(b"ACK ") {
                 self.pool.give_back(held.message);
                 held.name.into_iter().for_each(|name| self.pool.give_back(name));
             } else {
@@ -407,17 +408,17 @@ mod tests {
     /// Records something and sends what depends on it.
     fn hold(gate: &mut Gate, now: Time, out: &mut Out) -> Seq {
         let seq = gate.record(&ended()).seq;
-        hold_until(seq, gate, now, out);
+        hold_until(seq, b"x", gate, now, out);
         seq
     }
 
     /// Sends what depends on an earlier record.
-    fn hold_until(seq: Seq, gate: &mut Gate, now: Time, out: &mut Out) {
+    fn hold_until(seq: Seq, message: &[u8], gate: &mut Gate, now: Time, out: &mut Out) {
         use crate::base::{ListenerId, Transport};
         let addr = "192.0.2.1:5060".parse().unwrap();
         let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), local: addr, remote: addr, conn: None };
         out.send(flow, |bytes| {
-            bytes.push(b'x');
+            bytes.extend_from_slice(message);
             true
         });
         let sends = out.transmits.len() - 1..out.transmits.len();
@@ -512,11 +513,26 @@ mod tests {
         gate.flush(at(1), &mut out);
         assert_eq!(put_out(&mut out), (vec![Kind::Records, Kind::Ask], 1));
         let second = hold(&mut gate, at(2), &mut out);
-        hold_until(first, &mut gate, at(2), &mut out);
+        hold_until(first, b"x", &mut gate, at(2), &mut out);
         gate.flush(at(2), &mut out);
         assert_eq!(put_out(&mut out), (vec![Kind::Records, Kind::Ask], 1));
         gate.acked(at(3), second, &mut out);
         assert_eq!(gate.waiting(), 0);
+    }
+
+    #[test]
+    fn an_acknowledgement_leaves_without_the_request_that_waited_with_it() {
+        let view = View::alone(NodeId(1), Epoch { counter: 1, node: NodeId(1) }, keys(), Time::ZERO);
+        let (mut gate, mut out) = (gate(), Out::new());
+        gate.open(PEER);
+        gate.set_view(at(0), &View { armed: true, ..view }, &mut out);
+        let seq = gate.record(&ended()).seq;
+        hold_until(seq, b"INVITE sip:b", &mut gate, at(1), &mut out);
+        hold_until(seq, b"ACK sip:a", &mut gate, at(1), &mut out);
+        assert!(gate.retract(seq));
+        gate.acked(at(2), seq, &mut out);
+        let sent: Vec<&[u8]> = out.transmits.iter().map(|sent| &out.arena[sent.bytes.start as usize..][..4]).collect();
+        assert_eq!((sent, gate.waiting()), (vec![&b"ACK "[..]], 0));
     }
 
     #[test]
