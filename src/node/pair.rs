@@ -28,7 +28,12 @@ impl<K: Cells> Node<K> {
         if matches!(input, Input::Dropped | Input::Usable(false)) {
             self.addresses(now, false);
         }
+        let usable = matches!(input, Input::Usable(true));
         self.ask_cluster(now, out, |cluster, effects| cluster.handle(now, input, effects));
+        if usable && self.signs.is_active() && !self.is_passing_on() {
+            // It has kept the role, and with it the addresses.
+            self.addresses(now, true);
+        }
         // After the cluster's word: what a new life of the peer makes this node adopt stands in the first digests.
         if let Some((peer, true)) = link {
             self.open_lanes(now, peer, out);
@@ -470,6 +475,21 @@ mod tests {
         out.clear();
         (2..6).for_each(|n| node.sync_timeout(at(100 * n), &mut out));
         assert!(!digests(&out).is_empty() && digests(&out).iter().all(|(lane, ..)| *lane == 1), "{:?}", digests(&out));
+    }
+
+    #[test]
+    fn addresses_that_are_of_use_again_are_here_where_the_role_stayed() {
+        let mut out = Out::new();
+        let node = linked(&mut out);
+        let stands_by = || node.hub.with(|hub| hub.prober.stands_by());
+        for (active, after) in [(false, true), (true, false)] {
+            node.signs.set_active(active);
+            node.addresses(at(2), true);
+            node.pair(at(3), Input::Usable(false), &mut out);
+            assert!(stands_by());
+            node.pair(at(4), Input::Usable(true), &mut out);
+            assert_eq!(stands_by(), after, "active: {active}");
+        }
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl Prober {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn stands_by(&self) -> bool {
+        self.standby
+    }
+
     /// When [`Prober::handle_timeout`] wants to be called next.
     pub fn next_timeout(&self) -> Option<Time> {
         (self.next != Time::NEVER).then_some(self.next)
