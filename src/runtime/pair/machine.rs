@@ -289,6 +289,9 @@ impl Pacemaker for Pair {
     }
 
     fn next(&self) -> Time {
+        if !self.beats.lock().is_empty() {
+            return Time::ZERO;
+        }
         let due = self.driver.node.next_pair_timeout().unwrap_or(Time::NEVER);
         due.min(self.facts.lock().next_kick)
     }
@@ -316,6 +319,8 @@ impl Peers for Pair {
             }
         };
         tracing::debug!(peer = peer.0, "the link to the peer does not stand: {cause}");
+        // What answers its last frames must not be taken for answers on the next one.
+        self.settled();
         self.tell(now, Input::Link { peer, event: Link::Down(loss) });
         self.nudge();
     }
