@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -292,7 +291,7 @@ impl Streams {
                         true => self.introduce(listener, transport, stream, remote),
                     }
                 }
-                Err(e) if of_the_peer(&e) => {}
+                Err(e) if sys::is_of_the_peer(&e) => {}
                 Err(e) => {
                     self.stats.accept_errors.count();
                     if !std::mem::replace(&mut starved, true) {
@@ -396,17 +395,9 @@ impl Streams {
     }
 }
 
-/// Errors of `accept` that concern one connection; the next one may well be accepted.
-fn of_the_peer(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ECONNABORTED | libc::ECONNRESET | libc::EINTR | libc::EPROTO | libc::ENETDOWN | libc::EHOSTUNREACH)
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{self, Read, Write};
     use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 

@@ -27,6 +27,7 @@ use self::interfaces::{address, address_in};
 pub use self::interfaces::{carried_addresses, link_addresses, local_addresses};
 pub use self::process::hurry;
 use self::result::check;
+pub use self::result::is_of_the_peer;
 use crate::base::{Time, limits};
 use crate::runtime::datagram::{Datagram, Packet, Refused, Wait};
 
