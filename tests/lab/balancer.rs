@@ -12,7 +12,7 @@ use crate::rig::world::World;
 
 #[test]
 fn streams_through_haproxy_are_those_of_their_callers() {
-    let world = World::new("haproxy");
+    let world = World::beside("haproxy");
     let server = Mcp::answering(world.addr(11, 5060));
     let (balancer, known, stranger) = (world.addr(50, 5060), IpAddr::from(world.ip(100)), IpAddr::from(world.ip(101)));
     let lines = format!("sip.allow-from = [\"{known}\"]\nsip.proxy-protocol-from = [\"{}\"]", balancer.ip());

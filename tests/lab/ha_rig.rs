@@ -131,6 +131,9 @@ fn cables_rules_and_observers_do_what_they_say() {
     drop(rules);
     until_true("no loss", SOON, arrives);
 
+    c.within(|| Udp::bind(SocketAddr::from((CALLER, 0)))).try_send(SocketAddr::from((VIP, 7)), "x");
+    until_true("a neighbour", SOON, || c.neighbour(VIP) == Some(a.mac("eth0")));
+
     cable.rate("64kbit");
     let noise = [b'\r'; 1_000];
     (0..100).for_each(|_| there.try_send(here.at, noise));
@@ -142,7 +145,6 @@ fn cables_rules_and_observers_do_what_they_say() {
     until_true("answers", SOON, || watch.answers(VIP).len() >= 3);
     watch.assert_one_holder(VIP, 1);
     assert_eq!(watch.answers(VIP)[0].1, a.mac("eth0"));
-    until_true("a neighbour", SOON, || c.neighbour(VIP) == Some(a.mac("eth0")));
     b.ip(&format!("addr add {VIP}/24 dev eth0"));
     until_true("two holders", SOON, || {
         let macs: Vec<String> = watch.answers(VIP).into_iter().map(|(_, mac)| mac).collect();
