@@ -568,25 +568,36 @@ fn calls_outlive_the_link_that_was_dead_when_the_halves_met() {
     assert_eq!(w.reports[0].outcome, Outcome::Completed);
 }
 
-/// Nobody hears of the first node's question: the caller asks the second one, which asks another server.
-#[test]
-fn an_invite_that_both_nodes_took_rings_at_one_server_when_they_have_met() {
+/// A cut with all callers on the side of one node; both reach the servers.
+fn callers_at(node: usize) -> Act {
+    let side = |host| if host < CALLERS { Side::Of(node) } else { Side::Both };
+    Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(side)))
+}
+
+/// Nobody hears of the first node's question to the second server: the caller, now on the other side of a cut, asks the
+/// second node, which will ask the first server.
+fn taken_twice(answer_after: Duration, hold: Duration) -> World {
     let mut settings = Scenario::quiet().settings;
     settings.members = [Some(Some(100)); SERVERS];
     let mut w = World::armed_in(29, Scenario { settings, ..Scenario::quiet() });
     w.sent = Some(Vec::new());
     w.call(0, Plan { hold: ms(500), ..Plan::default() });
     w.run_until(ms(5_000), |w| w.reports.len() == 1);
-    let slow = Behaviour { answer_after: ms(9_000), ..Default::default() };
-    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    let answers = Behaviour { answer_after, ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(answers));
     w.wire.stream_cut = true;
     w.run_for(ms(3_000));
-    w.call(0, Plan { hold: ms(1_000), ..Plan::default() });
+    w.call(0, Plan { hold, ..Plan::default() });
     w.net.weather.lost = 1_000;
     w.run_until(ms(100), |w| w.asked(1, "INVITE") == 1);
     w.net.weather.lost = 0;
-    let sides = |host| if host < CALLERS { Side::Of(1) } else { Side::Both };
-    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(sides))));
+    w.play(callers_at(1));
+    w
+}
+
+#[test]
+fn an_invite_that_both_nodes_took_rings_at_one_server_when_they_have_met() {
+    let mut w = taken_twice(ms(9_000), ms(1_000));
     let first = w.asked(0, "INVITE");
     w.run_until(ms(4_000), |w| w.asked(0, "INVITE") > first && w.asked(1, "INVITE") > 1);
     assert_eq!([0, 1].map(|n| w.node(n).gauges().ringing), [1; 2]);
@@ -604,20 +615,7 @@ fn an_invite_that_both_nodes_took_rings_at_one_server_when_they_have_met() {
 /// Likewise, but both servers answer before the nodes meet: both dialogs have one leg id.
 #[test]
 fn a_call_of_two_dialogs_is_counted_where_the_one_that_stays_is() {
-    let mut settings = Scenario::quiet().settings;
-    settings.members = [Some(Some(100)); SERVERS];
-    let mut w = World::armed_in(29, Scenario { settings, ..Scenario::quiet() });
-    w.sent = Some(Vec::new());
-    w.call(0, Plan { hold: ms(500), ..Plan::default() });
-    w.run_until(ms(5_000), |w| w.reports.len() == 1);
-    w.wire.stream_cut = true;
-    w.run_for(ms(3_000));
-    w.call(0, Plan { hold: Duration::from_secs(20), ..Plan::default() });
-    w.net.weather.lost = 1_000;
-    w.run_until(ms(100), |w| w.asked(1, "INVITE") == 1);
-    w.net.weather.lost = 0;
-    let sides = |host| if host < CALLERS { Side::Of(1) } else { Side::Both };
-    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(sides))));
+    let mut w = taken_twice(Behaviour::default().answer_after, Duration::from_secs(20));
     w.run_until(ms(4_000), |w| [0, 1].iter().all(|n| w.node(*n).gauges().legs == 1));
     w.play(Act::Part(None));
     w.wire.stream_cut = false;
@@ -639,8 +637,7 @@ fn an_invite_that_the_survivor_has_ended_is_not_asked_anew_for_the_one_that_come
     w.servers.iter_mut().for_each(|server| server.behave(slow));
     w.call(0, Plan { cancel_after: Some(ms(1_500)), ..Plan::default() });
     w.run_until(ms(1_400), |w| w.up("SIP/2.0 180") > 0 && w.node(1).gauges().shadows == 1);
-    let sides = |host| if host < CALLERS { Side::Of(1) } else { Side::Both };
-    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(sides))));
+    w.play(callers_at(1));
     w.run_until(ms(4_000), |w| !w.reports.is_empty());
     assert_eq!(w.reports[0].outcome, Outcome::Cancelled);
     // Both transactions of the 487 go.
