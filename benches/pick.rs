@@ -82,6 +82,7 @@ fn busy_farm(scheme: SchemeName, members: usize) -> (Farm, Vec<Grant>) {
         monitor: None,
         noresource_response_code: 480,
         terms: Terms { first_response_timeout: Duration::from_secs(2), retry_codes: vec![500..=599] },
+        pin_by: None,
         resources: (0..members).map(resource).collect(),
     };
     let mut farm = Farm::new(Config { groups: vec![group] });
@@ -106,7 +107,7 @@ fn resource(n: usize) -> ResourceConfig {
 }
 
 fn ask(leg: u64) -> Ask<'static> {
-    Ask { leg: LegId(leg), service: Some("voicexml"), secure: false, tried: &[] }
+    Ask { leg: LegId(leg), service: Some("voicexml"), secure: false, tried: &[], shows: &() }
 }
 
 fn now(leg: u64) -> Time {

@@ -116,6 +116,21 @@ pub struct ResourceId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
+/// What calls have in common that must be on one media server: keyed hash of a group's name and what its calls show, alike
+/// on every node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PinKey(pub u64);
+
+/// What binds a call to the media server of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Whose calls.
+    pub key: PinKey,
+    /// Which decision: 1 for the server that comes first, one more for each that is passed over, never 0. The later one
+    /// is the larger one.
+    pub generation: u32,
+}
+
 /// What carries a message over one hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
@@ -269,6 +284,8 @@ pub mod limits {
     pub const IDENTIFIER: usize = 1_024;
     /// Legs alive on one node.
     pub const LEGS: usize = 1_000_000;
+    /// Keys that calls are bound by, on one node.
+    pub const PINS: usize = 1_000_000;
     /// Transactions alive on one node.
     pub const TRANSACTIONS: usize = 500_000;
     /// Octets of one journal lane.
@@ -281,6 +298,8 @@ pub mod limits {
     pub const EARLY_FRAMES: usize = 256;
     /// Messages that a peer passes on before this node acts for the pair: as many as a hand-over may leave waiting.
     pub const EARLY_RELAYS: usize = 1_024;
+    /// Datagrams that wait for the address that they leave from: what came of as many messages passed on.
+    pub const UNADDRESSED: usize = EARLY_RELAYS;
     /// Octets of the opening message of a stream between nodes.
     pub const HELLO: usize = 512;
     /// Octets of the payload of one beat: it must fit a datagram on every path.

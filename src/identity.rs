@@ -33,12 +33,37 @@ impl Identity {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// Whether both are of one transport, port and family.
+    fn stands_beside(&self, other: &Identity) -> bool {
+        let family = self.addr.is_ipv4() == other.addr.is_ipv4();
+        self.transport == other.transport && self.addr.port() == other.addr.port() && family
+    }
 }
 
 /// The identity table. Immutable once built; a new configuration builds a new one that keeps the lingering entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identities {
     table: Vec<Identity>,
+    shared: Shared,
+}
+
+/// Addresses that all nodes of a cluster stand behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// Which; none for a node that is alone, or where each node stands for itself.
+    pub ips: Vec<IpAddr>,
+    /// Whether a node can send from them, and receive what is sent there (`cluster.virtual-ip-in-via`).
+    pub sends: bool,
+    /// Where each node has addresses of its own that move (`cluster.service-ip`), `ips` are this one's and these the peer's,
+    /// in the same order.
+    pub guests: Vec<IpAddr>,
+    /// Whether the peer's are here now, be it in silence.
+    pub stands_in: bool,
+    /// Besides those of each node: addresses that are with who is active.
+    pub virtual_ips: Vec<IpAddr>,
+    /// Whether they are here now, be it in silence.
+    pub leads: bool,
 }
 
 impl Identities {
@@ -50,13 +75,14 @@ impl Identities {
                 table.push(entry);
             }
         }
-        Self { table }
+        Self { table, shared: Shared::default() }
     }
 
     /// The table of a new configuration: the entries of `self` keep their ids, so that what is under way and dialogs
     /// that carry them stay recognised; new ones follow.
     pub fn succeed(&self, next: Identities) -> Identities {
-        Identities::new(self.table.iter().cloned().chain(next.table))
+        let shared = Shared { stands_in: self.shared.stands_in, leads: self.shared.leads, ..next.shared };
+        Identities::new(self.table.iter().cloned().chain(next.table)).shared_by(shared)
     }
 
     /// All entries, in the order of their ids.
@@ -95,6 +121,109 @@ impl Identities {
         let host = self.get(beside).addr;
         self.find(|i| i.transport == transport && i.addr.ip() == host.ip())
             .or_else(|| self.find(|i| i.transport == transport && i.addr.is_ipv4() == host.is_ipv4()))
+    }
+
+    /// With these addresses for all nodes.
+    #[must_use]
+    pub fn shared_by(self, shared: Shared) -> Identities {
+        Identities { shared, ..self }
+    }
+
+    /// What stands in Record-Route for `id`: a dialog must find any node of the cluster, be it that the request leaves from
+    /// an address of this one.
+    pub fn recorded(&self, id: IdentityId) -> IdentityId {
+        let own = self.get(id);
+        if self.shared.ips.is_empty() || self.is_shared(own) || self.guest(own).is_some() || self.is_virtual(own) {
+            return id;
+        }
+        self.find(|i| self.is_shared(i) && i.stands_beside(own)).unwrap_or(id)
+    }
+
+    /// From where a request leaves whose Route names `id`: from an address of this node's own where it cannot send from that.
+    pub fn sender(&self, id: IdentityId) -> IdentityId {
+        let named = self.get(id);
+        if self.guest(named).is_some() || self.is_virtual(named) {
+            return self.acting(id);
+        }
+        if self.shared.sends || !self.is_shared(named) {
+            return id;
+        }
+        let own = |i: &Identity| !self.is_shared(i) && !i.addr.ip().is_loopback() && i.stands_beside(named);
+        self.find(own).unwrap_or(id)
+    }
+
+    /// Whether one is the peer's and the other one this node's that corresponds to it: on every node they lead to the same.
+    pub fn correspond(&self, a: IdentityId, b: IdentityId) -> bool {
+        let (a, b) = (self.get(a), self.get(b));
+        let pair = |a: &Identity, b: &Identity| self.guest(a).is_some_and(|n| self.shared.ips[n] == b.addr.ip());
+        a.stands_beside(b) && (pair(a, b) || pair(b, a))
+    }
+
+    /// Addresses of the peer's own that move.
+    pub fn guests(&self) -> &[IpAddr] {
+        &self.shared.guests
+    }
+
+    /// From now on the peer's addresses are here, or they are not.
+    pub fn stand_in(&mut self, here: bool) {
+        self.shared.stands_in = here;
+    }
+
+    /// From now on the addresses of who is active are here, or they are not.
+    pub fn lead(&mut self, here: bool) {
+        self.shared.leads = here;
+    }
+
+    /// As what this node acts for `id`: one of the peer's where that is here, which writes what the peer would write; else its
+    /// own that corresponds to it.
+    pub fn acting(&self, id: IdentityId) -> IdentityId {
+        let named = self.get(id);
+        match self.guest(named) {
+            Some(n) if !self.shared.stands_in => {
+                self.find(|i| i.addr.ip() == self.shared.ips[n] && i.stands_beside(named)).unwrap_or(id)
+            }
+            None if self.is_virtual(named) && !self.shared.leads => {
+                self.find(|i| self.is_shared(i) && i.stands_beside(named)).unwrap_or(id)
+            }
+            _ => id,
+        }
+    }
+
+    /// Where this node handles what came in at `local` of another node: at the same address if it is here as well, else at
+    /// the one that corresponds to it. `None`: there is none.
+    pub fn place(&self, transport: Transport, local: SocketAddr) -> Option<IdentityId> {
+        self.by_local(transport, local).map(|id| self.acting(id)).or_else(|| self.in_place_of(transport, local))
+    }
+
+    /// This node's place for what was handled at `local` of another node, whose address is here or about to be.
+    pub fn successor(&self, transport: Transport, local: SocketAddr) -> Option<IdentityId> {
+        self.by_local(transport, local).or_else(|| self.in_place_of(transport, local))
+    }
+
+    fn in_place_of(&self, transport: Transport, local: SocketAddr) -> Option<IdentityId> {
+        let alike = |i: &Identity| {
+            let family = i.addr.is_ipv4() == local.ip().to_canonical().is_ipv4();
+            i.transport == transport
+                && i.addr.port() == local.port()
+                && family
+                && !self.is_shared(i)
+                && self.guest(i).is_none()
+                && !self.is_virtual(i)
+        };
+        self.find(|i| alike(i) && !i.addr.ip().is_loopback())
+    }
+
+    /// Of an address of the peer: which of them it is.
+    fn guest(&self, identity: &Identity) -> Option<usize> {
+        self.shared.guests.iter().take(self.shared.ips.len()).position(|ip| same_ip(*ip, identity.addr.ip()))
+    }
+
+    fn is_virtual(&self, identity: &Identity) -> bool {
+        self.shared.virtual_ips.iter().any(|ip| same_ip(*ip, identity.addr.ip()))
+    }
+
+    fn is_shared(&self, identity: &Identity) -> bool {
+        self.shared.ips.iter().any(|ip| same_ip(*ip, identity.addr.ip()))
     }
 
     /// Whether this node is reached over `transport` at all.
@@ -160,5 +289,24 @@ mod tests {
         let both = table().succeed(next);
         assert_eq!(both.get(IdentityId(3)).text(), "192.0.2.9:5060");
         assert!(both.by_local(Transport::Udp, "192.0.2.1:5060".parse().unwrap()).is_some());
+    }
+
+    #[test]
+    fn an_address_of_the_peer_is_acted_for_where_it_is_here() {
+        let id = |a: &str| Identity::new(Transport::Udp, a.parse().unwrap(), ListenerId(0));
+        let [own, peer, host] = [IdentityId(0), IdentityId(1), IdentityId(2)];
+        let [ips, guests] = ["192.0.2.21", "192.0.2.22"].map(|ip| vec![ip.parse().unwrap()]);
+        let table = Identities::new([id("192.0.2.21:5060"), id("192.0.2.22:5060"), id("192.0.2.11:5060")]);
+        let mut table = table.shared_by(Shared { ips, sends: true, guests, ..Shared::default() });
+        let local = "192.0.2.22:5060".parse().unwrap();
+        let places = |t: &Identities| [t.place(Transport::Udp, local), t.successor(Transport::Udp, local)];
+        assert_eq!([own, peer, host].map(|id| table.acting(id)), [own, own, host]);
+        assert_eq!((table.sender(peer), places(&table)), (own, [Some(own), Some(peer)]));
+        table.stand_in(true);
+        let next = table.succeed(Identities::default().shared_by(Shared { stands_in: false, ..table.shared.clone() }));
+        assert_eq!([own, peer, host].map(|id| next.acting(id)), [own, peer, host], "a reload moves nothing");
+        assert_eq!((next.sender(peer), places(&next)), (peer, [Some(peer); 2]));
+        assert_eq!([own, peer, host].map(|id| next.recorded(id)), [own, peer, own]);
+        assert!(next.correspond(own, peer) && next.correspond(peer, own) && !next.correspond(host, peer));
     }
 }

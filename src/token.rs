@@ -101,6 +101,12 @@ impl Keys {
         first64(&keyed(&self.keys[0].route, parts))
     }
 
+    /// The keyed hash of what calls of a group have in common, under a key that only the cluster's name determines: a
+    /// change of secrets moves no call.
+    pub fn pin_key(&self, group: &str, shown: &[u8]) -> crate::base::PinKey {
+        crate::base::PinKey(first64(&keyed(&self.bucket, &[b"pin", group.as_bytes(), shown])))
+    }
+
     /// The keyed hash of a Call-ID, under a key that only the cluster's name determines.
     pub fn call_key(&self, call_id: &[u8]) -> crate::base::CallKey {
         crate::base::CallKey(first64(&blake3::keyed_hash(&self.bucket, call_id)))

@@ -323,6 +323,7 @@ fn group(members: usize) -> GroupConfig {
             first_response_timeout: Duration::from_secs(2),
             retry_codes: vec![408..=408, 480..=480, 500..=500, 503..=503],
         },
+        pin_by: None,
         resources: MEMBERS.iter().take(members).map(|addr| resource(addr)).collect(),
     }
 }

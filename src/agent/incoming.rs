@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::dialog::Dialog;
 use super::heard::{Asked, ServerKey, Timing, transmit};
+use super::hold::Hold;
 use super::wire::{Response, sdp};
 use crate::base::{Flow, Host, Time};
 use crate::out::Out;
@@ -42,6 +43,17 @@ impl Default for Behaviour {
 }
 
 impl Behaviour {
+    /// How a call is treated that is to wait there.
+    pub fn of(hold: Hold) -> Self {
+        let (ring, forever) = (Duration::from_millis(20), Duration::from_secs(86_400));
+        let (ring_after, answer_after) = match hold {
+            Hold::Trying => (None, forever),
+            Hold::Ringing | Hold::Cancel => (Some(ring), forever),
+            Hold::Answered | Hold::ReInvite | Hold::Bye => (Some(ring), ring * 2),
+        };
+        Self { ring_after, answer_after, mood: Mood::Sound }
+    }
+
     /// When something is to happen first; [`Time::NEVER`]: nothing will.
     pub fn first_due(&self, now: Time) -> Time {
         match (self.mood, self.ring_after) {
@@ -80,6 +92,8 @@ pub struct Tally {
     pub forgotten: u64,
     /// The most calls it had at once.
     pub peak: usize,
+    /// Likewise, with those that were not answered yet.
+    pub busiest: usize,
 }
 
 /// A call and how far it got.
@@ -102,7 +116,19 @@ pub struct Incoming {
     pub hang_up: Option<Duration>,
     /// NOTIFYs without a final yet.
     pub notifying: u32,
+    /// Where it waits for a word from outside.
+    pub hold: Option<Hold>,
+    /// What is not answered before that.
+    pub withheld: Option<Withheld>,
     pub due: Time,
+}
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+pub struct Withheld {
+    pub key: ServerKey,
+    pub flow: Flow,
+    pub bytes: Vec<u8>,
 }
 
 /// Where a call stands.
@@ -136,6 +162,8 @@ impl Incoming {
             give_up: Time::NEVER,
             hang_up: hang_up_of(asked.message),
             notifying: 0,
+            hold: None,
+            withheld: None,
             due: behaviour.first_due(now),
         }
     }

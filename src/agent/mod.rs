@@ -13,6 +13,7 @@ pub mod dialog;
 pub mod heard;
 mod endpoint;
 pub mod script;
+pub mod hold;
 mod refer;
 mod outgoing;
 pub mod caller;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::group::{Route, Terms};
 use super::health::Evidence;
-use crate::base::{Flow, Host, LegId, ResourceId, Time};
+use super::pins::PinBy;
+use crate::base::{Flow, Host, LegId, Pin, PinKey, ResourceId, Time};
 
 /// What the proxy asks of the Farm. Limits, choice and reservation are one call. Every call that can change a
 /// resource's observed health says so through [`Desk::evidence`].
@@ -18,11 +19,11 @@ pub trait Desk {
     /// What a call or the network says of a member without a port being given back.
     fn evidence(&self, now: Time, resource: ResourceId, evidence: Evidence);
     /// Reserves a port for a leg that already lives on `resource` (rebuilt from its token). `None`: resource unknown.
-    /// Never refused for capacity: the call exists; above the limit it is debt.
-    fn adopt(&self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant>;
+    /// Never refused for capacity: the call exists; above the limit it is debt. `pin`: what bound it there, if that is known.
+    fn adopt(&self, now: Time, resource: ResourceId, leg: LegId, pin: Option<Pin>) -> Option<Grant>;
     /// Counts a port that a call of the peer's holds. As [`Desk::adopt`], but nothing of this node's budget is spent, and
     /// a resource that this node does not know is remembered until its last call ends: the peer may know more.
-    fn shadow(&self, now: Time, resource: ResourceId, leg: LegId) -> Grant;
+    fn shadow(&self, now: Time, resource: ResourceId, leg: LegId, pin: Option<Pin>) -> Grant;
     /// The call is this node's own from now on, and its port spends of this node's budget.
     fn take_over(&self, now: Time, grant: &mut Grant);
     /// The call is the peer's from now on.
@@ -32,7 +33,8 @@ pub trait Desk {
     /// A stream to `resource`, if it offers one beside its usual transport (RFC 3261 §18.1.1).
     fn stream(&self, resource: ResourceId) -> Option<Flow>;
     /// Remembers a host that `resource` itself named in Contact or Record-Route, with its port. Bounded per resource.
-    fn learn(&self, resource: ResourceId, host: &Host<'_>, port: u16);
+    /// Whether it was not known.
+    fn learn(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> bool;
 }
 
 /// The Farm's answer to [`Desk::vouch`].
@@ -47,7 +49,7 @@ pub enum Vouch {
 }
 
 /// What a call needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Ask<'a> {
     /// The leg that will hold the port.
     pub leg: LegId,
@@ -57,6 +59,21 @@ pub struct Ask<'a> {
     pub secure: bool,
     /// Members that this INVITE has already tried.
     pub tried: &'a [ResourceId],
+    /// What the INVITE shows that may bind it to the member of others.
+    pub shows: &'a dyn Shows,
+}
+
+/// An INVITE, as far as a group's `pin-by` asks for it.
+pub trait Shows {
+    /// The key of a call of `group`; `None`: it shows nothing of that kind, and is bound by nothing.
+    fn key(&self, group: &str, by: &PinBy) -> Option<PinKey>;
+}
+
+/// It shows nothing.
+impl Shows for () {
+    fn key(&self, _: &str, _: &PinBy) -> Option<PinKey> {
+        None
+    }
 }
 
 /// A port of a resource, held by one leg or attempt. Neither `Clone` nor `Copy`; consumed by [`Desk::release`] or
@@ -72,6 +89,8 @@ pub struct Grant {
     pub route: Arc<Route>,
     /// How its group wants attempts handled.
     pub terms: Arc<Terms>,
+    /// What binds its call to this resource.
+    pub pin: Option<Pin>,
     /// Index in the Farm's ledger; private to `balance`.
     pub(crate) slot: u32,
 }

@@ -53,6 +53,8 @@ pub(super) struct Ration {
     cold: Option<u32>,
     until: Time,
     withheld: Withheld,
+    /// Of the own part.
+    pub unheard: Withheld,
 }
 
 /// All of a limit.
@@ -71,16 +73,29 @@ impl Shares {
         (!twice && sum <= WHOLE).then_some(Self { nodes })
     }
 
+    /// The same for both.
+    pub fn equal(one: NodeId, other: NodeId) -> Self {
+        let half = WHOLE as u16 / 2;
+        let mut nodes = vec![(one, half), (other, half)];
+        nodes.sort_unstable();
+        Self { nodes }
+    }
+
     /// What `node` may spend of a limit: its share rounded down, and at the node with the greatest share what rounding
-    /// left over: a limit of 1 is of use to who serves. A node that has no share gets nothing.
+    /// left over: a limit of 1 is of use to who serves. A node that has no share gets nothing. No floor shrinks where the
+    /// limit grows: while nodes do not have a new limit at the same moment they keep to the greater one.
     pub fn floor(&self, node: NodeId, resource: ResourceId, limit: u32) -> u32 {
-        let Some((_, share)) = self.nodes.iter().find(|(id, _)| *id == node) else { return 0 };
-        let own = part(limit, *share);
-        if self.keeper(resource) != Some(node) {
-            return own;
+        let keeper = self.keeper(resource);
+        // Split off one by one: of a remainder that grows with the limit each part does, too.
+        let (mut rest, mut whole) = (limit, WHOLE);
+        for (id, share) in self.nodes.iter().filter(|(id, _)| Some(*id) != keeper) {
+            let own = (u64::from(rest) * u64::from(*share) / u64::from(whole.max(1))) as u32;
+            if *id == node {
+                return own;
+            }
+            (rest, whole) = (rest - own, whole - u32::from(*share));
         }
-        let dealt: u32 = self.nodes.iter().map(|(_, share)| part(limit, *share)).sum();
-        own + (limit - dealt)
+        if keeper == Some(node) { rest } else { 0 }
     }
 
     /// Who has of `resource` what cannot be split: the greatest share, among equals by rendezvous hashing, alike on all
@@ -92,7 +107,8 @@ impl Shares {
 }
 
 impl Budget {
-    fn own(&self, resource: ResourceId, limit: Option<u32>) -> Option<u32> {
+    /// How much that is of `limit` (`None`: unlimited).
+    pub fn own(&self, resource: ResourceId, limit: Option<u32>) -> Option<u32> {
         match self {
             Budget::Whole => None,
             Budget::Floor(node, shares) => limit.map(|limit| shares.floor(*node, resource, limit)),
@@ -105,8 +121,7 @@ impl Withheld {
     /// A node has died that may have spent so much on calls of which nobody here has heard. What it shares out between the
     /// nodes adds up, so what this node has taken beyond the rest was the dead one's and is counted already. Of earlier
     /// deaths other calls live.
-    pub fn and(self, now: Time, spent: &Budget, resource: ResourceId, limit: u32, count: Count, until: Time) -> Self {
-        let theirs = spent.own(resource, Some(limit)).unwrap_or(limit);
+    pub fn and(self, now: Time, theirs: u32, limit: u32, count: Count, until: Time) -> Self {
         let known = count.all - count.own.min(limit - theirs);
         let ports = self.at(now).saturating_add(theirs.saturating_sub(known)).min(limit);
         Self { ports, until: if ports > self.at(now) { self.until.max(until) } else { self.until } }
@@ -136,14 +151,18 @@ impl Ration {
     ) -> Self {
         let per_mille = reserve.per_mille.min(WHOLE as u16);
         let cold = limit.map(|limit| limit - part(limit, per_mille));
-        Self { limit, own: budget.own(resource, limit), cold, until: reserve.until, withheld }
+        let own = budget.own(resource, limit);
+        Self { limit, own, cold, until: reserve.until, withheld, unheard: Withheld::default() }
     }
 
     /// Whether one more port may be taken.
     pub fn admits(&self, now: Time, count: Count) -> bool {
         let all = if now < self.until { self.cold } else { self.limit };
-        let taken = count.all.saturating_add(self.withheld.at(now));
-        all.is_none_or(|most| taken < most) && self.own.is_none_or(|most| count.own < most)
+        let unheard = self.unheard.at(now);
+        // Either may be told of the same calls.
+        let taken = count.all.saturating_add(self.withheld.at(now).max(unheard));
+        let own = count.own.saturating_add(unheard);
+        all.is_none_or(|most| taken < most) && self.own.is_none_or(|most| own < most)
     }
 }
 
@@ -202,6 +221,19 @@ mod tests {
             let sum: u64 = nodes.iter().map(|(id, _)| u64::from(shares.floor(*id, ResourceId(resource), limit))).sum();
             prop_assert_eq!(sum, u64::from(limit));
         }
+
+        #[test]
+        fn no_floor_shrinks_where_the_limit_grows(
+            less in 0u32..200,
+            share in 0u16..=142,
+            others in prop::collection::btree_map(0u16..9, 0u16..=142, 0..=5),
+        ) {
+            let equals = [(NodeId(10), share), (NodeId(11), share)];
+            let nodes: Vec<_> = others.into_iter().map(|(id, share)| (NodeId(id), share)).chain(equals).collect();
+            let shares = Shares::new(nodes.clone()).unwrap();
+            let floor = |node, limit| shares.floor(node, ResourceId(1), limit);
+            prop_assert!(nodes.iter().all(|(id, _)| floor(*id, less) <= floor(*id, less + 1)));
+        }
     }
 
     #[test]
@@ -230,7 +262,8 @@ mod tests {
         let (now, soon, later) = (Time::from_micros(1), Time::from_micros(50), Time::from_micros(100));
         let share = Budget::Floor(B, pair(100));
         let and = |before: Withheld, spent: &Budget, all, own| {
-            let withheld = before.and(now, spent, ResourceId(1), 10, Count { all, own }, later);
+            let theirs = spent.own(ResourceId(1), Some(10)).unwrap_or(10);
+            let withheld = before.and(now, theirs, 10, Count { all, own }, later);
             (withheld.ports, withheld.until)
         };
         let none = Withheld::default();

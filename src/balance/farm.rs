@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::desk::{Ask, Grant, Outcome, Refusal, ResourceView, Vouch};
-use super::escrow::{Budget, Reserve, Withheld};
+use super::escrow::{Budget, Reserve};
 use super::group::{Config, Group, Member, ResourceConfig, Route, Terms};
-use super::health::{Doubt, Evidence, HealthChange, Monitor, Probe};
+use super::health::{Evidence, HealthChange, Monitor, Probe};
 use super::ledger::{Count, Ledger};
+use super::lending::Lending;
+use super::pins::{Pins, Told};
 use super::scheme::{self, Blocked};
-use crate::base::{Flow, Host, LegId, ResourceId, Time, Transport};
+use crate::base::{Flow, Host, LegId, Pin, ResourceId, Time, Transport};
 
 /// All resources, groups and grants of a node.
 ///
@@ -21,18 +24,23 @@ use crate::base::{Flow, Host, LegId, ResourceId, Time, Transport};
 /// timer to serve.
 #[derive(Debug, Default)]
 pub struct Farm {
-    groups: Vec<Group>,
-    members: Slab<Member>,
+    pub(super) groups: Vec<Group>,
+    pub(super) members: Slab<Member>,
     /// Keys of `members` by resource id, which is a hash already.
     index: HashTable<u32>,
     /// The calls of this node and those that it knows of its peer.
-    ledger: Ledger,
-    budget: Budget,
-    reserve: Reserve,
+    pub(super) ledger: Ledger,
+    pub(super) budget: Budget,
+    pub(super) reserve: Reserve,
+    /// What the nodes lend each other of their shares, where all of them serve.
+    pub(super) lending: Option<Lending>,
+    /// Which keys bind calls to which members.
+    pub(super) pins: Pins,
+    pub(super) told: Told,
     /// At most two per resource.
     changes: VecDeque<HealthChange>,
     /// The latest `now` that came in.
-    seen: Time,
+    pub(super) seen: Time,
 }
 
 /// A ledger reserves this many ports of a member at most; beyond, its set grows as calls come.
@@ -80,25 +88,6 @@ impl Farm {
         self.ration();
     }
 
-    /// What is left alone after a cold start; replaces what was.
-    pub fn set_reserve(&mut self, now: Time, reserve: Reserve) {
-        self.see(now);
-        self.reserve = reserve;
-        self.ration();
-    }
-
-    /// A node is dead, and may have given so much to calls that nobody has heard of: what is not known of that is left alone
-    /// until then. To be told before its calls become this node's own.
-    pub fn withhold(&mut self, now: Time, spent: &Budget, until: Time) {
-        self.see(now);
-        for (key, member) in &mut self.members {
-            let Some(limit) = member.port_capacity else { continue };
-            let count = self.ledger.count(key as u32);
-            member.withheld = member.withheld.and(now, spent, member.id, limit, count, until);
-        }
-        self.ration();
-    }
-
     /// See [`admit`](super::Desk::admit). The first group in the order of the configuration that serves the service type decides;
     /// when it is full, no other group is asked.
     pub fn admit(&mut self, now: Time, ask: &Ask<'_>) -> Result<Grant, Refusal> {
@@ -123,6 +112,12 @@ impl Farm {
         if own && !matches!(outcome, Outcome::Completed | Outcome::Expired) {
             member.failed += 1;
         }
+        if let Some(pin) = grant.pin {
+            self.pins.leave(now, pin.key);
+        }
+        if own && self.lending.is_some() {
+            self.lend(now, grant.resource);
+        }
         self.bury(key);
     }
 
@@ -135,23 +130,23 @@ impl Farm {
     }
 
     /// See [`adopt`](super::Desk::adopt).
-    pub fn adopt(&mut self, now: Time, resource: ResourceId, leg: LegId) -> Option<Grant> {
+    pub fn adopt(&mut self, now: Time, resource: ResourceId, leg: LegId, pin: Option<Pin>) -> Option<Grant> {
         self.see(now);
         let key = self.key(resource)?;
         let member = &mut self.members[key as usize];
         if member.withheld.at(now) > 0 && self.ledger.legs(key).all(|known| known != leg) {
             // One of those that nobody remembered has shown itself.
             member.withheld.ports -= 1;
-            member.ration(&self.budget, self.reserve);
+            member.ration(&self.budget, self.reserve, self.lending.as_ref());
         }
-        Some(self.enter(key, leg, true))
+        Some(self.enter(now, key, (leg, pin), true))
     }
 
     /// See [`shadow`](super::Desk::shadow).
-    pub fn shadow(&mut self, now: Time, resource: ResourceId, leg: LegId) -> Grant {
+    pub fn shadow(&mut self, now: Time, resource: ResourceId, leg: LegId, pin: Option<Pin>) -> Grant {
         self.see(now);
         let key = self.key(resource).unwrap_or_else(|| self.open(Member::foreign(resource), 0));
-        self.enter(key, leg, false)
+        self.enter(now, key, (leg, pin), false)
     }
 
     /// See [`take_over`](super::Desk::take_over).
@@ -171,6 +166,8 @@ impl Farm {
         match self.key(resource) {
             None => Vouch::NoResource,
             Some(key) if self.members[key as usize].hosts.know(host, port) => Vouch::Known,
+            // Only its id is known, from calls of the peer.
+            Some(key) if self.members[key as usize].route.authority.is_empty() => Vouch::NoResource,
             Some(_) => Vouch::Stranger,
         }
     }
@@ -181,10 +178,13 @@ impl Farm {
     }
 
     /// See [`learn`](super::Desk::learn).
-    pub fn learn(&mut self, resource: ResourceId, host: &Host<'_>, port: u16) {
-        if let Some(key) = self.key(resource) {
-            self.members[key as usize].hosts.learn(host, port);
-        }
+    pub fn learn(&mut self, resource: ResourceId, host: &Host<'_>, port: u16) -> bool {
+        self.key(resource).is_some_and(|key| self.members[key as usize].hosts.learn(host, port))
+    }
+
+    /// Hosts that resources have named.
+    pub fn learnt(&self) -> impl Iterator<Item = (ResourceId, Host<'_>)> {
+        self.members.iter().flat_map(|(_, member)| member.hosts.learnt().map(move |host| (member.id, host)))
     }
 
     /// The result of one probe.
@@ -195,33 +195,6 @@ impl Farm {
         member.last_probe = Some(now);
         let change = member.health.probed(now, probe);
         self.changed(resource, change);
-    }
-
-    /// What speaks at `now` against which members.
-    pub fn doubts(&self, now: Time) -> impl Iterator<Item = Doubt> {
-        self.members.iter().filter_map(move |(_, m)| {
-            let (withheld, withheld_until) = (m.withheld.at(now), m.withheld.until);
-            match m.health.doubt(now, m.id) {
-                doubt if withheld == 0 => doubt,
-                doubt => {
-                    let doubt = doubt.unwrap_or(Doubt::of(m.id));
-                    Some(Doubt { withheld, withheld_until, ..doubt })
-                }
-            }
-        })
-    }
-
-    /// What a node had seen whose calls are taken over.
-    pub fn hear(&mut self, now: Time, doubt: &Doubt) {
-        self.see(now);
-        if let Some(key) = self.key(doubt.resource) {
-            let member = &mut self.members[key as usize];
-            member.health.hear(now, doubt);
-            if doubt.withheld > member.withheld.at(now) {
-                member.withheld = Withheld { ports: doubt.withheld, until: doubt.withheld_until };
-                member.ration(&self.budget, self.reserve);
-            }
-        }
     }
 
     /// Health changes since the last call, from probes and evidence alike; the Hub tells the shards. Only the way down
@@ -258,6 +231,7 @@ impl Farm {
     /// Whether the Farm agrees with itself. For the simulator, after each step.
     pub fn check(&self) -> Result<(), String> {
         self.ledger.check()?;
+        self.pins.check()?;
         if self.index.len() != self.members.len() {
             return Err(format!("{} ids for {} members", self.index.len(), self.members.len()));
         }
@@ -265,7 +239,8 @@ impl Farm {
             if self.key(member.id) != Some(key as u32) {
                 return Err(format!("{:?} is not found by its id", member.id));
             }
-            if member.draining && self.ledger.count(key as u32).all == 0 && member.withheld.ports == 0 {
+            let left_alone = member.withheld.ports.max(member.unheard.ports);
+            if member.draining && self.ledger.count(key as u32).all == 0 && left_alone == 0 {
                 return Err(format!("{:?} drained and did not vanish", member.id));
             }
         }
@@ -278,27 +253,39 @@ impl Farm {
     }
 
     fn place(&mut self, now: Time, ask: &Ask<'_>, left: Option<ResourceId>) -> Result<Grant, Refusal> {
-        let group = self.groups.iter_mut().find(|g| g.serves(ask.service)).ok_or(Refusal::NoGroup)?;
+        let at = self.groups.iter().position(|g| g.serves(ask.service)).ok_or(Refusal::NoGroup)?;
+        if let Some(key) = self.pin_key(at, ask) {
+            return self.place_pinned(now, ask, (at, key), left);
+        }
+        let group = &mut self.groups[at];
         let open = |member: &Member| ask.secure && member.route.flow.transport != Transport::Tls;
         let skip = |member: &Member| left == Some(member.id) || ask.tried.contains(&member.id) || open(member);
-        let choice = scheme::choose(group, &self.members, &self.ledger, now, skip).map_err(|blocked| {
-            let code = group.noresource_response_code;
-            match blocked {
-                Blocked::Full => Refusal::Full { code },
-                Blocked::NoMember => Refusal::NoMember { code },
+        let choice = match scheme::choose(group, &self.members, &self.ledger, now, skip) {
+            Ok(choice) => choice,
+            Err(blocked) => {
+                let code = group.noresource_response_code;
+                let keys: SmallVec<[u32; 16]> = group.seats.iter().map(|seat| seat.member).collect();
+                keys.into_iter().for_each(|key| self.look_for_ports(now, key));
+                return Err(match blocked {
+                    Blocked::Full => Refusal::Full { code },
+                    Blocked::NoMember => Refusal::NoMember { code },
+                });
             }
-        })?;
+        };
         scheme::took(group, choice);
         let (key, terms) = (group.seats[choice.at].member, Arc::clone(&group.terms));
         let member = &mut self.members[key as usize];
         member.health.chosen(now);
         member.placed += 1;
-        Ok(self.grant(key, ask.leg, terms, true))
+        let grant = self.grant(key, ask.leg, (terms, None), true);
+        self.look_for_ports(now, key);
+        Ok(grant)
     }
 
-    fn enter(&mut self, key: u32, leg: LegId, own: bool) -> Grant {
-        let terms = Arc::clone(&self.members[key as usize].terms);
-        self.grant(key, leg, terms, own)
+    fn enter(&mut self, now: Time, key: u32, (leg, pin): (LegId, Option<Pin>), own: bool) -> Grant {
+        let Member { id, ref terms, .. } = self.members[key as usize];
+        let (terms, pin) = (Arc::clone(terms), pin.filter(|pin| self.pins.join(now, *pin, id)));
+        self.grant(key, leg, (terms, pin), own)
     }
 
     /// Puts a member that is not there into the index and the ledger.
@@ -311,13 +298,13 @@ impl Farm {
         key
     }
 
-    fn grant(&mut self, key: u32, leg: LegId, terms: Arc<Terms>, own: bool) -> Grant {
+    pub(super) fn grant(&mut self, key: u32, leg: LegId, (terms, pin): (Arc<Terms>, Option<Pin>), own: bool) -> Grant {
         let member = &self.members[key as usize];
         let slot = self.ledger.take(key, leg, own);
-        Grant { resource: member.id, leg, route: Arc::clone(&member.route), terms, slot }
+        Grant { resource: member.id, leg, route: Arc::clone(&member.route), terms, pin, slot }
     }
 
-    fn key(&self, resource: ResourceId) -> Option<u32> {
+    pub(super) fn key(&self, resource: ResourceId) -> Option<u32> {
         self.index.find(resource.0, |key| self.members[*key as usize].id == resource).copied()
     }
 
@@ -335,15 +322,17 @@ impl Farm {
         key
     }
 
-    fn ration(&mut self) {
+    pub(super) fn ration(&mut self) {
         for (_, member) in &mut self.members {
-            member.ration(&self.budget, self.reserve);
+            member.ration(&self.budget, self.reserve, self.lending.as_ref());
         }
     }
 
     /// Whether no call is on a member, as far as this node knows, and none may be.
     fn is_idle(&self, key: u32) -> bool {
-        self.ledger.count(key).all == 0 && self.members[key as usize].withheld.at(self.seen) == 0
+        let member = &self.members[key as usize];
+        let left_alone = member.withheld.at(self.seen).max(member.unheard.at(self.seen));
+        self.ledger.count(key).all == 0 && left_alone == 0
     }
 
     /// Forgets a removed member whose last grant has ended. It may come back with a reload, and with it what is left alone.
@@ -368,6 +357,7 @@ impl Farm {
     fn row(&self, group: &str, key: u32) -> ResourceView {
         let member = &self.members[key as usize];
         let Count { all, own } = self.ledger.count(key);
+        let unheard = member.unheard.at(self.seen);
         ResourceView {
             group: group.to_owned(),
             aor: member.name(),
@@ -380,8 +370,8 @@ impl Farm {
             },
             in_use: all,
             own,
-            allowance: member.ration.own,
-            withheld: member.withheld.at(self.seen),
+            allowance: member.ration.own.map(|most| most.saturating_sub(unheard)),
+            withheld: member.withheld.at(self.seen).max(unheard),
             debt: member.port_capacity.map_or(0, |capacity| all.saturating_sub(capacity)),
             capacity: member.port_capacity,
             placed: member.placed,
@@ -390,7 +380,7 @@ impl Farm {
         }
     }
 
-    fn see(&mut self, now: Time) {
+    pub(super) fn see(&mut self, now: Time) {
         self.seen = self.seen.max(now);
     }
 }
@@ -404,6 +394,7 @@ mod tests {
     use super::super::escrow::Shares;
     use super::super::group::told_apart;
     use super::super::group::{GroupConfig, ResourceConfig, SchemeName};
+    use super::super::health::Doubt;
     use super::*;
     use crate::base::{Flow, ListenerId, NodeId};
 
@@ -431,6 +422,7 @@ mod tests {
             monitor: None,
             noresource_response_code: 480,
             terms: Terms { first_response_timeout: Duration::from_secs(2), retry_codes: Vec::new() },
+            pin_by: None,
             resources,
         }
     }
@@ -441,7 +433,7 @@ mod tests {
     }
 
     fn ask(leg: u64, tried: &[ResourceId]) -> Ask<'_> {
-        Ask { leg: LegId(leg), service: None, secure: false, tried }
+        Ask { leg: LegId(leg), service: None, secure: false, tried, shows: &() }
     }
 
     fn take_down(farm: &mut Farm, resource: u64) {
@@ -527,7 +519,7 @@ mod tests {
             match dice.below(8) {
                 0..3 => {
                     let resource = ResourceId(1 + dice.below(self.capacities.len() as u64));
-                    self.shadows.push(self.farm.shadow(T0, resource, LegId(leg)));
+                    self.shadows.push(self.farm.shadow(T0, resource, LegId(leg), None));
                 }
                 3..5 if !self.shadows.is_empty() => {
                     let grant = self.shadows.swap_remove(dice.below(self.shadows.len() as u64) as usize);
@@ -786,7 +778,7 @@ mod tests {
         media.service_types = vec!["VoiceXML".into(), "announcement".into()];
         let mut farm = Farm::new(Config { groups: vec![voice, media] });
         let mut admit = |service| {
-            let ask = Ask { leg: LegId(0), service, secure: false, tried: &[] };
+            let ask = Ask { leg: LegId(0), service, secure: false, tried: &[], shows: &() };
             farm.admit(T0, &ask).map(|g| {
                 let resource = g.resource.0;
                 farm.release(T0, g, Outcome::Completed);
@@ -816,7 +808,7 @@ mod tests {
         farm.release(T0, grant, Outcome::Completed);
         farm.check().unwrap();
         assert_eq!(farm.vouch(ResourceId(1), &Host::Name(b"mcp1"), 5060), Vouch::NoResource);
-        assert!(farm.adopt(T0, ResourceId(1), LegId(8)).is_none());
+        assert!(farm.adopt(T0, ResourceId(1), LegId(8), None).is_none());
         assert_eq!(farm.view().len(), 1);
     }
 
@@ -877,7 +869,7 @@ mod tests {
     #[test]
     fn a_call_of_the_peer_on_a_member_that_is_not_configured_here_is_counted_all_the_same() {
         let mut farm = farm(SchemeName::RoundRobin, &[Some(4)]);
-        let grants = [8, 9].map(|leg| farm.shadow(T0, ResourceId(2), LegId(leg)));
+        let grants = [8, 9].map(|leg| farm.shadow(T0, ResourceId(2), LegId(leg), None));
         farm.check().unwrap();
         let row = farm.view().pop().unwrap();
         assert_eq!((row.id, row.health, row.in_use, row.own), (ResourceId(2), "draining", 2, 0));
@@ -890,7 +882,7 @@ mod tests {
         let row = farm.view().pop().unwrap();
         assert_eq!((row.aor.as_str(), row.health, row.in_use), ("sip:192.0.2.2:5070", "up", 1));
         farm.release(T0, second, Outcome::Completed);
-        let _third = farm.shadow(T0, ResourceId(3), LegId(9));
+        let _third = farm.shadow(T0, ResourceId(3), LegId(9), None);
         assert_eq!(farm.view().len(), 3);
     }
 
@@ -914,7 +906,7 @@ mod tests {
     #[test]
     fn adopted_grants_are_debt_that_blocks_new_calls() {
         let mut farm = farm(SchemeName::LeastUsed, &[Some(1)]);
-        let adopted: Vec<Grant> = (0..3).map(|n| farm.adopt(T0, ResourceId(1), LegId(n)).unwrap()).collect();
+        let adopted: Vec<Grant> = (0..3).map(|n| farm.adopt(T0, ResourceId(1), LegId(n), None).unwrap()).collect();
         assert_eq!((farm.view()[0].in_use, farm.view()[0].placed, farm.view()[0].debt), (3, 0, 2));
         for grant in adopted {
             assert_eq!(farm.admit(T0, &ask(9, &[])).unwrap_err(), Refusal::Full { code: 480 });
@@ -927,7 +919,7 @@ mod tests {
     fn calls_of_the_peer_take_room_and_spend_no_budget() {
         let mut farm = farm(SchemeName::LeastUsed, &[Some(10)]);
         farm.set_budget(T0, Budget::Floor(A, shares(300)));
-        let mut theirs: Vec<Grant> = (0..6).map(|n| farm.shadow(T0, ResourceId(1), LegId(n))).collect();
+        let mut theirs: Vec<Grant> = (0..6).map(|n| farm.shadow(T0, ResourceId(1), LegId(n), None)).collect();
         let mine: Vec<Grant> = (10..13).map(|n| farm.admit(T0, &ask(n, &[])).unwrap()).collect();
         assert_eq!(farm.admit(T0, &ask(20, &[])).unwrap_err(), Refusal::Full { code: 480 }, "3 of 10 are A's");
         let row = &farm.view()[0];
@@ -954,7 +946,7 @@ mod tests {
         farm.set_budget(T0, Budget::Nothing);
         let refusal = farm.advance(T0, grant, Outcome::Refused(500), &ask(1, &[])).unwrap_err();
         assert_eq!(refusal, Refusal::Full { code: 480 }, "unlimited is not its to spend either");
-        let adopted = farm.adopt(T0, ResourceId(1), LegId(2)).unwrap();
+        let adopted = farm.adopt(T0, ResourceId(1), LegId(2), None).unwrap();
         farm.set_budget(T0, Budget::Floor(A, shares(0)));
         let grant = farm.admit(T0, &ask(3, &[])).unwrap();
         assert_eq!(grant.resource, ResourceId(2), "a floor does not bound what is unlimited");
@@ -972,7 +964,7 @@ mod tests {
         };
         let (mut here, mut next) = (farm_of(), farm_of());
         // B's share is 7; two of its calls are known, and one is this node's own.
-        let theirs: Vec<Grant> = (0..2).map(|n| here.shadow(T0, ResourceId(1), LegId(n))).collect();
+        let theirs: Vec<Grant> = (0..2).map(|n| here.shadow(T0, ResourceId(1), LegId(n), None)).collect();
         let own = here.admit(T0, &ask(9, &[ResourceId(2)])).unwrap();
         let until = T0 + Duration::from_secs(60);
         here.withhold(T0, &Budget::Floor(NodeId(2), shares(300)), until);
@@ -999,13 +991,13 @@ mod tests {
     fn a_call_that_shows_itself_is_one_of_those_that_ports_were_left_alone_for() {
         let mut farm = farm(SchemeName::LeastUsed, &[Some(10)]);
         let until = T0 + Duration::from_secs(60);
-        let known = farm.shadow(T0, ResourceId(1), LegId(1));
+        let known = farm.shadow(T0, ResourceId(1), LegId(1), None);
         farm.withhold(T0, &Budget::Floor(NodeId(2), shares(300)), until);
         let counts = |farm: &Farm| (farm.view()[0].in_use, farm.view()[0].withheld);
-        let again = farm.adopt(T0, ResourceId(1), LegId(1)).unwrap();
+        let again = farm.adopt(T0, ResourceId(1), LegId(1), None).unwrap();
         assert_eq!(counts(&farm), (2, 6), "that one was known");
         farm.release(T0, again, Outcome::Completed);
-        let found: Vec<Grant> = (2..5).map(|leg| farm.adopt(T0, ResourceId(1), LegId(leg)).unwrap()).collect();
+        let found: Vec<Grant> = (2..5).map(|leg| farm.adopt(T0, ResourceId(1), LegId(leg), None).unwrap()).collect();
         assert_eq!(counts(&farm), (4, 3));
         let new: Vec<Grant> = (20..).map_while(|leg| farm.admit(T0, &ask(leg, &[])).ok()).collect();
         assert_eq!(new.len(), 3);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::escrow::{Budget, Ration, Reserve, Withheld};
 use super::health::{Health, Monitor};
 use super::hosts::Hosts;
+use super::lending::Lending;
+use super::pins::PinBy;
 use crate::base::{Flow, ListenerId, ResourceId, Time, Transport};
 
 /// How a resource is reached, fixed when the target is configured.
@@ -60,6 +62,8 @@ pub struct GroupConfig {
     pub noresource_response_code: u16,
     /// `first-response-timeout` and `retry-codes`.
     pub terms: Terms,
+    /// `pin-by`; `None`: no call is bound to another one's member.
+    pub pin_by: Option<PinBy>,
     /// `[[resource-group.resource]]`.
     pub resources: Vec<ResourceConfig>,
 }
@@ -107,6 +111,7 @@ pub(super) struct Group {
     pub scheme: SchemeName,
     pub noresource_response_code: u16,
     pub terms: Arc<Terms>,
+    pub pin_by: Option<PinBy>,
     pub seats: Vec<Seat>,
     /// The seat behind the one chosen last.
     pub next: usize,
@@ -137,6 +142,8 @@ pub(super) struct Member {
     /// What may be taken of it.
     pub ration: Ration,
     pub withheld: Withheld,
+    /// Of its own share, for calls of an earlier life of this node.
+    pub unheard: Withheld,
     pub health: Health,
     /// Left the configuration: lives until its last grant ends.
     pub draining: bool,
@@ -155,6 +162,7 @@ impl Group {
             scheme: config.scheme,
             noresource_response_code: config.noresource_response_code,
             terms: Arc::new(config.terms.clone()),
+            pin_by: config.pin_by.clone(),
             seats: Vec::with_capacity(config.resources.len()),
             next: 0,
             floor: before.map_or(0, |g| g.floor),
@@ -201,6 +209,7 @@ impl Member {
             port_capacity: None,
             ration: Ration::default(),
             withheld: Withheld::default(),
+            unheard: Withheld::default(),
             health: Health::new(monitor),
             draining: false,
             hosts: Hosts::default(),
@@ -234,6 +243,7 @@ impl Member {
             port_capacity: None,
             ration: Ration::default(),
             withheld: Withheld::default(),
+            unheard: Withheld::default(),
             health: Health::new(None),
             draining: true,
             hosts: Hosts::default(),
@@ -244,8 +254,12 @@ impl Member {
     }
 
     /// What may be taken of it from now on.
-    pub fn ration(&mut self, budget: &Budget, reserve: Reserve) {
+    pub fn ration(&mut self, budget: &Budget, reserve: Reserve, lending: Option<&Lending>) {
         self.ration = Ration::new(budget, reserve, self.withheld, self.id, self.port_capacity);
+        if let (Some(lending), Some(limit), Budget::Floor(node, _)) = (lending, self.port_capacity, budget) {
+            self.ration.own = Some(lending.allowance(self.id, *node, limit));
+        }
+        self.ration.unheard = self.unheard;
     }
 
     /// How it is called.

@@ -51,24 +51,33 @@ impl Hosts {
         }
     }
 
-    /// Remembers a host that was named with this port; the one that was named longest ago makes room.
-    pub fn learn(&mut self, host: &Host<'_>, port: u16) {
+    /// Hosts that were learnt.
+    pub fn learnt(&self) -> impl Iterator<Item = Host<'_>> {
+        self.learnt.iter().map(|host| match host {
+            Learnt::Ip(ip) => Host::Ip(*ip),
+            Learnt::Name(name) => Host::Name(name),
+        })
+    }
+
+    /// Remembers a host that was named with this port; the one that was named longest ago makes room. Whether it is new.
+    pub fn learn(&mut self, host: &Host<'_>, port: u16) -> bool {
         if self.is_configured(host, port) {
-            return;
+            return false;
         }
         if let Some(at) = self.learnt.iter().position(|l| l.is(host)) {
             self.learnt[at..].rotate_left(1);
-            return;
+            return false;
         }
         let host = match host {
             Host::Ip(ip) => Learnt::Ip(ip.to_canonical()),
             Host::Name(name) if (1..=NAME).contains(&name.len()) => Learnt::Name((*name).into()),
-            Host::Name(_) => return,
+            Host::Name(_) => return false,
         };
         if self.learnt.len() == limits::LEARNT_HOSTS {
             self.learnt.remove(0);
         }
         self.learnt.push(host);
+        true
     }
 }
 

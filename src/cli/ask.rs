@@ -92,7 +92,8 @@ pub fn order(target: &Target, name: &str) -> u8 {
     }
 }
 
-fn show<T: DeserializeOwned>(view: &View, path: &str, human: impl FnOnce(&T) -> String) -> u8 {
+/// Asks and shows the answer.
+pub(super) fn show<T: DeserializeOwned>(view: &View, path: &str, human: impl FnOnce(&T) -> String) -> u8 {
     let reply = match http::ask(&view.target.admin, "GET", path) {
         Ok(reply) => reply,
         Err(why) => return unreachable(&view.target, &why),
@@ -108,7 +109,8 @@ fn show<T: DeserializeOwned>(view: &View, path: &str, human: impl FnOnce(&T) -> 
     SUCCESS
 }
 
-fn unreachable(target: &Target, why: &str) -> u8 {
+/// Tells that nobody answers.
+pub(super) fn unreachable(target: &Target, why: &str) -> u8 {
     complain(&format!("no node at {}: {why}", target.admin));
     complain("Is it running, and is this its [admin] listen? Another one: --admin HOST:PORT or TANDEM_ADMIN.");
     UNREACHABLE

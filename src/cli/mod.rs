@@ -6,7 +6,10 @@ pub mod table;
 pub mod pair;
 pub mod ask;
 pub mod run;
+pub mod stage;
 pub mod demo;
+pub mod drill;
+pub mod ha_mode;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +19,7 @@ use clap::{Parser, Subcommand};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; demo: a call was lost
+  1  failed; demo, drill: a call was lost
   2  the command line or the configuration is wrong
   3  no node answers at the admin address";
 
@@ -45,6 +48,15 @@ enum Command {
     /// The child that holds the virtual addresses; `run` starts it.
     #[command(hide = true)]
     Guard,
+    /// Be the witness of pairs: says which node goes on when its nodes do not hear each other. For a third host.
+    Witness {
+        /// Where nodes ask (UDP).
+        #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:9802")]
+        listen: std::net::SocketAddr,
+        /// Secrets of the pairs, as in `cluster.secret-file`, one a line; may stand several times.
+        #[arg(long, value_name = "FILE", required = true)]
+        secret_file: Vec<PathBuf>,
+    },
     /// Check a configuration file; says every error at once.
     Check {
         /// The configuration file.
@@ -88,10 +100,38 @@ enum Command {
         #[command(flatten)]
         target: ask::Target,
     },
+    /// Switch both nodes of a running pair to another ha-mode; calls go on.
+    HaMode {
+        #[command(subcommand)]
+        command: HaMode,
+    },
+    /// Try out on the running pair what a failure costs: canary calls in every phase, an event, a report.
+    Drill {
+        #[command(flatten)]
+        arguments: drill::Arguments,
+    },
     /// Look at the other node of the pair: check, diff, declare-dead.
     Peer {
         #[command(subcommand)]
         command: Peer,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum HaMode {
+    /// Say what a switch would mean, and whether it would be refused.
+    Plan {
+        /// none, active-standby or active-active.
+        mode: String,
+        #[command(flatten)]
+        view: ask::View,
+    },
+    /// Switch, on both nodes or on none.
+    Set {
+        /// none, active-standby or active-active.
+        mode: String,
+        #[command(flatten)]
+        target: ask::Target,
     },
 }
 
@@ -122,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Demo { seconds } => return demo::run(Some(seconds)),
         Command::Guard => return crate::runtime::vip::guard::run(),
         Command::Run { config } => run::run(&config),
+        Command::Witness { listen, secret_file } => run::witness(listen, &secret_file),
         Command::Check { file } => run::check(&file),
         Command::Status { view } => ask::status(&view),
         Command::Resources { view } => ask::resources(&view),
@@ -130,6 +171,9 @@ pub fn main() -> ExitCode {
         Command::Resume { target } => ask::order(&target, "resume"),
         Command::Reload { target } => ask::order(&target, "reload"),
         Command::Switchover { target } => ask::order(&target, "switchover"),
+        Command::Drill { arguments } => drill::run(&arguments),
+        Command::HaMode { command: HaMode::Plan { mode, view } } => ha_mode::plan(&view, &mode),
+        Command::HaMode { command: HaMode::Set { mode, target } } => ha_mode::set(&target, &mode),
         Command::Peer { command: Peer::Check { target } } => ask::peer_check(&target),
         Command::Peer { command: Peer::Diff { view } } => ask::peer_diff(&view),
         Command::Peer { command: Peer::DeclareDead { id, target } } => {

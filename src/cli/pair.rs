@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{duration, printable};
-use crate::report::{Diff, PairRow, PathRow, PeerRow, Status};
+use crate::report::{Diff, PairRow, PathRow, PeerRow, Status, WitnessRow};
 
 /// Differences that one screen shows; more are counted.
 const SHOWN: usize = 8;
@@ -40,6 +40,9 @@ pub fn screen(pair: &PairRow) -> String {
         "lag   {} records, the oldest {:.3} s; {} calls may differ",
         pair.unacknowledged, pair.unacknowledged_seconds, pair.calls_apart
     );
+    if let Some(witness) = &pair.witness {
+        let _infallible = writeln!(text, "third {}", witness_line(witness));
+    }
     for line in oddities(pair) {
         let _infallible = writeln!(text, "note  {line}");
     }
@@ -51,6 +54,21 @@ fn peer_line(pair: &PairRow, peer: &PeerRow) -> String {
     let epoch = if peer.epoch.is_empty() { String::new() } else { format!(", epoch {}", peer.epoch) };
     let link = if pair.linked { "link up" } else { "LINK DOWN" };
     format!("member {} {}{role}{epoch}, {link}", peer.node, peer.health)
+}
+
+fn witness_line(witness: &WitnessRow) -> String {
+    let answers = match witness.answers {
+        Some(true) => "the witness answers",
+        Some(false) => "THE WITNESS IS SILENT",
+        None => "the witness was not asked yet",
+    };
+    let holds = match (witness.held, witness.holder, witness.answers) {
+        (true, ..) => "this node holds its lease".to_owned(),
+        (false, Some(id), Some(true)) => format!("member {id} holds its lease"),
+        (false, None, Some(true)) => "nobody holds its lease".to_owned(),
+        (false, ..) => "this node does not hold its lease".to_owned(),
+    };
+    format!("{answers}, {holds}")
 }
 
 fn path(path: &PathRow) -> String {
@@ -219,6 +237,15 @@ paths 192.0.2.12:9801 heard, 10.0.0.2:9801 heard
 lag   0 records, the oldest 0.000 s; 0 calls may differ
 ";
         assert_eq!(screen(&pair()), expected);
+        let witness = |answers, held, holder| {
+            let witness = Some(WitnessRow { answers, held, holder });
+            screen(&PairRow { witness, ..pair() }).lines().find(|line| line.starts_with("third")).unwrap().to_owned()
+        };
+        assert_eq!(witness(Some(true), true, Some(1)), "third the witness answers, this node holds its lease");
+        assert_eq!(witness(Some(true), false, Some(2)), "third the witness answers, member 2 holds its lease");
+        assert_eq!(witness(Some(true), false, None), "third the witness answers, nobody holds its lease");
+        let silent = "third THE WITNESS IS SILENT, this node does not hold its lease";
+        assert_eq!(witness(Some(false), false, Some(2)), silent, "who held it is no news");
         let unarmed = PairRow { armed: false, why_not: "the cable".into(), fit: false, ..pair() };
         let said = screen(&unarmed);
         assert!(said.contains("NOT ARMED: the cable") && said.contains("note  this node is unfit"), "{said}");

@@ -2,19 +2,22 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
 use super::terminal::{CONFIG, FAILURE, SUCCESS, complain, say};
+use crate::cluster::LEASE;
 use crate::config::{self, Settings};
 use crate::runtime::log::Log;
 use crate::runtime::machine::Machine as _;
 use crate::runtime::metrics::Edge;
 use crate::runtime::secure;
 use crate::runtime::service::Service;
+use crate::runtime::state::secrets_of;
+use crate::runtime::witness::serve::Server;
 use crate::runtime::{Options, Running, prepare, start};
 
 /// `tandem run`: until a signal ends it.
@@ -88,6 +91,28 @@ fn serve(
 fn failed(why: &str) -> u8 {
     complain(&format!("tandem: {why}"));
     FAILURE
+}
+
+/// `tandem witness`: until a signal ends it.
+pub fn witness(listen: SocketAddr, files: &[PathBuf]) -> u8 {
+    let mut secrets = Vec::new();
+    for file in files {
+        match secrets_of(file) {
+            Ok(found) => secrets.extend(found),
+            Err(why) => return failed(&why.to_string()),
+        }
+    }
+    let mut server = match Server::bind(listen, &secrets) {
+        Ok(server) => server,
+        Err(e) => return failed(&format!("udp:{listen}: {e}; is another witness running on this machine?")),
+    };
+    complain(&format!("tandem witness: udp:{listen}, {} secrets; gives no lease for {LEASE:?}", secrets.len()));
+    loop {
+        match server.serve_one() {
+            Ok(change) => change.into_iter().for_each(|change| complain(&change.to_string())),
+            Err(e) => return failed(&format!("udp:{listen}: {e}")),
+        }
+    }
 }
 
 /// `tandem check`.

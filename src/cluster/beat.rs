@@ -58,6 +58,8 @@ impl Flags {
     pub const LEAVING: Flags = Flags(1 << 8);
     /// Its peer knows of all that it told anybody as the active node.
     pub const TELLS: Flags = Flags(1 << 9);
+    /// It serves beside the node that it follows (active-active).
+    pub const SERVES: Flags = Flags(1 << 10);
 
     /// Whether all bits of `flag` are set.
     pub const fn has(self, flag: Flags) -> bool {

@@ -9,12 +9,22 @@ use super::timing::{Timing, TimingError};
 /// `cluster.ha-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HaMode {
-    /// One node alone.
-    None,
+    /// One node serves, and nobody takes over from it.
+    None = 0,
     /// One node holds the virtual addresses, the other follows.
-    ActiveStandby,
-    /// Every node serves. [`Config::check`] refuses it: nothing here shares the work out yet.
-    ActiveActive,
+    ActiveStandby = 1,
+    /// Every node serves. One of them is active as in `ActiveStandby`, the others join it.
+    ActiveActive = 2,
+}
+
+/// The mode in force, and the word that put it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// Which.
+    pub mode: HaMode,
+    /// Of two words the later one counts on both nodes; counter 0: what the configuration says. Its node is the one that serves
+    /// in [`HaMode::None`].
+    pub word: Epoch,
 }
 
 /// `cluster.partition`: who may admit new calls while nodes cannot tell partition from death.
@@ -27,6 +37,8 @@ pub enum Partition {
     Exact,
     /// After the lease the lowest id spends everything, the others keep their calls and admit nothing new.
     PreferLowerId,
+    /// Who holds the lease of the witness spends everything, the others keep their calls and admit nothing new.
+    Witness,
 }
 
 /// A peer of this node.
@@ -49,12 +61,24 @@ pub struct Config {
     pub counter: u32,
     /// A hash of `cluster.name`: beats of another cluster are refused by it.
     pub cluster: u64,
-    /// `cluster.ha-mode`.
-    pub mode: HaMode,
+    /// `cluster.ha-mode` as it was last in force.
+    pub mode: Mode,
+    /// Those that the addresses of the pair allow.
+    pub modes: Vec<HaMode>,
+    /// Both nodes can serve at one time: behind a balancer, or because each has addresses of its own. Then every limit is split
+    /// evenly, and what comes to a node that does not serve goes to the one that does.
+    pub shared: bool,
+    /// Besides addresses of its own for each node there are some that whoever is active holds.
+    pub leads: bool,
     /// The other members.
     pub peers: Vec<PeerConfig>,
     /// Times.
     pub timing: Timing,
+    /// Whether the network can be asked who answers for a silent node's address. If not, silence must last for the lease.
+    pub probes: bool,
+    /// Where each node has addresses of its own (`cluster.service-ip`), which the active one holds while their node does not
+    /// serve: how long those are kept, in silence, once they are given back; what began there ends there.
+    pub crossed: Option<std::time::Duration>,
     /// `cluster.partition`.
     pub partition: Partition,
     /// Among nodes that could serve equally well the highest is chosen.
@@ -70,8 +94,6 @@ pub struct Config {
 pub enum ConfigError {
     /// Times do not fit together.
     Timing(TimingError),
-    /// A mode that is not served.
-    Mode(HaMode),
     /// A peer has this node's own id.
     OwnId(NodeId),
     /// Two peers with one id.
@@ -80,7 +102,7 @@ pub enum ConfigError {
     Peers(usize),
     /// A peer without a path or with more than [`limits::PATHS`].
     Paths(NodeId),
-    /// `active-standby` without a peer.
+    /// A mode for several nodes without a peer.
     NoPeer,
 }
 
@@ -88,10 +110,12 @@ impl Config {
     /// Whether a node can start with this.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.timing.check().map_err(ConfigError::Timing)?;
-        match self.mode {
-            HaMode::ActiveActive => return Err(ConfigError::Mode(self.mode)),
-            HaMode::ActiveStandby if self.peers.is_empty() => return Err(ConfigError::NoPeer),
-            HaMode::ActiveStandby | HaMode::None => {}
+        if self.partition == Partition::Witness {
+            self.timing.check_witness().map_err(ConfigError::Timing)?;
+        }
+        match self.mode.mode {
+            HaMode::ActiveStandby | HaMode::ActiveActive if self.peers.is_empty() => return Err(ConfigError::NoPeer),
+            HaMode::ActiveStandby | HaMode::ActiveActive | HaMode::None => {}
         }
         if self.peers.len() > limits::PEERS {
             return Err(ConfigError::Peers(self.peers.len()));
@@ -116,18 +140,35 @@ impl Config {
     }
 }
 
+impl std::str::FromStr for HaMode {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let all = [HaMode::None, HaMode::ActiveStandby, HaMode::ActiveActive];
+        all.into_iter().find(|mode| mode.to_string() == text).ok_or(())
+    }
+}
+
+/// As written.
+impl fmt::Display for HaMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HaMode::None => "none",
+            HaMode::ActiveStandby => "active-standby",
+            HaMode::ActiveActive => "active-active",
+        })
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Timing(fault) => fault.fmt(f),
-            ConfigError::Mode(_) => {
-                f.write_str("cluster.ha-mode = \"active-active\" is not served; use active-standby")
-            }
             ConfigError::OwnId(id) => write!(f, "member {} is this node itself (cluster.mymemberid)", id.0),
             ConfigError::SameId(id) => write!(f, "member {} is there twice", id.0),
             ConfigError::Peers(n) => write!(f, "{n} peers, at most {} are served", limits::PEERS),
             ConfigError::Paths(id) => write!(f, "member {} needs 1 to {} addresses", id.0, limits::PATHS),
-            ConfigError::NoPeer => f.write_str("active-standby needs a second member: set cluster.member.N for it"),
+            ConfigError::NoPeer => f.write_str("a cluster needs a second member: set cluster.member.N for it"),
         }
     }
 }
@@ -142,9 +183,14 @@ mod tests {
             incarnation: 7,
             counter: 1,
             cluster: 0,
-            mode: HaMode::ActiveStandby,
+            mode: Mode { mode: HaMode::ActiveStandby, word: Epoch::default() },
+            modes: vec![HaMode::None, HaMode::ActiveStandby],
+            shared: false,
+            leads: false,
             peers: vec![PeerConfig { id: NodeId(2), paths: 1 }],
             timing: Timing::default(),
+            probes: true,
+            crossed: None,
             partition: Partition::Available,
             priority: 100,
             preempt: false,
@@ -168,9 +214,11 @@ mod tests {
 
     #[test]
     fn modes_and_times_are_checked() {
-        let config = Config { mode: HaMode::ActiveActive, ..pair() };
-        assert_eq!(config.check(), Err(ConfigError::Mode(HaMode::ActiveActive)));
-        let alone = Config { mode: HaMode::None, peers: vec![], ..pair() };
+        let in_mode = |mode| Mode { mode, word: Epoch::default() };
+        let config = Config { mode: in_mode(HaMode::ActiveActive), ..pair() };
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(Config { peers: vec![], ..config }.check(), Err(ConfigError::NoPeer));
+        let alone = Config { mode: in_mode(HaMode::None), peers: vec![], ..pair() };
         assert_eq!(alone.check(), Ok(()));
         let mut hasty = pair();
         hasty.timing.beat = std::time::Duration::ZERO;

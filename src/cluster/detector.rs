@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::base::{Epoch, NodeId, PathId, Time};
 
 use super::beat::{Beat, Flags, State};
-use super::config::PeerConfig;
+use super::config::{Mode, PeerConfig};
 use super::io::{Budget, Link, Loss, Progress};
-use super::notice::{Death, Notice};
+use super::notice::Notice;
+use super::reason::Death;
 use super::timing::Timing;
 
 /// What a peer is to this node at an instant.
@@ -108,6 +109,14 @@ pub(super) struct Peer {
     pub answered: bool,
     /// Told as differing.
     pub differs: bool,
+    /// What this node sent at that instant it has surely heard.
+    pub hears_at: Time,
+    /// Counter and instant of a beat of this node of which it is not known yet whether it was heard.
+    sounding: Option<(u64, Time)>,
+    /// It serves beside this active node, or did since the last claim here: it may own calls.
+    pub serves: bool,
+    /// The mode that is in force there, as it said over this link.
+    pub mode: Option<Mode>,
 }
 
 impl Peer {
@@ -136,6 +145,10 @@ impl Peer {
             met: Epoch::default(),
             answered: false,
             differs: false,
+            serves: false,
+            mode: None,
+            hears_at: Time::ZERO,
+            sounding: None,
         }
     }
 
@@ -165,6 +178,9 @@ impl Peer {
             one.echo = one.echo.max(beat.echo);
             self.verified = true;
             self.answered |= beat.echo > one.asked;
+            if let Some((_, sent)) = self.sounding.take_if(|(counter, _)| beat.echo >= *counter) {
+                self.hears_at = sent;
+            }
         }
         if self.unheard || self.silent || self.dead.is_some() {
             (self.heard_since, self.unheard) = (now, false);
@@ -175,6 +191,7 @@ impl Peer {
         if self.last.is_none_or(|last| beat.counter >= last.counter) {
             self.epoch = self.epoch.max(beat.epoch);
             self.last = Some(*beat);
+            self.serves |= beat.flags.has(Flags::SERVES);
             // The first beat of a new process says nothing of the one before.
             self.whole = if same { self.copied && beat.flags.has(Flags::TELLS) } else { self.whole };
         }
@@ -218,7 +235,7 @@ impl Peer {
         self.gone = self.incarnation.or(self.gone);
         self.incarnation = Some(incarnation);
         (self.verified, self.linked, self.refused, self.link) = (false, false, None, false);
-        self.copied = false;
+        (self.copied, self.hears_at, self.sounding) = (false, Time::ZERO, None);
         (self.last, self.dead, self.answered, self.unheard) = (None, None, false, true);
         self.sync = Progress::default();
         for path in &mut self.paths {
@@ -268,6 +285,11 @@ impl Peer {
         }
     }
 
+    /// A beat with this counter is sent to it.
+    pub fn sound(&mut self, now: Time, counter: u64) {
+        self.sounding = self.sounding.or(Some((counter, now)));
+    }
+
     /// Changes of silence and of direction that an operator must know.
     pub fn judge(&mut self, now: Time, judge_from: Time, sent: u64, timing: &Timing, tell: &mut impl FnMut(Notice)) {
         let health = self.health(now, judge_from, timing);
@@ -299,6 +321,16 @@ impl Peer {
     /// What to echo on a path: incarnation and counter heard last.
     pub fn echo(&self, path: usize) -> (u64, u64) {
         (self.incarnation.unwrap_or(0), self.paths[path].heard)
+    }
+
+    /// Whether it serves calls, by what it said at last.
+    pub fn serves_now(&self) -> bool {
+        self.state() == Some(State::Active) || self.has(Flags::SERVES)
+    }
+
+    /// Whether it may serve calls, by what it said at last.
+    pub fn leads(&self) -> bool {
+        self.last.is_some_and(|last| last.state.leads()) || self.has(Flags::SERVES)
     }
 
     /// What it said it is, at last.

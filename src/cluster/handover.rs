@@ -8,7 +8,8 @@ use super::cause::Cause;
 use super::detector::Health;
 use super::io::{Command, Effect, Fitness, Role, Wish};
 use super::message::{Message, Refusal};
-use super::notice::{Death, Notice, Reason};
+use super::notice::Notice;
+use super::reason::{Death, Reason};
 use super::state::{Cluster, Giving, Phase, Stage, Taking};
 
 /// Who was given the role keeps it for so long although it lags behind: a load that neither node can bear must not go
@@ -27,6 +28,9 @@ impl Cluster {
     pub(super) fn give(&mut self, now: Time, n: usize, cause: Cause, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         if self.giving.is_some() {
             return Err(Refusal::Busy);
+        }
+        if self.is_apart() {
+            return Err(Refusal::Apart);
         }
         self.willing(now, &self.peers[n])?;
         let armed = self.unarmed(now, &self.peers[n]);
@@ -184,7 +188,7 @@ impl Cluster {
         for peer in self.peers.iter().filter(|peer| peer.link) {
             out.push(Effect::Tell { peer: peer.id, message: Message::Goodbye });
         }
-        self.phase = Phase::Left;
+        (self.phase, self.beside) = (Phase::Left, None);
         self.beat(now, out);
         out.push(Effect::Role { role: Role::Left, epoch: self.term });
         out.push(Effect::Notice(Notice::Left));
@@ -246,6 +250,7 @@ impl Cluster {
                 self.peers[n].goodbye();
                 self.died(now, n, Death::Goodbye, was, out);
             }
+            Message::Mode { step, to } => self.told_mode(now, n, step, to, out),
             Message::Goodbye | Message::Ready { .. } | Message::Refuse { .. } => {}
         }
     }
@@ -292,6 +297,7 @@ impl Cluster {
         let answer = match command {
             Command::Switchover => self.switchover(now, out),
             Command::DeclareDead(id) => self.declare_dead(now, id, out),
+            Command::SetMode(to) => self.switch_mode(now, to, out),
             Command::Stop => {
                 self.leaving = true;
                 let armed = self.peers.iter().position(|p| self.unarmed(now, p).is_ok());
@@ -307,6 +313,9 @@ impl Cluster {
     fn switchover(&mut self, now: Time, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         if self.leaving {
             return Err(Refusal::Leaving);
+        }
+        if self.is_apart() {
+            return Err(Refusal::Apart);
         }
         match self.phase {
             Phase::Active { .. } => {

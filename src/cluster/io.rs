@@ -3,6 +3,8 @@
 use crate::base::{Epoch, NodeId, PathId};
 
 use super::beat::Beat;
+use super::config::{HaMode, Mode};
+use super::lease::{Ask, Word};
 use super::message::{Message, Refusal};
 use super::notice::Notice;
 
@@ -15,7 +17,9 @@ pub enum Role {
     Standby,
     /// Holds the virtual addresses; owns the calls.
     Active,
-    /// Was active, woke up late: serves nothing until it knows whether it still is.
+    /// Serves beside the active node and owns calls of its own (active-active).
+    Joined,
+    /// Served, woke up late: serves nothing until it knows whether its calls are still its own.
     Asking,
     /// Has left.
     Left,
@@ -61,6 +65,8 @@ pub enum Input {
     /// The virtual addresses are held here no more, although nobody wished that: only a claim under a new epoch can put
     /// them back.
     Dropped,
+    /// The same of the peer's addresses that this node held ([`Effect::Guest`]).
+    GuestDropped,
     /// Whether this node does its work.
     Fit(Fitness),
     /// A message of a peer over the urgent stream.
@@ -72,6 +78,8 @@ pub enum Input {
     },
     /// Everything that was asked for by [`Effect::Flush`] with this number is acknowledged.
     Flushed(u32),
+    /// What the witness answered to the last [`Effect::Witness`]; `None`: it does not answer.
+    Witness(Option<Word>),
     /// An operator's wish.
     Command(Command),
 }
@@ -123,6 +131,8 @@ pub struct Progress {
     pub outgoing: bool,
     /// Nothing was sent to anybody before the peer knew of it, or it knows by now.
     pub told: bool,
+    /// This node still owns what it has to give to the peer ([`Effect::Yield`]).
+    pub owes: bool,
 }
 
 /// Who answers for a virtual address.
@@ -143,6 +153,8 @@ pub enum Command {
     Switchover,
     /// Believe that a silent peer is dead.
     DeclareDead(NodeId),
+    /// Another `cluster.ha-mode` on both nodes. It comes to pass, or is refused, once the peer has answered.
+    SetMode(HaMode),
     /// Leave the cluster, after a hand-over if somebody can take over.
     Stop,
 }
@@ -188,7 +200,7 @@ pub enum Effect {
     Role {
         /// What.
         role: Role,
-        /// Active: its claim. Otherwise: the claim that it recognises, counter 0 for none.
+        /// Active or joined: its own. Otherwise: the claim that it recognises, counter 0 for none.
         epoch: Epoch,
     },
     /// Every call of `owner` that was last written under an epoch below `before` is this node's, also those whose
@@ -219,14 +231,26 @@ pub enum Effect {
     },
     /// What to do about the virtual addresses from now on.
     Vip(Wish),
-    /// Announce the virtual addresses again.
+    /// What to do about the addresses of the peer from now on, where each node has its own.
+    Guest(Wish),
+    /// What to do about the addresses that are with who is active, where each node has its own, too.
+    Lead(Wish),
+    /// The mode that is in force from now on: to be made durable before any later effect is carried out.
+    Mode(Mode),
+    /// The peer that is told of every change of a call, and tells of its own; `None`: nobody is told.
+    Lanes(Option<NodeId>),
+    /// Announce the addresses that are held again.
     Announce,
     /// Ask who answers for the virtual addresses, and a reference point; answer by [`Input::Probed`].
     Probe,
     /// What may be spent from now on.
     Budget(Budget),
+    /// What to ask the witness for, again and again (`cluster.partition` is `witness`).
+    Witness(Ask),
     /// Hand every datagram for a virtual address to this peer instead of handling it; `None`: handle it here.
     Relay(Option<NodeId>),
+    /// The peer that serves as well and can be told: what comes in here for its calls goes there (active-active).
+    Beside(Option<NodeId>),
     /// Whether a peer could take over without a loss: commit points wait for it or do not.
     Armed(bool),
     /// Send what the peer lacks and say [`Input::Flushed`] with the number once all that was written before is

@@ -4,11 +4,12 @@
 use crate::base::{NodeId, PathId, Time};
 
 use super::beat::{Beat, State};
-use super::config::HaMode;
+use super::config::Config;
 use super::detector::{Health, Ignored, News};
 use super::io::{Answer, Effect, Fitness, Input, Link, Progress, Role, Wish};
 use super::message::Refusal;
-use super::notice::{Death, Notice, Reason};
+use super::notice::Notice;
+use super::reason::{Death, Reason};
 use super::state::{Clock, Cluster, Phase, Probing, Stage};
 use super::timing::MARGIN;
 
@@ -42,9 +43,10 @@ impl Cluster {
                 out.push(Effect::Notice(if usable { Notice::Usable } else { Notice::Unusable }));
             }
             Input::Dropped => {
-                let acts = matches!(self.phase, Phase::Active { .. } | Phase::Asking { .. });
+                let acts = matches!(self.phase, Phase::Active { .. } | Phase::Asking { .. }) || self.beside.is_some();
                 self.own.dropped |= acts;
             }
+            Input::GuestDropped => self.guest.dropped(now),
             Input::Fit(fitness) if fitness != self.own.fitness => {
                 self.own.fitness = fitness;
                 out.push(Effect::Notice(match fitness {
@@ -59,6 +61,7 @@ impl Cluster {
                     self.told(now, n, message, out);
                 }
             }
+            Input::Witness(word) => self.take_word(word, out),
             Input::Flushed(number) => self.flushed(now, number, out),
             Input::Command(command) => self.command(now, command, out),
         }
@@ -94,6 +97,13 @@ impl Cluster {
         self.config.preempt = preempt;
     }
 
+    /// What an operator may change while the node runs: `partition`, `priority`, `preempt`, and what the configuration is
+    /// compared by. It counts from the next turn on.
+    pub fn set_policy(&mut self, to: &Config) {
+        (self.config.partition, self.config.priority) = (to.partition, to.priority);
+        (self.config.preempt, self.config.config) = (to.preempt, to.config);
+    }
+
     /// When [`Cluster::handle_timeout`] is due; [`Time::NEVER`] for a node that waits for nothing.
     pub fn next_timeout(&self) -> Time {
         self.clock.due
@@ -118,6 +128,8 @@ impl Cluster {
         self.probing = Probing::Idle { not_before: Time::ZERO };
         if self.active() && doubt {
             self.ask(now, gap, out);
+        } else if doubt {
+            self.doubt_beside(now, gap, out);
         }
     }
 
@@ -176,7 +188,8 @@ impl Cluster {
                 }
                 self.compare(n, beat, out);
                 self.learn(now, n, news, was, out);
-                if again && self.role() == Role::Active {
+                if again && self.active() {
+                    self.probing = Probing::Idle { not_before: now };
                     // Hosts beside the peer may not have heard who holds the addresses.
                     out.push(Effect::Announce);
                 }
@@ -210,6 +223,12 @@ impl Cluster {
         let Some(n) = self.index(peer) else { return };
         let was = self.peers[n].state();
         let news = self.peers[n].link(now, event);
+        self.peers[n].mode = None;
+        self.tell_mode(n, out);
+        if self.told.lanes.take_if(|to| *to == peer).is_some() {
+            // Of the link that was.
+            out.push(Effect::Lanes(None));
+        }
         self.learn(now, n, news, was, out);
         let down = matches!(event, Link::Down(_));
         if down && self.giving.is_some_and(|g| g.to == peer && !matches!(g.stage, Stage::Take(_))) {
@@ -222,9 +241,10 @@ impl Cluster {
 
     fn take_sync(&mut self, peer: NodeId, sync: Progress) {
         let Some(n) = self.index(peer) else { return };
-        let link = self.peers[n].link;
+        let link = self.peers[n].link && !self.is_apart();
         let sync = Progress { incoming: sync.incoming && link, outgoing: sync.outgoing && link, ..sync };
         self.peers[n].copied |= sync.incoming;
+        self.opening &= !sync.incoming;
         self.peers[n].sync = sync;
     }
 
@@ -277,7 +297,7 @@ impl Cluster {
         self.judge(now, out);
         self.contend(now, out);
         match self.phase {
-            Phase::Starting if self.config.mode == HaMode::None || self.peers.is_empty() => {
+            Phase::Starting if self.peers.is_empty() => {
                 self.claim(now, Reason::NoPeer, 0, out);
             }
             Phase::Starting | Phase::Standby => self.idle(now, out),
@@ -286,6 +306,7 @@ impl Cluster {
             Phase::Left => {}
         }
         self.hand_over_timeout(now, out);
+        self.switch_timeout(now, out);
         if self.phase != Phase::Left {
             self.tell_levels(now, out);
             if !self.peers.is_empty() && now >= self.next_beat {
@@ -357,7 +378,7 @@ impl Cluster {
             }
             peer.proof_at(self.clock.judge_from, timing).into_iter().for_each(&mut at);
         }
-        if !self.active() {
+        if !self.active() || self.config.shared {
             at(self.silence_ripe_at());
             match self.probing {
                 Probing::Sent { at: sent } => at(sent + timing.probe_limit()),
@@ -365,8 +386,11 @@ impl Cluster {
                 Probing::Passed => {}
             }
         }
+        self.lease_ends().into_iter().chain(self.hearing_ends()).for_each(&mut at);
         self.giving.iter().for_each(|giving| at(giving.until));
+        self.switching.iter().for_each(|switching| at(switching.until));
         self.quiet.iter().for_each(|(_, until)| at(*until));
+        self.guest.due().into_iter().for_each(at);
         due
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use crate::base::{Epoch, NodeId};
 
+use super::config::{HaMode, Mode};
+
 /// A message to one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -48,6 +50,28 @@ pub enum Message {
     },
     /// This incarnation ends now.
     Goodbye,
+    /// Of `cluster.ha-mode`.
+    Mode {
+        /// What is said of it.
+        step: ModeStep,
+        /// Which.
+        to: Mode,
+    },
+}
+
+/// What nodes say of a mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModeStep {
+    /// Standby to active: switch to it (an operator asked here).
+    Ask,
+    /// Active to standby: could you?
+    Prepare,
+    /// Standby to active: go ahead.
+    Ready,
+    /// Either way: no, because.
+    Refuse(Refusal),
+    /// Either way: it is in force here.
+    Set,
 }
 
 /// Why something that was asked for is not done.
@@ -80,6 +104,12 @@ pub enum Refusal {
     TimedOut = 12,
     /// Withdrawn by who had begun it.
     Withdrawn = 13,
+    /// In `ha-mode` `none` nobody takes over.
+    Apart = 14,
+    /// The addresses of the pair do not allow the mode.
+    NoSuchMode = 15,
+    /// The other node serves as well.
+    PeerServes = 16,
     /// A reason of a later version.
     Other = 255,
 }
@@ -126,6 +156,12 @@ impl Message {
                 epoch(term, out);
             }
             Message::Goodbye => out.push(8),
+            Message::Mode { step, to } => {
+                out.push(9);
+                step.write(out);
+                out.push(to.mode as u8);
+                epoch(to.word, out);
+            }
         }
     }
 
@@ -141,6 +177,10 @@ impl Message {
             6 => Message::Taken { epoch: rest.epoch()? },
             7 => Message::Abort { term: rest.epoch()? },
             8 => Message::Goodbye,
+            9 => Message::Mode {
+                step: ModeStep::read(&mut rest)?,
+                to: Mode { mode: HaMode::read(rest.u8()?)?, word: rest.epoch()? },
+            },
             other => return Err(NoMessage::Kind(other)),
         })
     }
@@ -174,8 +214,40 @@ impl Rest<'_> {
     }
 }
 
+impl ModeStep {
+    fn write(self, out: &mut Vec<u8>) {
+        let (step, why) = match self {
+            ModeStep::Ask => (0, 0),
+            ModeStep::Prepare => (1, 0),
+            ModeStep::Ready => (2, 0),
+            ModeStep::Refuse(why) => (3, why as u8),
+            ModeStep::Set => (4, 0),
+        };
+        out.extend_from_slice(&[step, why]);
+    }
+
+    fn read(rest: &mut Rest<'_>) -> Result<Self, NoMessage> {
+        let (step, why) = (rest.u8()?, rest.u8()?);
+        Ok(match step {
+            0 => ModeStep::Ask,
+            1 => ModeStep::Prepare,
+            2 => ModeStep::Ready,
+            3 => ModeStep::Refuse(Refusal::read(why)),
+            4 => ModeStep::Set,
+            _ => return Err(NoMessage::Kind(9)),
+        })
+    }
+}
+
+impl HaMode {
+    fn read(octet: u8) -> Result<Self, NoMessage> {
+        let all = [HaMode::None, HaMode::ActiveStandby, HaMode::ActiveActive];
+        all.into_iter().find(|mode| *mode as u8 == octet).ok_or(NoMessage::Kind(9))
+    }
+}
+
 impl Refusal {
-    const ALL: [Refusal; 13] = [
+    const ALL: [Refusal; 16] = [
         Refusal::NoPeer,
         Refusal::NotArmed,
         Refusal::LinkDown,
@@ -189,6 +261,9 @@ impl Refusal {
         Refusal::OtherTerm,
         Refusal::TimedOut,
         Refusal::Withdrawn,
+        Refusal::Apart,
+        Refusal::NoSuchMode,
+        Refusal::PeerServes,
     ];
 
     fn read(octet: u8) -> Refusal {
@@ -212,6 +287,9 @@ impl fmt::Display for Refusal {
             Refusal::OtherTerm => "the nodes disagree about who is active; wait until tandem status agrees on both",
             Refusal::TimedOut => "the peer did not finish a step in time; see its log and the link's delay",
             Refusal::Withdrawn => "the node that had begun it withdrew",
+            Refusal::Apart => "ha-mode is none, so nobody takes over; see tandem ha-mode plan active-standby",
+            Refusal::NoSuchMode => "the addresses of a node do not allow this ha-mode; see tandem ha-mode plan",
+            Refusal::PeerServes => "the other node serves, too, or did a moment ago; switch to active-standby first",
             Refusal::Other => "the peer has a reason that this version does not know; see its log",
         })
     }
@@ -233,6 +311,11 @@ mod tests {
             Message::Taken { epoch: TERM },
             Message::Abort { term: TERM },
             Message::Goodbye,
+            Message::Mode {
+                step: ModeStep::Refuse(Refusal::PeerServes),
+                to: Mode { mode: HaMode::ActiveActive, word: TERM },
+            },
+            Message::Mode { step: ModeStep::Set, to: Mode { mode: HaMode::None, word: TERM } },
         ]
     }
 

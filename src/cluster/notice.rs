@@ -6,7 +6,10 @@ use std::time::Duration;
 use crate::base::{Epoch, NodeId, PathId};
 
 use super::cause::Cause;
+use super::config::Mode;
 use super::message::Refusal;
+use super::news::WitnessNews;
+use super::reason::{Death, Reason};
 
 /// Whom a notice concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,40 +18,6 @@ pub enum Level {
     Info,
     /// Wakes someone.
     Warn,
-}
-
-/// How a node knows that a peer is dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Death {
-    /// It said so.
-    Goodbye,
-    /// Its connection broke, a new one was refused, and a beat was missed.
-    Refused,
-    /// A new process answers in its place.
-    Replaced,
-    /// An operator said so.
-    Declared,
-}
-
-/// Why a node took the role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// There is no peer in the configuration.
-    NoPeer,
-    /// Started, heard nobody, and nobody answers for the address.
-    Alone,
-    /// Chosen among nodes of which none was active.
-    Elected,
-    /// Every peer is proved dead; how the last one was.
-    Death(Death),
-    /// The active peer fell silent and nobody answers for the address.
-    Silence,
-    /// The active peer handed over.
-    HandOver,
-    /// A hand-over to a peer failed at its end.
-    Resumed,
-    /// It is active, and met a node that knew of a higher epoch.
-    Renewed,
 }
 
 /// Something happened. What tells of a new role comes behind the effect that brings it.
@@ -120,6 +89,12 @@ pub enum Notice {
     Unknowing,
     /// Started beside a node that is active under this epoch.
     Follows(Epoch),
+    /// Serves beside the node that is active under this epoch.
+    Joined(Epoch),
+    /// Does not serve any more beside the node that is active under this epoch.
+    SteppedBack(Epoch),
+    /// What changed with the witness.
+    Witness(WitnessNews),
     /// Gave the role up to a higher epoch.
     Yielded(Epoch),
     /// Gave the role up because nobody can reach this node.
@@ -138,6 +113,10 @@ pub enum Notice {
     Armed(NodeId),
     /// It cannot.
     Disarmed,
+    /// Another mode is in force.
+    ModeSet(Mode),
+    /// The mode stays what it was.
+    ModeRefused(Refusal),
     /// The node has left the cluster.
     Left,
 }
@@ -157,11 +136,14 @@ impl Notice {
             | Notice::Confirmed(_)
             | Notice::HoldDown(_)
             | Notice::Cold
+            | Notice::Witness(WitnessNews::Answers | WitnessNews::Admits)
             | Notice::Follows(_)
+            | Notice::Joined(_)
             | Notice::HandOver(_, Cause::Switchover | Cause::GiveBack | Cause::Stop)
             | Notice::HandedOver(_)
             | Notice::PeerDead(_, Death::Goodbye | Death::Declared)
             | Notice::Armed(_)
+            | Notice::ModeSet(_)
             | Notice::Left => Level::Info,
             Notice::Claimed(_, reason) => match reason {
                 Reason::Death(Death::Refused | Death::Replaced) | Reason::Silence | Reason::Resumed => Level::Warn,
@@ -200,6 +182,7 @@ impl fmt::Display for Notice {
             | Notice::Behind
             | Notice::Fit
             | Notice::Late(_) => self.of_self(f),
+            Notice::Witness(news) => news.fmt(f),
             _ => self.of_role(f),
         }
     }
@@ -323,6 +306,17 @@ impl Notice {
             Notice::Follows(to) | Notice::Yielded(to) => {
                 write!(f, "standby: member {} is active under epoch {}", to.node.0, to.counter)
             }
+            Notice::ModeSet(to) => {
+                write!(f, "ha-mode is {} from now on, by the word of member {}", to.mode, to.word.node.0)
+            }
+            Notice::ModeRefused(why) => write!(f, "ha-mode stays as it is: {why}"),
+            Notice::Joined(to) => write!(f, "active beside member {} (epoch {})", to.node.0, to.counter),
+            Notice::SteppedBack(to) => write!(
+                f,
+                "standby of member {} (epoch {}), which takes the calls of this node: it was cut off, stops, was silent for \
+                 too long, or ha-mode says so",
+                to.node.0, to.counter
+            ),
             Notice::Cold => f.write_str(
                 "no node remembers calls of the time before: cluster.cold-reserve of each port-capacity is left alone \
                  for one inactivity-lease",
@@ -351,32 +345,6 @@ impl Notice {
             }
             Notice::Left => f.write_str("left the cluster"),
             _ => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Death::Goodbye => "it said goodbye",
-            Death::Refused => "its connection broke, a new one is refused and its beats stopped",
-            Death::Replaced => "a new process runs in its place",
-            Death::Declared => "an operator declared it dead",
-        })
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::NoPeer => f.write_str("it is alone"),
-            Reason::Alone => f.write_str("nobody was heard and nobody answers for the address"),
-            Reason::Elected => f.write_str("no node was active and this one is preferred"),
-            Reason::Death(death) => write!(f, "the peer is dead, {death}"),
-            Reason::Silence => f.write_str("the peer is silent and nobody answers for the address"),
-            Reason::HandOver => f.write_str("the peer handed over"),
-            Reason::Resumed => f.write_str("the peer did not take over"),
-            Reason::Renewed => f.write_str("a peer knew of a higher epoch"),
         }
     }
 }

@@ -37,18 +37,35 @@ pub(super) fn budget(policy: Partition, serving: bool, outlook: Outlook, lowest:
         (Outlook::Lapsed, Partition::Available) => Budget::Whole,
         (Outlook::Lapsed, Partition::Exact) => Budget::Floor,
         (Outlook::Lapsed, Partition::PreferLowerId) if lowest => Budget::Whole,
-        (Outlook::Lapsed, Partition::PreferLowerId) => Budget::Nothing,
+        (Outlook::Lapsed, Partition::PreferLowerId | Partition::Witness) => Budget::Nothing,
     }
 }
 
 impl Cluster {
     /// What this node may spend now.
     pub(super) fn budget(&self, now: Time, outlook: Outlook) -> Budget {
+        if self.is_apart() {
+            return match (self.serves() && !self.frozen(), self.agreed(now)) {
+                (false, _) => Budget::Nothing,
+                (true, false) => Budget::Floor,
+                (true, true) => Budget::Whole,
+            };
+        }
+        if self.opening && self.active() && !self.frozen() && outlook == Outlook::Together {
+            return Budget::Whole;
+        }
+        if self.is_witnessed() {
+            let spends = self.serves() && !self.frozen();
+            return if spends { self.witnessed(now, outlook) } else { Budget::Nothing };
+        }
         // Who may live may have had all of a limit while this node was not there.
         let knows = self.config.partition != Partition::Exact || self.own.knows;
-        let serving = self.active() && !self.frozen() && knows;
+        let serving = self.serves() && !self.frozen() && knows;
         let lowest = self.unsure(now).all(|p| p.id > self.config.me);
-        budget(self.config.partition, serving, outlook, lowest)
+        // Where both serve each keeps to its share while the other one may live.
+        let shared = self.config.shared && outlook == Outlook::Together;
+        let policy = if shared { Partition::Exact } else { self.config.partition };
+        budget(policy, serving, outlook, lowest)
     }
 
     /// Peers that are neither heard nor dead.
@@ -87,17 +104,19 @@ impl Cluster {
     /// Judges what each peer may have spent unheard, by what is known of it now.
     pub(super) fn reckon(&mut self, now: Time) {
         let (suspicion, term) = (self.config.timing.suspicion, self.term);
+        let witnessed = self.is_witnessed();
         for peer in self.peers.iter_mut().filter(|p| p.dead.is_none()) {
             let Some(last) = peer.last else { continue };
             // Its claim may be known from the stream alone.
             let told = term.node == peer.id && term > last.epoch;
             peer.spent = match peer.spent {
                 // It may have claimed meanwhile. A whole limit is had by who has seen this node die, not by who loses it.
-                Budget::Nothing if peer.quiet(now, Time::ZERO) >= suspicion => Budget::Floor,
+                // Without the lease it spends nothing, and what it spent with it the witness knows.
+                Budget::Nothing if !witnessed && peer.quiet(now, Time::ZERO) >= suspicion => Budget::Floor,
                 before if peer.quiet(now, Time::ZERO) >= suspicion => before,
-                _ if last.state.leads() && peer.whole => Budget::Nothing,
-                _ if (last.state.leads() || told) && peer.copied => Budget::Floor,
-                _ if last.state.leads() || told => Budget::Whole,
+                _ if peer.leads() && peer.whole => Budget::Nothing,
+                _ if (peer.leads() || told) && peer.copied => Budget::Floor,
+                _ if peer.leads() || told => Budget::Whole,
                 _ if peer.sync.incoming => Budget::Nothing,
                 // Calls of its own: of this node's it has none yet.
                 _ if !peer.copied && last.flags.has(Flags::CALLS) && last.term.node != self.config.me => Budget::Whole,
@@ -110,15 +129,16 @@ impl Cluster {
     /// nothing.
     pub(super) fn learns(&self, now: Time) -> bool {
         let empty = |p: &Peer| self.heard(now, p) && !p.has(Flags::CALLS);
-        self.own.knows || self.peers.iter().all(|p| p.dead.is_some() || p.sync.incoming || empty(p))
+        self.own.knows || self.peers.iter().all(|p| p.dead.is_some() || self.is_known(p) || empty(p))
     }
 
     /// A peer has died: calls of which this node has not heard keep their ports.
     pub(super) fn leave_alone(&mut self, n: usize, out: &mut Vec<Effect>) {
-        let peer = &mut self.peers[n];
-        let spent = std::mem::take(&mut peer.spent);
-        if self.config.partition == Partition::Exact && spent != Budget::Nothing {
-            out.push(Effect::Unheard(peer.id, spent));
+        let spent = std::mem::take(&mut self.peers[n].spent);
+        let spent = self.may_have_spent(spent);
+        let exact = matches!(self.config.partition, Partition::Exact | Partition::Witness);
+        if exact && spent != Budget::Nothing {
+            out.push(Effect::Unheard(self.peers[n].id, spent));
         }
     }
 }

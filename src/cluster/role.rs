@@ -8,7 +8,8 @@ use super::beat::{Flags, State};
 use super::cause::Cause;
 use super::detector::{Health, Peer};
 use super::io::{Budget, Effect, Wish};
-use super::notice::{Death, Notice, Reason};
+use super::notice::Notice;
+use super::reason::{Death, Reason};
 use super::state::{Cluster, Giving, Phase, Probing, Stage};
 
 /// How willingly a node is chosen when nobody is active; the greatest wins.
@@ -32,7 +33,7 @@ impl Cluster {
         }
         self.seen = self.epoch.counter.max(self.seen);
         (self.term, self.reason) = (self.epoch, reason);
-        self.phase = Phase::Active { since: now };
+        (self.phase, self.beside) = (Phase::Active { since: now }, None);
         if self.on_silence() {
             self.hold.claimed(now);
         }
@@ -45,13 +46,17 @@ impl Cluster {
         }
         (self.own.calls, self.own.dropped) = (true, false);
         out.push(Effect::Role { role: self.role(), epoch: self.epoch });
+        self.peers.iter_mut().for_each(|peer| peer.serves = false);
+        self.guest.claimed();
+        // What is adopted leaves from there.
+        self.tell_guest(now, out);
         let on_silence = self.on_silence();
         for peer in &mut self.peers {
             // One that was merely silent may live and be active as well.
             peer.rival = on_silence && peer.dead.is_none();
             let Peer { id: owner, whole, rival: living, .. } = *peer;
             out.push(Effect::Adopt { owner, before: self.epoch, whole, living });
-            peer.whole &= !peer.rival;
+            peer.whole = peer.whole && !peer.rival;
         }
         self.relay(None, out);
         self.wish(Wish::Hold, out);
@@ -90,20 +95,30 @@ impl Cluster {
         if epoch > self.term && on_silence {
             self.hold.claimed(now);
         }
-        let news = notice.is_some() || self.phase != Phase::Standby || epoch > self.term;
+        // Who steps back says so himself.
+        let joined = self.beside.is_some();
+        let news = !joined && (notice.is_some() || self.phase != Phase::Standby || epoch > self.term);
         self.phase = Phase::Standby;
         self.term = self.term.max(epoch);
         self.seen = self.seen.max(epoch.counter);
         self.share = epoch.node;
         self.election = None;
-        self.own.dropped = false;
+        // Of a node beside it speaks who steps back.
+        self.own.dropped &= self.beside.is_some();
         self.probing = Probing::Idle { not_before: Time::ZERO };
         self.told.address_answers = false;
         if news {
             out.push(Effect::Role { role: self.role(), epoch: self.term });
         }
-        if self.own.calls && epoch >= self.term {
+        let n = self.index(epoch.node);
+        // One role after the other.
+        if let Some(n) = n.filter(|_| notice.is_none() && !news) {
+            self.look_beside(now, n, epoch, out);
+        }
+        if self.own.calls && epoch >= self.term && self.beside.is_none() {
             (self.own.calls, self.own.copy) = (false, true);
+            // Until the driver says otherwise.
+            n.into_iter().for_each(|n| self.peers[n].sync.owes = true);
             out.push(Effect::Yield { to: epoch.node, epoch });
         }
         out.extend(notice.map(Effect::Notice));
@@ -119,62 +134,6 @@ impl Cluster {
         out.push(Effect::Role { role: self.role(), epoch: self.term });
         out.push(Effect::Notice(Notice::Withdrew));
         self.next_beat = now;
-    }
-
-    /// What other active nodes mean for this one.
-    pub(super) fn contend(&mut self, now: Time, out: &mut Vec<Effect>) {
-        for n in 0..self.peers.len() {
-            let Some(last) = self.peers[n].last else { continue };
-            if !self.heard(now, &self.peers[n]) {
-                continue;
-            }
-            let stronger = last.epoch > self.epoch;
-            match (self.phase, last.state) {
-                (Phase::Active { .. } | Phase::Asking { .. }, State::Active) if stronger => {
-                    self.met(n, last.epoch, self.epoch, out);
-                    self.yield_to(now, self.peers[n].id, last.epoch, out);
-                }
-                (Phase::Asking { .. }, State::Asking) if stronger => {
-                    self.yield_to(now, self.peers[n].id, last.epoch, out);
-                }
-                (Phase::Active { .. }, State::Active) if self.peers[n].met != last.epoch => {
-                    self.met(n, self.epoch, last.epoch, out);
-                    (self.peers[n].rival, self.peers[n].met) = (true, last.epoch);
-                    out.push(Effect::Announce);
-                }
-                (Phase::Active { .. }, State::Asking) => self.peers[n].rival = true,
-                (Phase::Active { .. }, State::Starting | State::Standby | State::Giving) => self.lower(now, n, out),
-                _ => {}
-            }
-        }
-    }
-
-    /// A peer beside this active node that is not active.
-    fn lower(&mut self, now: Time, n: usize, out: &mut Vec<Effect>) {
-        let Some(last) = self.peers[n].last else { return };
-        if last.term > self.epoch && self.giving.is_none() {
-            // What was written under that claim must not be newer than what this node writes.
-            self.claim(now, Reason::Renewed, 0, out);
-        } else if self.peers[n].rival && last.term == self.epoch {
-            self.peers[n].rival = false;
-            let Peer { id: owner, whole, .. } = self.peers[n];
-            out.push(Effect::Adopt { owner, before: self.epoch, whole, living: true });
-            out.push(Effect::Announce);
-        }
-    }
-
-    /// Two active nodes met: the next claim on silence waits longer, if one of these was made on silence.
-    fn met(&mut self, n: usize, won: Epoch, lost: Epoch, out: &mut Vec<Effect>) {
-        let planned = matches!(self.giving, Some(Giving { stage: Stage::Take(_), .. }));
-        if planned || !self.active() {
-            return;
-        }
-        self.stats.splits += 1;
-        out.push(Effect::Notice(Notice::Split(won, lost)));
-        if self.on_silence() || self.peers[n].has(Flags::ON_SILENCE) {
-            self.hold.met();
-            out.push(Effect::Notice(Notice::HoldDown(self.hold.wait(&self.config.timing))));
-        }
     }
 
     /// A peer is dead, or was replaced by a new process that bears `newer`.
@@ -196,10 +155,14 @@ impl Cluster {
                     Some(_) => self.abort(now, super::message::Refusal::NoPeer, out),
                     None => {}
                 }
+                if self.peers[n].serves {
+                    // What it wrote must not be newer than what this node writes.
+                    return self.claim(now, Reason::Death(death), 0, out);
+                }
                 let before = self.peers[n].last.map_or(self.epoch, |last| last.epoch.max(self.epoch));
                 out.push(Effect::Adopt { owner: id, before, whole: self.peers[n].whole, living: false });
             }
-            Phase::Starting | Phase::Standby if self.own.usable && !self.leaving => {
+            Phase::Starting | Phase::Standby if self.own.usable && !self.leaving && self.may_claim() => {
                 let others = self.peers.iter().enumerate().all(|(m, p)| m == n || self.settled(now, p));
                 if led && others {
                     self.claim(now, Reason::Death(death), 0, out);
@@ -227,7 +190,7 @@ impl Cluster {
             return;
         }
         let conflict = self.phase == Phase::Starting && now < self.conflict_until;
-        if self.leaving || conflict || !self.own.usable {
+        if self.leaving || conflict || !self.own.usable || !self.may_claim() {
             return;
         }
         let count = |want: fn(Health) -> bool| self.peers.iter().filter(|p| want(self.health(now, p))).count();
@@ -271,7 +234,7 @@ impl Cluster {
             return false;
         }
         let own = self.rank();
-        heard.all(|p| self.rank_of(p).is_none_or(|rank| rank < own)) || !patient
+        self.is_apart() || heard.all(|p| self.rank_of(p).is_none_or(|rank| rank < own)) || !patient
     }
 
     fn rank(&self) -> Rank {
@@ -318,7 +281,8 @@ impl Cluster {
         };
         let ripe = |p: &Peer| {
             let since = p.heard_at.unwrap_or(self.clock.started);
-            self.hold.until(since, timing).max(self.clock.judge_from + timing.suspicion)
+            let patience = if self.config.probes { std::time::Duration::ZERO } else { timing.lease };
+            self.hold.until(since, timing).max(since + patience).max(self.clock.judge_from + timing.suspicion)
         };
         let unsure = self.peers.iter().filter(|p| p.dead.is_none() && p.state() != Some(State::Leaving));
         unsure.map(ripe).max().unwrap_or(Time::ZERO).max(boot)
@@ -342,8 +306,12 @@ impl Cluster {
             } else if now >= began + self.grace(cause) && self.lost_touch(now, began, flag) {
                 self.withdraw(now, out);
             }
+        } else if self.look_for_missing(now, out) {
+            // Its calls are this node's now.
         } else if self.own.dropped {
             self.hold_again(now, out);
+        } else if self.hold_guest_again(now, out) {
+            // Under a new epoch.
         } else if now >= self.own.retry_at {
             let better = self.config.preempt && self.stable(now, since);
             let above = |p: &Peer| p.last.is_some_and(|last| last.priority > self.config.priority);

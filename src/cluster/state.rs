@@ -6,12 +6,15 @@ use crate::base::{Epoch, NodeId, Time};
 
 use super::beat::{Flags, State};
 use super::cause::Cause;
-use super::config::{Config, ConfigError};
+use super::config::{Config, ConfigError, Mode};
 use super::detector::{Health, Peer};
+use super::guest::Guest;
 use super::hold::Hold;
 use super::io::{Budget, Fitness, Role, Wish};
+use super::lease::Witness;
 use super::message::Refusal;
-use super::notice::Reason;
+use super::reason::Reason;
+use super::stats::Stats;
 
 /// This node's view of who is active, and its part in it. A value without side effects: observations go in by
 /// [`Cluster::handle`], time by [`Cluster::handle_timeout`], and what is to be done comes out as [`Effect`](super::Effect)s, to be
@@ -21,7 +24,9 @@ pub struct Cluster {
     pub(super) config: Config,
     pub(super) peers: Vec<Peer>,
     pub(super) phase: Phase,
-    /// Of the start or of the last claim.
+    /// Of a standby that serves all the same.
+    pub(super) beside: Option<Beside>,
+    /// Of the start, of the last claim, or of the time when it joined.
     pub(super) epoch: Epoch,
     /// The highest claim that this node has made or followed.
     pub(super) term: Epoch,
@@ -44,12 +49,19 @@ pub struct Cluster {
     /// nodes at once; a node that has just started does not have it.
     pub(super) share: NodeId,
     pub(super) hold: Hold,
+    pub(super) witness: Witness,
     /// Since when nobody is active.
     pub(super) election: Option<Time>,
     /// No claim of a starting node before: somebody else has its id.
     pub(super) conflict_until: Time,
     pub(super) leaving: bool,
     pub(super) told: Told,
+    pub(super) guest: Guest,
+    pub(super) switching: Option<Switching>,
+    /// It served alone by the mode, and its peers do not serve before it has heard of all that they know.
+    pub(super) opening: bool,
+    /// Why the last switch of the mode came to nothing.
+    pub(super) why_no_mode: Option<Refusal>,
     /// When each kind of stray beat was told last.
     pub(super) strays: [Option<Time>; 6],
     pub(super) stats: Stats,
@@ -63,6 +75,15 @@ pub(super) enum Phase {
     Active { since: Time },
     Asking { since: Time },
     Left,
+}
+
+/// A standby that serves beside the active node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    /// The claim of the active node.
+    pub term: Epoch,
+    /// It stood still: it serves nothing until it knows that nobody has taken its calls.
+    pub asks: bool,
 }
 
 /// When this node ran, and from when on it may judge others.
@@ -132,6 +153,13 @@ pub(super) enum Stage {
     Take(u32),
 }
 
+/// A switch of the mode, at the active node that has asked its peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Switching {
+    pub to: Mode,
+    pub until: Time,
+}
+
 /// A hand-over, at the node that will be active.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taking {
@@ -151,38 +179,12 @@ pub(super) struct Told {
     pub share: Option<NodeId>,
     pub wish: Option<Wish>,
     pub relay: Option<NodeId>,
+    pub beside: Option<NodeId>,
+    pub lanes: Option<NodeId>,
+    pub lead: Option<Wish>,
     pub address_answers: bool,
     /// That it takes no new calls, because it does not know what was spent before it.
     pub idle: bool,
-}
-
-/// What a cluster counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Claims of the role.
-    pub claims: u64,
-    /// Roles given up to a higher epoch without a hand-over.
-    pub yields: u64,
-    /// Hand-overs finished by this node as the former active.
-    pub hand_overs: u64,
-    /// Hand-overs given up.
-    pub hand_overs_failed: u64,
-    /// Meetings of two active nodes.
-    pub splits: u64,
-    /// Times that own timers were found late.
-    pub late: u64,
-    /// Beats not newer than the last one.
-    pub replayed: u64,
-    /// Beats of a past incarnation, or with an epoch that was passed.
-    pub stale: u64,
-    /// Beats of another cluster.
-    pub foreign: u64,
-    /// Beats of no member, or on a path that is not configured.
-    pub unknown: u64,
-    /// Beats with this node's own id.
-    pub own_id: u64,
-    /// Datagrams that no live secret sealed.
-    pub unauthentic: u64,
 }
 
 impl Cluster {
@@ -192,6 +194,7 @@ impl Cluster {
         Ok(Self {
             peers: config.peers.iter().map(|peer| Peer::new(*peer)).collect(),
             phase: Phase::Starting,
+            beside: None,
             epoch: config.epoch(),
             term: Epoch::default(),
             seen: config.counter,
@@ -221,10 +224,15 @@ impl Cluster {
             flushes: 0,
             share: config.peers.first().map_or(config.me, |peer| peer.id),
             hold: Hold::default(),
+            witness: Witness::default(),
             election: None,
             conflict_until: Time::ZERO,
             leaving: false,
             told: Told::default(),
+            guest: Guest::default(),
+            switching: None,
+            opening: false,
+            why_no_mode: None,
             strays: [None; 6],
             stats: Stats::default(),
             config,
@@ -235,7 +243,11 @@ impl Cluster {
     pub fn role(&self) -> Role {
         match self.phase {
             Phase::Starting => Role::Starting,
-            Phase::Standby => Role::Standby,
+            Phase::Standby => match self.beside {
+                Some(Beside { asks: true, .. }) => Role::Asking,
+                Some(_) => Role::Joined,
+                None => Role::Standby,
+            },
             Phase::Active { .. } => Role::Active,
             Phase::Asking { .. } => Role::Asking,
             Phase::Left => Role::Left,
@@ -247,13 +259,6 @@ impl Cluster {
         self.term
     }
 
-    /// What an operator may change while the node runs: `partition`, `priority`, `preempt`, and what the configuration is
-    /// compared by. It counts from the next turn on.
-    pub fn set_policy(&mut self, to: &Config) {
-        (self.config.partition, self.config.priority) = (to.partition, to.priority);
-        (self.config.preempt, self.config.config) = (to.preempt, to.config);
-    }
-
     /// What was counted.
     pub fn stats(&self) -> Stats {
         self.stats
@@ -263,10 +268,8 @@ impl Cluster {
     /// again. Whoever handles a message of a caller checks it first: a process that was stopped finds it passed, and
     /// must not serve before the cluster has asked the peer. Zero for a node that is not active.
     pub fn authority(&self) -> Time {
-        match self.phase {
-            Phase::Active { .. } if !self.frozen() => self.clock.last_turn + self.doubt_after(),
-            _ => Time::ZERO,
-        }
+        let acts = self.active() && !self.frozen() || self.phase == Phase::Standby && self.is_beside();
+        if acts { self.right_ends() } else { Time::ZERO }
     }
 
     /// How long this node, if active, may stand still and go on without asking.
@@ -299,7 +302,7 @@ impl Cluster {
     }
 
     /// Heard, or at least not to be taken for silent.
-    fn near(&self, now: Time, peer: &Peer) -> bool {
+    pub(super) fn near(&self, now: Time, peer: &Peer) -> bool {
         matches!(self.health(now, peer), Health::Heard | Health::Unjudged)
     }
 
@@ -326,10 +329,17 @@ impl Cluster {
         self.own.reach == Some(false) && self.peers.iter().any(tells)
     }
 
-    /// Whether this node holds a complete copy of what the active one wrote and could take over.
+    /// Whether this node holds a complete copy of what the active one wrote, or the one that serves beside it, and could
+    /// take over.
     pub(super) fn complete(&self, now: Time) -> bool {
-        let Some((n, _)) = self.leader(now) else { return false };
-        self.phase == Phase::Standby && self.peers[n].link && self.peers[n].sync.incoming && self.able()
+        let of = match self.phase {
+            Phase::Standby => self.leader(now).map(|(n, _)| n),
+            Phase::Active { .. } if self.config.shared => {
+                self.peers.iter().position(|p| p.serves && self.heard(now, p))
+            }
+            _ => None,
+        };
+        of.is_some_and(|n| self.peers[n].link && self.peers[n].sync.incoming) && self.able()
     }
 
     pub(super) fn fit(&self) -> bool {
@@ -362,6 +372,7 @@ impl Cluster {
     pub(super) fn armed(&self, now: Time) -> Option<NodeId> {
         match self.phase {
             Phase::Active { .. } => self.peers.iter().find(|p| self.unarmed(now, p).is_ok()).map(|p| p.id),
+            Phase::Standby if self.beside.is_some() => self.armed_beside(now),
             Phase::Standby if self.complete(now) => Some(self.config.me),
             _ => None,
         }

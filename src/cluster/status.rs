@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::base::{Epoch, NodeId, Time};
 
+use super::config::HaMode;
 use super::detector::{Health, Peer};
 use super::io::{Budget, Role};
+use super::lease::WitnessStatus;
 use super::message::Refusal;
 use super::state::{Cluster, Phase, Stage};
 
@@ -46,6 +48,8 @@ pub enum WhyNot {
     LinkDown,
     /// Records are still coming in.
     Incomplete,
+    /// `ha-mode` is `none`: nobody takes over.
+    Apart,
 }
 
 /// What a node says of itself and of its peers.
@@ -53,6 +57,14 @@ pub enum WhyNot {
 pub struct Status {
     /// This node.
     pub me: NodeId,
+    /// Who serves.
+    pub mode: HaMode,
+    /// Both nodes can serve at one time.
+    pub shared: bool,
+    /// Every peer that is heard is in this mode, too.
+    pub mode_agreed: bool,
+    /// Why the last switch of the mode that was asked for here did not come to pass.
+    pub mode_refused: Option<Refusal>,
     /// What it is.
     pub role: Role,
     /// How far it is.
@@ -79,6 +91,8 @@ pub struct Status {
     pub handing_over: Option<NodeId>,
     /// How long a peer must be silent before a claim; more than the suspicion after two active nodes met.
     pub hold: Duration,
+    /// Its witness; `None` unless `cluster.partition` is `witness`.
+    pub witness: Option<WitnessStatus>,
     /// Its peers.
     pub peers: Vec<PeerStatus>,
 }
@@ -94,6 +108,8 @@ pub struct PeerStatus {
     pub health: Health,
     /// What it says it is.
     pub state: Option<super::beat::State>,
+    /// It serves beside the node that it follows.
+    pub serves: bool,
     /// The epoch that it bears.
     pub epoch: Epoch,
     /// The claim that it recognises.
@@ -126,6 +142,10 @@ impl Cluster {
         let armed = self.armed(now).is_some();
         Status {
             me: self.config.me,
+            mode: self.mode(),
+            shared: self.config.shared,
+            mode_agreed: self.agreed(now),
+            mode_refused: self.why_no_mode,
             role: self.role(),
             step: self.step(now, armed),
             epoch: self.epoch,
@@ -139,6 +159,7 @@ impl Cluster {
             late: now < self.clock.late_until,
             handing_over: self.giving.map(|giving| giving.to),
             hold: self.hold.wait(&self.config.timing),
+            witness: self.witness_status(now),
             peers: self.peers.iter().map(|peer| self.peer_status(now, peer)).collect(),
         }
     }
@@ -147,6 +168,7 @@ impl Cluster {
         let heard = || self.peers.iter().filter(|p| self.heard(now, p));
         match self.phase {
             Phase::Active { .. } if armed => Step::Serving,
+            _ if armed && self.is_beside() => Step::Serving,
             _ if armed => Step::Armed,
             _ if heard().any(|p| p.link) => Step::Syncing,
             _ if heard().count() > 0 => Step::Joining,
@@ -156,6 +178,9 @@ impl Cluster {
 
     fn why_not(&self, now: Time) -> Option<WhyNot> {
         let Some(peer) = self.peers.first() else { return Some(WhyNot::NoPeer) };
+        if self.is_apart() {
+            return Some(WhyNot::Apart);
+        }
         match self.health(now, peer) {
             Health::Dead(_) => return Some(WhyNot::PeerDead(peer.id)),
             Health::Never | Health::Unjudged | Health::Silent => return Some(WhyNot::PeerNotHeard(peer.id)),
@@ -186,6 +211,7 @@ impl Cluster {
             incarnation: peer.incarnation,
             health: self.health(now, peer),
             state: peer.state(),
+            serves: peer.has(super::beat::Flags::SERVES),
             epoch: peer.last.map_or(Epoch::default(), |last| last.epoch),
             term: peer.last.map_or(Epoch::default(), |last| last.term),
             link: peer.link,
@@ -222,6 +248,7 @@ impl fmt::Display for Status {
             Role::Standby if term.counter == 0 => f.write_str("standby: nobody is active yet")?,
             Role::Standby => write!(f, "standby of member {} (epoch {})", term.node.0, term.counter)?,
             Role::Active => write!(f, "active under epoch {}", term.counter)?,
+            Role::Joined => write!(f, "active beside member {} (epoch {})", term.node.0, term.counter)?,
             Role::Asking => f.write_str("was stopped for long and asks its peer whether it is still active")?,
             Role::Left => f.write_str("has left the cluster")?,
         }
@@ -249,6 +276,9 @@ impl fmt::Display for WhyNot {
             WhyNot::Unfit => f.write_str("this node is unfit; see its log and restart it"),
             WhyNot::Unusable => f.write_str("the interface here cannot carry the virtual address; check its cable"),
             WhyNot::LinkDown => f.write_str("the link to the active node is down; see tandem peer check"),
+            WhyNot::Apart => {
+                f.write_str("ha-mode is none, so nobody takes over; see tandem ha-mode plan active-standby")
+            }
             WhyNot::Incomplete => f.write_str("the copy is not complete yet; wait"),
         }
     }

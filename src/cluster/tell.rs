@@ -7,7 +7,7 @@ use crate::base::{NodeId, PathId, Time};
 use super::beat::{Beat, Flags, State};
 use super::config::Partition;
 use super::detector::Peer;
-use super::io::{Effect, Wish};
+use super::io::{Budget, Effect, Wish};
 use super::notice::Notice;
 use super::state::{Cluster, Giving, Phase, Stage};
 
@@ -16,6 +16,20 @@ impl Cluster {
         if self.told.wish != Some(wish) {
             self.told.wish = Some(wish);
             out.push(Effect::Vip(wish));
+        }
+    }
+
+    /// Those that are with who leads go the way of the node's own, but for a node that serves beside the one that leads.
+    fn tell_lead(&mut self, out: &mut Vec<Effect>) {
+        let wish = match self.told.wish {
+            Some(Wish::Hold) if !self.active() => Wish::Drop,
+            // What is not here cannot be kept in silence.
+            Some(Wish::Quiet) if matches!(self.told.lead, None | Some(Wish::Drop)) => Wish::Drop,
+            Some(wish) => wish,
+            None => return,
+        };
+        if self.config.leads && self.told.lead.replace(wish) != Some(wish) {
+            out.push(Effect::Lead(wish));
         }
     }
 
@@ -29,6 +43,7 @@ impl Cluster {
     /// Sends a beat on every path to every peer.
     pub(super) fn beat(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.tick += 1;
+        self.peers.iter_mut().for_each(|peer| peer.sound(now, self.tick));
         for peer in &self.peers {
             for n in 0..peer.paths.len() {
                 let beat = self.say(now, peer, n);
@@ -57,7 +72,8 @@ impl Cluster {
             .with(Flags::CALLS, self.own.calls || self.own.copy)
             .with(Flags::ON_SILENCE, self.on_silence())
             .with(Flags::LEAVING, self.leaving)
-            .with(Flags::TELLS, self.told.tells);
+            .with(Flags::TELLS, self.told.tells)
+            .with(Flags::SERVES, self.is_beside());
         Beat {
             cluster: self.config.cluster,
             node: self.config.me,
@@ -85,23 +101,31 @@ impl Cluster {
 
     /// Tells what changed of that which holds until the next word.
     pub(super) fn tell_levels(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if !matches!(self.phase, Phase::Active { .. }) && self.quiet.is_none() {
+        let holds = self.active() || self.config.crossed.is_some() && self.is_beside();
+        if !holds && self.quiet.is_none() {
             self.wish(Wish::Drop, out);
         }
+        self.tell_lead(out);
+        self.tell_guest(now, out);
+        self.tell_lanes(out);
+        self.tell_beside(now, out);
         let (by, outlook) = (self.armed(now), self.outlook(now));
         self.tell_share(by, outlook, out);
-        self.own.knows = self.learns(now);
+        self.own.knows = !self.is_estranged(now, outlook) && self.learns(now);
+        self.settle_estate(now, outlook, out);
         let budget = self.budget(now, outlook);
         if self.told.budget != Some(budget) {
             self.told.budget = Some(budget);
             out.push(Effect::Budget(budget));
         }
-        let idle = self.active() && !self.own.knows && self.config.partition == Partition::Exact;
+        let idle =
+            budget == Budget::Nothing && self.serves() && !self.own.knows && self.config.partition == Partition::Exact;
         if idle && !std::mem::replace(&mut self.told.idle, idle) {
             out.push(Effect::Notice(Notice::Unknowing));
         }
+        self.tell_witness(now, outlook, out);
         let armed = by.is_some();
-        if matches!(self.phase, Phase::Active { .. }) {
+        if self.serves() {
             let tells = by.and_then(|id| self.index(id)).is_some_and(|n| self.peers[n].sync.told);
             if std::mem::replace(&mut self.told.tells, tells) && !tells {
                 // Whoever would take over from here on must know, but a slow link makes no flood of beats.

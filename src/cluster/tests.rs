@@ -14,10 +14,10 @@ fn ms(n: u64) -> Duration {
 
 /// xorshift64*: small, seeded, good enough to choose faults.
 #[derive(Clone)]
-struct Chance(u64);
+pub(super) struct Chance(u64);
 
 impl Chance {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -28,7 +28,7 @@ impl Chance {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
     }
 
-    fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
     }
 
@@ -57,10 +57,14 @@ enum Event {
     Pump,
     /// The replica has caught up.
     Synced { link: u64 },
+    /// What a node has yielded is given away.
+    Settle { node: usize, life: u64 },
     /// A hung process goes on.
     Resume { node: usize, stall: u64 },
     /// A process starts.
     Start { node: usize },
+    /// A node asks the witness, if that is still what it wants.
+    Ask { node: usize, asks: u64 },
 }
 
 struct Machine {
@@ -77,6 +81,8 @@ struct Machine {
     version: u64,
     wish: Wish,
     present: bool,
+    /// What it does with the addresses of the other one.
+    guest: Wish,
     /// Claims up to this one have lost the address, which only a later one can put back.
     lost: Epoch,
     relay: Option<NodeId>,
@@ -86,6 +92,10 @@ struct Machine {
     epoch: Epoch,
     claims: Vec<(Time, Epoch)>,
     done: bool,
+    lead: Wish,
+    /// What of modes is durable.
+    mode: Option<Mode>,
+    lanes: bool,
     priority: u8,
     preempt: bool,
     usable: bool,
@@ -95,11 +105,19 @@ struct Machine {
     /// Whether the last one that was adopted had told all.
     whole: Option<bool>,
     yielded: Vec<Epoch>,
+    /// It has not given away yet what it has yielded.
+    owes: bool,
+    beside: Option<NodeId>,
     notices: Vec<Notice>,
     budget: Option<Budget>,
     share: Option<NodeId>,
     unheard: Vec<(NodeId, Budget)>,
     announced: u32,
+    /// What it wants of the witness, and how often that changed.
+    ask: Option<Ask>,
+    asks: u64,
+    /// How often it has asked.
+    serial: u64,
 }
 
 struct World {
@@ -116,15 +134,23 @@ struct World {
     /// `[from]`: the LAN that carries ARP.
     lan_cut: [bool; 2],
     stream_cut: bool,
+    keeper: Keeper,
+    /// By node: the way to the witness.
+    witness_cut: [bool; 2],
     /// Number of the present link, 0 for none.
     link: u64,
     links: u64,
+    /// The link over which nodes did not tell each other of calls when they could.
+    unsynced: u64,
     link_idle: Time,
     waiting: [VecDeque<Message>; 2],
     epochs: BTreeSet<Epoch>,
     /// It became active or standby, and nothing has told why.
     untold: [bool; 2],
     config: [u64; 2],
+    mode: HaMode,
+    /// Each node has addresses of its own.
+    crossed: bool,
     policy: Partition,
     /// Somebody has called a living node dead.
     defamed: bool,
@@ -155,12 +181,16 @@ impl World {
             version: 0,
             wish: Wish::Drop,
             present: false,
+            guest: Wish::Drop,
             lost: Epoch::default(),
             relay: None,
             role: Role::Starting,
             epoch: Epoch::default(),
             claims: Vec::new(),
             done: false,
+            lead: Wish::Drop,
+            mode: None,
+            lanes: false,
             priority: 100,
             preempt: false,
             usable: true,
@@ -169,11 +199,16 @@ impl World {
             adopted: Vec::new(),
             whole: None,
             yielded: Vec::new(),
+            owes: false,
+            beside: None,
             notices: Vec::new(),
             budget: None,
             share: None,
             unheard: Vec::new(),
             announced: 0,
+            ask: None,
+            asks: 0,
+            serial: 0,
         };
         let mut world = World {
             now: Time::from_micros(1_000_000),
@@ -186,13 +221,18 @@ impl World {
             loss: 0,
             lan_cut: [false; 2],
             stream_cut: false,
+            keeper: Keeper::new(Time::ZERO),
+            witness_cut: [false; 2],
             link: 0,
             links: 0,
+            unsynced: 0,
             link_idle: Time::ZERO,
             waiting: [VecDeque::new(), VecDeque::new()],
             epochs: BTreeSet::new(),
             untold: [false; 2],
             config: [9, 9],
+            mode: HaMode::ActiveStandby,
+            crossed: false,
             policy: Partition::Available,
             defamed: false,
             log: Vec::new(),
@@ -246,9 +286,14 @@ impl World {
             incarnation: (m.life << 8) + u64::from(m.id.0),
             counter: m.durable,
             cluster: 77,
-            mode: HaMode::ActiveStandby,
+            mode: m.mode.unwrap_or(Mode { mode: self.mode, word: Epoch { counter: 0, node: NodeId(1) } }),
+            modes: vec![HaMode::None, HaMode::ActiveStandby, HaMode::ActiveActive],
+            shared: self.mode == HaMode::ActiveActive || self.crossed,
+            leads: self.crossed,
             peers: vec![peer],
             timing: Timing::default(),
+            probes: self.mode == HaMode::ActiveStandby || self.crossed,
+            crossed: self.crossed.then(|| ms(2_000)),
             partition: policy,
             priority: m.priority,
             preempt: m.preempt,
@@ -258,8 +303,10 @@ impl World {
         m.stall += m.stall % 2;
         m.backlog.clear();
         (m.wish, m.lost, m.relay, m.done) = (Wish::Drop, Epoch::default(), None, false);
-        m.share = None;
+        (m.share, m.owes, m.beside) = (None, false, None);
+        (m.lead, m.lanes) = (Wish::Drop, false);
         m.role = Role::Starting;
+        (m.ask, m.asks) = (None, m.asks + 1);
         let (usable, reach) = (m.usable, m.reach);
         self.note(format!("{node} starts"));
         self.input(node, Input::Usable(usable));
@@ -293,6 +340,7 @@ impl World {
 
     fn end(&mut self, node: usize) {
         let m = &mut self.machines[node];
+        m.guest = Wish::Drop;
         m.cluster = None;
         m.stall += m.stall % 2;
         let (life, stall) = (m.life, m.stall);
@@ -407,11 +455,16 @@ impl World {
                 self.machines[node].adopted.push((owner, before));
                 self.machines[node].whole = Some(whole);
             }
-            Effect::Yield { epoch, .. } => self.machines[node].yielded.push(epoch),
+            Effect::Yield { epoch, .. } => {
+                self.machines[node].yielded.push(epoch);
+                self.machines[node].owes = true;
+                self.later(ms(2), Event::Settle { node, life });
+            }
+            Effect::Beside(peer) => self.machines[node].beside = peer,
             Effect::Vip(wish) => {
                 let m = &mut self.machines[node];
                 m.wish = wish;
-                let barred = m.cluster.as_ref().is_some_and(|cluster| cluster.term() <= m.lost);
+                let barred = m.epoch <= m.lost;
                 m.present = match wish {
                     Wish::Hold => !barred,
                     Wish::Quiet => m.present,
@@ -420,6 +473,10 @@ impl World {
                 if wish == Wish::Hold && barred {
                     self.later(ms(1), Event::Input { node, life, input: Input::Dropped });
                 }
+            }
+            Effect::Guest(wish) => {
+                assert!(self.crossed, "nobody else has a guest");
+                self.machines[node].guest = wish;
             }
             Effect::Announce => self.machines[node].announced += 1,
             Effect::Probe => self.later(ms(19), Event::Probe { node, life }),
@@ -448,6 +505,18 @@ impl World {
             }
             Effect::Share(holder) => self.machines[node].share = Some(holder),
             Effect::Unheard(peer, spent) => self.machines[node].unheard.push((peer, spent)),
+            Effect::Witness(ask) => self.wants(node, ask),
+            Effect::Lead(wish) => self.machines[node].lead = wish,
+            Effect::Mode(mode) => self.machines[node].mode = Some(mode),
+            Effect::Lanes(peer) => {
+                self.machines[node].lanes = peer.is_some();
+                if peer.is_none() {
+                    self.unsynced = self.link;
+                }
+                if peer.is_some() && self.machines[other].lanes && self.unsynced == self.link {
+                    self.later(ms(3), Event::Synced { link: self.link });
+                }
+            }
             Effect::Armed(_) | Effect::Cold => {}
         }
     }
@@ -459,8 +528,8 @@ impl World {
         if self.untold[node] {
             self.fail("two roles, and nothing tells of the first");
         }
-        self.untold[node] = new && matches!(role, Role::Active | Role::Standby);
-        if role == Role::Active {
+        self.untold[node] = new && matches!(role, Role::Active | Role::Standby | Role::Joined);
+        if matches!(role, Role::Active | Role::Joined) {
             self.claimed(node, epoch);
         }
     }
@@ -469,7 +538,10 @@ impl World {
     fn tell_role(&mut self, node: usize, notice: Notice) {
         let m = &self.machines[node];
         let right = match notice {
-            Notice::Claimed(epoch, _) | Notice::Confirmed(epoch) => (m.role, m.epoch) == (Role::Active, epoch),
+            Notice::Claimed(epoch, _) => (m.role, m.epoch) == (Role::Active, epoch),
+            Notice::Confirmed(epoch) => matches!(m.role, Role::Active | Role::Joined) && m.epoch == epoch,
+            Notice::Joined(_) => m.role == Role::Joined && m.epoch.node == m.id,
+            Notice::SteppedBack(epoch) => (m.role, m.epoch) == (Role::Standby, epoch),
             Notice::Follows(epoch) | Notice::Yielded(epoch) | Notice::HandedOver(epoch) => {
                 (m.role, m.epoch) == (Role::Standby, epoch)
             }
@@ -580,9 +652,13 @@ impl World {
                 let m = &mut self.machines[node];
                 if m.life == life && m.stall == stall && (m.cluster.is_none() || stall % 2 == 1) {
                     m.present = false;
-                    if let Some(cluster) = m.cluster.as_ref().filter(|_| m.wish != Wish::Drop) {
-                        m.lost = cluster.term();
+                    if m.cluster.is_some() && m.wish != Wish::Drop {
+                        m.lost = m.epoch;
                         m.backlog.push_back(Input::Dropped);
+                    }
+                    if m.cluster.is_some() && m.guest != Wish::Drop {
+                        m.guest = Wish::Drop;
+                        m.backlog.push_back(Input::GuestDropped);
                     }
                     self.watch();
                 }
@@ -596,14 +672,26 @@ impl World {
             Event::Link => self.look_after_link(),
             Event::Pump => self.pump(),
             Event::Synced { link } => {
-                if link == self.link && !self.stream_cut {
+                if link == self.link && !self.stream_cut && self.machines.iter().all(|m| m.lanes) {
                     for node in 0..2 {
-                        let sync = Progress { incoming: true, outgoing: true, told: true };
+                        let owes = self.machines[node].owes;
+                        let sync = Progress { incoming: true, outgoing: true, told: true, owes };
                         let peer = self.machines[1 - node].id;
                         self.input(node, Input::Sync { peer, sync });
                     }
+                } else if link == self.link && !self.stream_cut {
+                    self.unsynced = link;
                 } else if link == self.link {
                     self.later(ms(50), Event::Synced { link });
+                }
+            }
+            Event::Settle { node, life } => {
+                if self.machines[node].life == life && (self.link == 0 || self.stream_cut || self.hung(node)) {
+                    self.later(ms(20), Event::Settle { node, life });
+                } else if self.machines[node].life == life {
+                    self.machines[node].owes = false;
+                    let sync = Progress { incoming: true, outgoing: true, told: true, owes: false };
+                    self.input(node, Input::Sync { peer: self.machines[1 - node].id, sync });
                 }
             }
             Event::Resume { node, stall } => {
@@ -611,6 +699,7 @@ impl World {
                     self.resume(node);
                 }
             }
+            Event::Ask { node, asks } => self.ask_witness(node, asks),
             Event::Start { node } => {
                 if !self.up(node) {
                     self.start(node);
@@ -651,7 +740,8 @@ impl World {
     }
 
     fn probed(&mut self, node: usize, life: u64) {
-        let held = self.answers(1 - node) && self.lan_cut == [false; 2];
+        let addressed = self.mode == HaMode::ActiveStandby || self.crossed;
+        let held = addressed && self.answers(1 - node) && self.lan_cut == [false; 2];
         self.probes += 1;
         if self.unasked {
             return;
@@ -733,6 +823,9 @@ impl World {
     }
 
     fn is_pair(&self) -> bool {
+        if self.mode == HaMode::ActiveActive {
+            return self.both_serve();
+        }
         let [active] = self.active()[..] else { return false };
         let (standby, exact) = (1 - active, self.policy == Partition::Exact);
         self.answers(active)
@@ -746,6 +839,19 @@ impl World {
             && self.machines.iter().all(|m| m.share == Some(self.machines[active].id))
             && self.machines[standby].budget == Some(Budget::Nothing)
             && self.machines.iter().all(|m| m.relay.is_none() && m.wish != Wish::Quiet)
+    }
+
+    /// One leads and the other one has joined it.
+    fn both_serve(&self) -> bool {
+        let [leads] = self.active()[..] else { return false };
+        let other = 1 - leads;
+        let peer = |n: usize| Some(self.machines[1 - n].id);
+        self.up(other)
+            && self.cluster(other).role() == Role::Joined
+            && self.cluster(other).term() == self.cluster(leads).term()
+            && (0..2).all(|n| self.cluster(n).status().armed && self.machines[n].beside == peer(n))
+            && self.machines.iter().all(|m| m.budget == Some(Budget::Floor) && m.relay.is_none() && !m.owes)
+            && (!self.crossed || (0..2).all(|n| self.answers(n) && self.machines[n].guest == Wish::Drop))
     }
 
     fn expect_pair(&self) {
@@ -943,9 +1049,14 @@ mod start {
             incarnation: 1,
             counter: 4,
             cluster: 0,
-            mode: HaMode::None,
+            mode: Mode { mode: HaMode::None, word: Epoch::default() },
+            modes: vec![HaMode::None],
+            shared: false,
+            leads: false,
             peers: vec![],
             timing: Timing::default(),
+            probes: true,
+            crossed: None,
             partition: Partition::Exact,
             priority: 0,
             preempt: false,
@@ -1855,7 +1966,7 @@ mod exact {
         w.until(ms(2_000), |w| w.link != 0 && w.cluster(0).role() == Role::Standby);
         w.queue.retain(|_, event| !matches!(event, Event::Synced { .. }));
         let mut sync = |node: usize, incoming: bool| {
-            let sync = Progress { incoming, outgoing: true, told: true };
+            let sync = Progress { incoming, outgoing: true, told: true, owes: false };
             w.input(node, Input::Sync { peer: w.machines[1 - node].id, sync });
             w.run(ms(100));
             (w.cluster(1).status().armed, shares(&w))
@@ -2405,9 +2516,10 @@ mod seeds {
         assert_eq!((w.claims(), w.overlap), (claims, overlap), "seed {}: stable", w.seed);
     }
 
-    fn one(seed: u64, kind: Kind) {
+    fn one(seed: u64, (mode, crossed): (HaMode, bool), kind: Kind) {
         let mut w = World::new(seed, 1 + (seed % 2) as u8);
-        w.strict = matches!(kind, Kind::Nodes);
+        (w.mode, w.crossed) = (mode, crossed);
+        w.strict = matches!(kind, Kind::Nodes) && mode == HaMode::ActiveStandby;
         w.policy = [Partition::Available, Partition::Exact, Partition::PreferLowerId][(seed % 3) as usize];
         let apart = ms(w.chance.between(0, 4_000));
         w.start((seed % 2) as usize);
@@ -2427,7 +2539,9 @@ mod seeds {
         let wanted = std::env::var("TANDEM_CLUSTER_SEEDS").ok();
         let seeds = wanted.map_or(120, |text| text.parse().expect("TANDEM_CLUSTER_SEEDS is a number"));
         for seed in 0..seeds {
-            one(seed, kind);
+            one(seed, (HaMode::ActiveStandby, false), kind);
+            one(seed, (HaMode::ActiveActive, false), kind);
+            one(seed, (HaMode::ActiveActive, true), kind);
         }
     }
 
@@ -2444,5 +2558,638 @@ mod seeds {
     #[test]
     fn everything_fails() {
         many(Kind::All);
+    }
+}
+
+/// Active-active: a standby that serves beside the active node.
+mod beside {
+    use super::*;
+
+    /// Both serve; the first one leads.
+    fn both(seed: u64) -> World {
+        let mut w = World::new(seed, 1);
+        w.mode = HaMode::ActiveActive;
+        w.start(0);
+        w.run(ms(4_000));
+        w.start(1);
+        w.run(ms(1_000));
+        w.expect_pair();
+        assert_eq!(w.active(), [0]);
+        w
+    }
+
+    #[test]
+    fn a_standby_joins_once_each_holds_all_of_the_other() {
+        let mut w = World::new(1, 1);
+        w.mode = HaMode::ActiveActive;
+        w.start(0);
+        w.run(ms(4_000));
+        w.start(1);
+        w.until(ms(1_000), |w| w.cluster(1).role() == Role::Standby && w.link != 0);
+        w.run(ms(5));
+        assert_eq!(
+            w.machines[1].relay,
+            Some(NodeId(1)),
+            "what comes to a node that does not serve goes to the one that does"
+        );
+        assert_eq!((w.machines[1].budget, w.machines[0].beside), (Some(Budget::Nothing), None));
+        w.until(ms(1_000), World::is_pair);
+        let (leads, joined) = (w.cluster(0).status(), w.cluster(1).status());
+        assert!(joined.epoch > leads.epoch && joined.term == leads.epoch, "{joined:?}");
+        assert!(w.has(1, Notice::Joined(leads.epoch)) && w.machines[1].yielded.is_empty());
+        assert_eq!(joined.to_string(), "active beside member 1 (epoch 2); armed: nothing would be lost");
+        w.run(ms(10_000));
+        assert_eq!(w.claims(), 2, "and stays so");
+    }
+
+    #[test]
+    fn what_a_killed_node_served_is_claimed_by_the_other_one_whoever_leads() {
+        for killed in 0..2 {
+            let mut w = both(2);
+            let before = w.cluster(killed).status().epoch;
+            w.kill(killed);
+            let other = 1 - killed;
+            let claims = w.machines[other].claims.len();
+            let took = w.until(ms(200), |w| w.active() == [other] && w.machines[other].claims.len() > claims);
+            assert!(took <= ms(35), "{took:?}");
+            let id = w.machines[killed].id;
+            let (owner, below) = *w.machines[other].adopted.last().unwrap();
+            assert_eq!((owner, w.machines[other].whole), (id, Some(true)));
+            assert!(below > before && below == w.cluster(other).status().epoch, "{below:?}");
+            assert_eq!(w.machines[other].budget, Some(Budget::Whole));
+            w.start(killed);
+            w.until(ms(2_000), World::is_pair);
+            assert_eq!(w.active(), [other], "who came back joins");
+            assert!(w.machines[killed].yielded.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_silent_node_is_replaced_after_the_lease_because_nobody_can_be_asked() {
+        for off in 0..2 {
+            let mut w = both(3);
+            w.power_off(off);
+            let other = 1 - off;
+            let claims = w.machines[other].claims.len();
+            let took = w.until(ms(3_000), |w| w.machines[other].claims.len() > claims);
+            assert!((ms(2_280)..ms(2_500)).contains(&took), "{took:?}");
+            assert_eq!(w.machines[other].adopted.last().unwrap().0, w.machines[off].id);
+        }
+    }
+
+    #[test]
+    fn two_that_were_cut_from_each_other_give_all_to_the_one_that_goes_on_and_both_serve() {
+        let mut w = both(4);
+        w.cut_all(true);
+        w.run(ms(4_000));
+        assert_eq!(w.active(), [0, 1], "each goes on with the calls of both");
+        w.cut_all(false);
+        w.until(ms(3_000), World::is_pair);
+        let [leads] = w.active()[..] else { panic!("one leads") };
+        assert_eq!(w.machines[1 - leads].yielded, [w.cluster(leads).status().epoch]);
+        assert!(w.machines[leads].yielded.is_empty());
+    }
+
+    #[test]
+    fn a_joined_node_that_stood_still_asks_and_goes_on_under_its_epoch() {
+        let mut w = both(5);
+        let epoch = w.cluster(1).status().epoch;
+        w.hang(1, ms(200));
+        w.until(ms(400), |w| !w.hung(1) && w.cluster(1).role() == Role::Asking);
+        assert_eq!(w.cluster(1).authority(), Time::ZERO);
+        w.until(ms(200), World::is_pair);
+        assert_eq!((w.cluster(1).status().epoch, w.machines[1].yielded.len()), (epoch, 0));
+        assert!(w.has(1, Notice::Confirmed(epoch)) && w.cluster(1).authority() > w.now);
+    }
+
+    #[test]
+    fn a_joined_node_that_stood_still_for_longer_than_the_lease_gives_its_calls_away_and_joins_anew() {
+        let mut w = both(6);
+        w.hang(1, ms(3_000));
+        w.run(ms(2_900));
+        let claim = w.cluster(0).status().epoch;
+        assert_eq!(w.machines[0].adopted.last(), Some(&(NodeId(2), claim)));
+        w.until(ms(2_000), World::is_pair);
+        assert_eq!(w.machines[1].yielded, [claim]);
+        assert!(w.has(1, Notice::SteppedBack(claim)) && w.cluster(1).status().epoch > claim);
+    }
+
+    #[test]
+    fn a_joined_node_that_stops_gives_its_calls_away_and_relays_before_it_leaves() {
+        let mut w = both(7);
+        w.command(1, Command::Stop).unwrap();
+        w.run(ms(10));
+        assert_eq!(w.machines[1].relay, Some(NodeId(1)));
+        assert!(!w.machines[1].owes && w.cluster(1).role() == Role::Standby);
+        assert_eq!(w.machines[1].yielded, [w.cluster(0).status().epoch]);
+        w.until(ms(1_200), |w| w.machines[0].notices.contains(&Notice::PeerDead(NodeId(2), Death::Goodbye)));
+        assert!(w.cluster(0).role() == Role::Active);
+    }
+
+    #[test]
+    fn a_joined_node_that_is_cut_off_from_everybody_else_steps_back() {
+        let mut w = both(8);
+        w.machines[1].reach = Some(false);
+        w.input(1, Input::Reach(Some(false)));
+        w.until(ms(3_000), |w| w.cluster(1).role() == Role::Standby);
+        w.run(ms(50));
+        assert_eq!(w.machines[0].beside, None);
+        w.machines[1].reach = Some(true);
+        w.input(1, Input::Reach(Some(true)));
+        w.until(ms(1_000), World::is_pair);
+    }
+
+    #[test]
+    fn the_lead_can_be_handed_over_and_all_calls_with_it() {
+        let mut w = both(9);
+        w.command(0, Command::Switchover).unwrap();
+        w.until(ms(1_000), |w| w.active() == [1]);
+        w.until(ms(2_500), World::is_pair);
+        assert_eq!(w.machines[0].yielded, [w.cluster(1).status().epoch]);
+        assert!(w.machines[1].yielded.is_empty());
+    }
+}
+
+/// Active-active where each node has addresses of its own.
+mod guest {
+    use super::*;
+
+    /// Both serve, each at its own addresses; the first one leads.
+    fn both(seed: u64) -> World {
+        let mut w = World::new(seed, 2);
+        (w.mode, w.crossed) = (HaMode::ActiveActive, true);
+        w.start(0);
+        w.run(ms(4_000));
+        assert_eq!((w.machines[0].guest, w.answers(0)), (Wish::Hold, true), "alone it stands in for the other one");
+        w.start(1);
+        w.until(ms(1_000), |w| w.cluster(1).role() == Role::Joined);
+        assert!(w.answers(1), "its own are announced before the other one is quiet about them");
+        w.until(ms(30), |w| w.machines[0].guest == Wish::Quiet);
+        w.run(ms(1_900));
+        assert_eq!(w.machines[0].guest, Wish::Quiet, "who has not heard of it is still served");
+        w.until(ms(200), World::is_pair);
+        w
+    }
+
+    #[test]
+    fn a_killed_node_is_stood_in_for_at_once_and_has_its_addresses_back() {
+        for killed in 0..2 {
+            let mut w = both(3);
+            w.kill(killed);
+            let other = 1 - killed;
+            let took = w.until(ms(200), |w| w.machines[other].guest == Wish::Hold);
+            assert!(took <= ms(35), "{took:?}");
+            w.start(killed);
+            w.until(ms(3_000), World::is_pair);
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_gone_is_stood_in_for_once_nobody_answers_for_it() {
+        for gone in 0..2 {
+            let mut w = both(4);
+            w.power_off(gone);
+            let other = 1 - gone;
+            let took = w.until(ms(1_000), |w| w.machines[other].guest == Wish::Hold);
+            assert!(took <= ms(220), "{took:?}");
+            assert!(w.answers(other));
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_not_heard_and_answers_for_its_addresses_keeps_them() {
+        let mut w = both(5);
+        (w.cut, w.stream_cut) = ([[true; 2]; 2], true);
+        w.run(ms(20_000));
+        for n in 0..2 {
+            assert!(w.answers(n) && w.machines[n].guest == Wish::Drop, "node {n}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_leaves_is_stood_in_for_before_it_lets_go() {
+        for leaving in 0..2 {
+            let mut w = both(6);
+            w.input(leaving, Input::Command(Command::Stop));
+            let other = 1 - leaving;
+            w.until(ms(500), |w| w.machines[other].guest == Wish::Hold);
+            assert!(w.machines[leaving].present, "quiet, and handed on");
+            assert_eq!(w.machines[leaving].relay, Some(w.machines[other].id));
+            w.until(ms(2_500), |w| w.machines[leaving].done);
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_peer_that_were_taken_away_are_put_back_under_a_new_epoch() {
+        let mut w = both(7);
+        w.kill(1);
+        w.until(ms(200), |w| w.machines[0].guest == Wish::Hold);
+        let lose = |w: &mut World| {
+            let claims = w.claims();
+            w.machines[0].guest = Wish::Drop;
+            w.input(0, Input::GuestDropped);
+            let took = w.until(ms(6_000), |w| w.machines[0].guest == Wish::Hold);
+            assert_eq!(w.claims(), claims + 1);
+            took
+        };
+        assert!(lose(&mut w) < ms(30), "at once");
+        w.run(ms(1_000));
+        assert!(lose(&mut w) > ms(3_900), "and not in a circle");
+    }
+}
+
+/// `cluster.partition = "witness"`: a witness as a third party, whose ways to the nodes may be cut.
+mod witness {
+    use super::*;
+
+    /// How often a node asks while it wants the same.
+    const AGAIN: Duration = Duration::from_millis(500);
+    /// How long it waits for an answer.
+    const PATIENCE: Duration = Duration::from_millis(200);
+    const REFUSES: Notice = Notice::Witness(WitnessNews::Refuses);
+    const ADMITS: Notice = Notice::Witness(WitnessNews::Admits);
+
+    impl World {
+        /// A node wants something else of the witness.
+        pub(super) fn wants(&mut self, node: usize, ask: Ask) {
+            let m = &mut self.machines[node];
+            (m.ask, m.asks) = (Some(ask), m.asks + 1);
+            let asks = m.asks;
+            self.later(Duration::ZERO, Event::Ask { node, asks });
+        }
+
+        pub(super) fn ask_witness(&mut self, node: usize, asks: u64) {
+            let m = &mut self.machines[node];
+            let Some(ask) = m.ask.filter(|_| m.asks == asks && m.cluster.is_some()) else { return };
+            self.later(AGAIN, Event::Ask { node, asks });
+            if self.hung(node) {
+                return;
+            }
+            let (now, life) = (self.now, self.machines[node].life);
+            let (after, word) = if self.witness_cut[node] {
+                (PATIENCE, None)
+            } else {
+                self.machines[node].serial += 1;
+                let (id, serial) = (self.machines[node].id, self.machines[node].serial);
+                let reply = self.keeper.ask(now, "c", id, serial, ask).unwrap();
+                (ms(self.chance.between(1, 20)), Some(reply.word(now, LEASE)))
+            };
+            self.later(after, Event::Input { node, life, input: Input::Witness(word) });
+        }
+
+        /// What a node may spend at this instant, if it runs.
+        fn spends(&self, node: usize) -> Budget {
+            let m = &self.machines[node];
+            let may = m.cluster.as_ref().is_some_and(|c| self.now <= c.authority()) && !self.hung(node);
+            m.budget.filter(|_| may).unwrap_or(Budget::Nothing)
+        }
+
+        /// Never does one spend everything while the other one spends anything.
+        fn expect_one_spender(&self) {
+            let spends = [0, 1].map(|n| self.spends(n));
+            let proved = |n: usize| {
+                let dead = |c: &Cluster| matches!(c.status().peers[0].health, Health::Dead(_));
+                self.machines[n].cluster.as_ref().is_some_and(dead)
+            };
+            // Of a next life that nobody hears a proof of death says nothing.
+            if proved(0) || proved(1) {
+                return;
+            }
+            if spends.contains(&Budget::Whole) && !spends.contains(&Budget::Nothing) {
+                self.fail(&format!("both spend: {spends:?}"));
+            }
+        }
+
+        fn run_watched(&mut self, time: Duration) {
+            let end = self.now + time;
+            while self.now < end {
+                self.run(ms(1));
+                self.expect_one_spender();
+            }
+        }
+
+        fn held(&self) -> [bool; 2] {
+            [0, 1].map(|n| self.cluster(n).status().witness.unwrap().held)
+        }
+    }
+
+    /// An armed pair with a witness; the first node leads.
+    fn witnessed(mode: HaMode) -> World {
+        let mut w = World::new(3, 1);
+        (w.policy, w.mode) = (Partition::Witness, mode);
+        w.start(0);
+        w.run_watched(ms(4_000));
+        w.start(1);
+        w.run_watched(ms(2_000));
+        w.expect_pair();
+        assert_eq!((w.active(), w.held()), (vec![0], [true, false]));
+        w
+    }
+
+    fn budgets(w: &World) -> [Budget; 2] {
+        [0, 1].map(|n| w.spends(n))
+    }
+
+    #[test]
+    fn in_a_cut_the_holder_spends_all_and_the_other_one_nothing() {
+        for mode in [HaMode::ActiveStandby, HaMode::ActiveActive] {
+            let mut w = witnessed(mode);
+            w.cut_all(true);
+            w.run_watched(ms(3_000));
+            assert_eq!((w.active(), budgets(&w)), (vec![0, 1], [Budget::Whole, Budget::Nothing]), "{mode:?}");
+            assert!(w.has(1, REFUSES) && !w.has(0, REFUSES));
+            assert!(w.machines.iter().all(|m| m.unheard.is_empty()), "each knew all of the other one");
+            w.cut_all(false);
+            w.run_watched(ms(4_000));
+            w.expect_pair();
+            assert!(w.has(1, ADMITS));
+            let leads = w.active()[0];
+            assert_eq!(w.held(), [leads == 0, leads == 1], "the lease follows who leads");
+        }
+    }
+
+    #[test]
+    fn the_survivor_of_a_lost_host_spends_all_once_the_lease_has_ended() {
+        for mode in [HaMode::ActiveStandby, HaMode::ActiveActive] {
+            let mut w = witnessed(mode);
+            w.cut_all(true);
+            w.power_off(0);
+            let died = w.now;
+            w.until(ms(5_000), |w| w.spends(1) == Budget::Whole);
+            let took = w.now.since(died);
+            assert!(took < LEASE + AGAIN + ms(100) && took > LEASE - AGAIN, "{mode:?}: {took:?}");
+            assert!(w.machines[1].unheard.is_empty(), "it was armed");
+        }
+    }
+
+    #[test]
+    fn a_proved_death_needs_no_witness() {
+        let mut w = witnessed(HaMode::ActiveStandby);
+        w.witness_cut = [true; 2];
+        w.kill(0);
+        w.until(ms(100), |w| w.spends(1) == Budget::Whole);
+    }
+
+    #[test]
+    fn without_the_witness_nobody_goes_on_in_a_cut_and_a_pair_that_is_whole_keeps_to_shares() {
+        for mode in [HaMode::ActiveStandby, HaMode::ActiveActive] {
+            let mut w = witnessed(mode);
+            w.witness_cut = [true; 2];
+            w.run_watched(ms(4_000));
+            assert!((0..2).all(|n| w.has(n, Notice::Witness(WitnessNews::Silent))));
+            let other = if mode == HaMode::ActiveActive { Budget::Floor } else { Budget::Nothing };
+            assert_eq!((budgets(&w), w.held()), ([Budget::Floor, other], [false; 2]), "{mode:?}");
+            w.cut_all(true);
+            w.run_watched(ms(3_000));
+            assert_eq!(budgets(&w), [Budget::Nothing; 2], "{mode:?}");
+            w.witness_cut[1] = false;
+            w.run_watched(ms(1_000));
+            assert_eq!(budgets(&w), [Budget::Nothing, Budget::Whole], "{mode:?}");
+            assert!(w.has(1, Notice::Witness(WitnessNews::Answers)) && w.has(1, ADMITS));
+        }
+    }
+
+    #[test]
+    fn who_gets_the_lease_after_the_other_one_went_on_alone_leaves_everything_alone_that_it_does_not_know() {
+        let mut w = witnessed(HaMode::ActiveStandby);
+        w.cut_all(true);
+        w.run_watched(ms(3_000));
+        w.witness_cut[0] = true;
+        w.run_watched(ms(5_000));
+        assert_eq!(budgets(&w), [Budget::Nothing, Budget::Whole]);
+        assert_eq!(w.machines[1].unheard, [(NodeId(1), Budget::Whole)]);
+    }
+
+    #[test]
+    fn a_cut_of_one_direction_lets_one_go_on() {
+        for deaf in 0..2 {
+            let mut w = witnessed(HaMode::ActiveActive);
+            w.cut[1 - deaf] = [true; 2];
+            w.run_watched(ms(4_000));
+            // The one that hears has met a higher claim if the other one made it, and gives the lease back.
+            let want = if deaf == 0 { [Budget::Whole, Budget::Nothing] } else { [Budget::Nothing, Budget::Whole] };
+            assert_eq!(budgets(&w), want, "{deaf} hears nothing");
+        }
+    }
+
+    #[test]
+    fn a_hand_over_takes_the_lease_along() {
+        let mut w = witnessed(HaMode::ActiveStandby);
+        w.command(0, Command::Switchover).unwrap();
+        w.until(ms(1_000), |w| w.active() == [1]);
+        assert_eq!(w.spends(1), Budget::Floor, "calls are taken at once");
+        w.run_watched(ms(600));
+        assert_eq!((w.held(), budgets(&w)), ([false, true], [Budget::Nothing, Budget::Whole]));
+    }
+
+    #[test]
+    fn a_keeper_that_starts_anew_is_no_reason_to_refuse_a_call() {
+        let mut w = witnessed(HaMode::ActiveStandby);
+        w.keeper = Keeper::new(w.now);
+        for _ in 0..8_000 {
+            w.run_watched(ms(1));
+            assert_ne!(w.spends(0), Budget::Nothing);
+        }
+        assert_eq!((w.held(), w.spends(0)), ([true, false], Budget::Whole));
+    }
+
+    /// Cuts of everything, of one direction and of the ways to the witness; hangs, deaths, restarts of all three.
+    fn history(seed: u64) -> u32 {
+        let mut w = World::new(seed, 1);
+        w.policy = Partition::Witness;
+        w.mode = if seed.is_multiple_of(2) { HaMode::ActiveStandby } else { HaMode::ActiveActive };
+        w.start(0);
+        w.run_watched(ms(seed % 700));
+        w.start(1);
+        w.run_watched(ms(6_000));
+        let mut alone = 0;
+        for _ in 0..12 {
+            let node = w.chance.between(0, 1) as usize;
+            match w.chance.between(0, 9) {
+                0 | 1 => w.cut_all(true),
+                2 => w.cut[node] = [true; 2],
+                3 => w.stream_cut = true,
+                4 | 5 => w.witness_cut[node] ^= true,
+                6 => w.keeper = Keeper::new(w.now),
+                7 => {
+                    let time = ms(w.chance.between(50, 4_000));
+                    w.hang(node, time);
+                }
+                8 if w.up(node) => {
+                    w.kill(node);
+                    let after = ms(w.chance.between(10, 5_000));
+                    w.later(after, Event::Start { node });
+                }
+                _ => w.cut_all(false),
+            }
+            let time = ms(w.chance.between(20, 5_000));
+            w.run_watched(time);
+            alone += u32::from(budgets(&w) == [Budget::Whole, Budget::Nothing] && w.stream_cut);
+        }
+        w.cut_all(false);
+        w.witness_cut = [false; 2];
+        w.run_watched(ms(70_000));
+        w.expect_pair();
+        alone
+    }
+
+    #[test]
+    fn two_never_spend_at_once_and_one_is_left_in_the_end() {
+        let alone: u32 = (0..120).map(history).sum();
+        assert!(alone > 40, "{alone}");
+    }
+}
+
+mod modes {
+    use super::*;
+
+    const MODES: [HaMode; 3] = [HaMode::None, HaMode::ActiveStandby, HaMode::ActiveActive];
+
+    /// A crossed pair that has settled in this mode.
+    fn pair(seed: u64, mode: HaMode) -> World {
+        let mut w = World::new(seed, 1);
+        (w.mode, w.crossed) = (mode, true);
+        w.start(0);
+        w.start(1);
+        w.until(ms(20_000), |w| settled(w, mode));
+        w
+    }
+
+    /// Both nodes are in the mode and do what it says.
+    fn settled(w: &World, mode: HaMode) -> bool {
+        let agreed = (0..2).all(|n| w.up(n) && w.cluster(n).status().mode == mode && w.cluster(n).status().mode_agreed);
+        let [leads] = w.active()[..] else { return false };
+        let other = 1 - leads;
+        let role = if mode == HaMode::ActiveActive { Role::Joined } else { Role::Standby };
+        let lanes = mode != HaMode::None;
+        agreed
+            && w.cluster(other).role() == role
+            && w.machines.iter().all(|m| {
+                m.lanes == lanes
+                    && m.wish != Wish::Quiet
+                    && (lanes || m.relay.is_none() || m.id != w.machines[leads].id)
+            })
+            && (0..2).all(|n| w.cluster(n).status().armed == lanes)
+            && (w.machines[leads].lead, w.machines[other].lead) == (Wish::Hold, Wish::Drop)
+            && (w.machines[leads].guest == Wish::Hold) == (mode != HaMode::ActiveActive)
+            && w.answers(other) == (mode == HaMode::ActiveActive)
+    }
+
+    fn set(w: &mut World, node: usize, mode: HaMode) {
+        // Until each has heard what the other one is now.
+        w.run(ms(50));
+        assert_eq!(w.command(node, Command::SetMode(mode)), Ok(()));
+        w.until(ms(10_000), |w| settled(w, mode));
+    }
+
+    #[test]
+    fn every_mode_leads_to_every_other_one_but_none_from_where_both_serve() {
+        for node in 0..2 {
+            let mut w = pair(40 + node as u64, HaMode::None);
+            let leads = w.active()[0];
+            let to = [
+                HaMode::ActiveStandby,
+                HaMode::ActiveActive,
+                HaMode::ActiveStandby,
+                HaMode::None,
+                HaMode::ActiveActive,
+            ];
+            for mode in to {
+                set(&mut w, node, mode);
+                assert_eq!(w.active(), [leads], "who is active stays it");
+            }
+            let budget = w.machines[leads].budget;
+            assert_eq!(w.cluster(leads).permits(HaMode::None), Err(Refusal::PeerServes));
+            assert_eq!(budget, Some(Budget::Floor));
+        }
+    }
+
+    #[test]
+    fn in_none_one_node_spends_all_and_nobody_takes_over() {
+        let mut w = pair(44, HaMode::ActiveStandby);
+        let leads = w.active()[0];
+        set(&mut w, 0, HaMode::None);
+        assert_eq!(
+            (w.machines[leads].budget, w.machines[1 - leads].budget),
+            (Some(Budget::Whole), Some(Budget::Nothing))
+        );
+        assert_eq!(w.command(leads, Command::Switchover), Err(Refusal::Apart));
+        w.kill(leads);
+        w.run(ms(10_000));
+        assert_eq!((w.active(), w.cluster(1 - leads).role()), (vec![], Role::Standby), "nobody");
+        w.start(leads);
+        w.until(ms(10_000), |w| settled(w, HaMode::None));
+        assert_eq!(w.active(), [leads], "it remembers that it is the one");
+    }
+
+    #[test]
+    fn who_served_at_the_switch_serves_alone_also_after_restarts() {
+        let mut w = pair(45, HaMode::ActiveStandby);
+        let leads = w.active()[0];
+        assert_eq!(w.command(leads, Command::Switchover), Ok(()));
+        w.until(ms(5_000), |w| w.active() == [1 - leads] && settled(w, HaMode::ActiveStandby));
+        set(&mut w, leads, HaMode::None);
+        w.kill(0);
+        w.kill(1);
+        w.run(ms(500));
+        w.start(leads);
+        w.run(ms(8_000));
+        assert!(w.active().is_empty(), "it stood by");
+        w.start(1 - leads);
+        w.until(ms(10_000), |w| settled(w, HaMode::None));
+        assert_eq!(w.active(), [1 - leads]);
+    }
+
+    #[test]
+    fn a_node_that_was_not_there_follows_when_it_is_back() {
+        for mode in MODES {
+            let mut w = pair(46, HaMode::ActiveStandby);
+            let leads = w.active()[0];
+            w.kill(1 - leads);
+            w.until(ms(5_000), |w| matches!(w.cluster(leads).status().peers[0].health, Health::Dead(_)));
+            assert_eq!(w.command(leads, Command::SetMode(mode)), Ok(()));
+            assert_eq!(w.cluster(leads).status().mode, mode, "nobody has to be asked");
+            w.start(1 - leads);
+            w.until(ms(10_000), |w| settled(w, mode));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_switched_stays_on_both() {
+        let mut w = pair(47, HaMode::ActiveStandby);
+        let leads = w.active()[0];
+        let both = |w: &World| [0, 1].map(|n| w.cluster(n).status().mode);
+        w.hang(1 - leads, ms(800));
+        assert_eq!(w.command(leads, Command::SetMode(HaMode::ActiveActive)), Ok(()), "asked");
+        let refused = |w: &World| w.cluster(leads).status().mode_refused.is_some();
+        w.until(ms(3_000), refused);
+        assert_eq!(w.cluster(leads).status().mode_refused, Some(Refusal::TimedOut));
+        w.run(ms(3_000));
+        assert_eq!(both(&w), [HaMode::ActiveStandby; 2], "a late word changes nothing");
+        w.cut_all(true);
+        w.run(ms(300));
+        assert_eq!(w.command(leads, Command::SetMode(HaMode::ActiveActive)), Err(Refusal::NoPeer));
+        w.cut_all(false);
+        w.until(ms(10_000), |w| settled(w, HaMode::ActiveStandby));
+        set(&mut w, 1 - leads, HaMode::ActiveActive);
+    }
+
+    #[test]
+    fn a_switch_may_meet_any_death() {
+        for seed in 0..120 {
+            let from = MODES[seed as usize % 3];
+            let mut w = pair(1_000 + seed, from);
+            let to = MODES[(seed as usize / 3) % 3];
+            let (asked, dies) = ((seed as usize / 9) % 2, (seed as usize / 18) % 2);
+            let _refused = w.command(asked, Command::SetMode(to));
+            w.run(Duration::from_micros(seed * 137 % 9_000));
+            w.kill(dies);
+            w.run(ms(seed % 40 * 100));
+            w.start(dies);
+            let before = [0, 1].map(|n| w.up(n).then(|| w.cluster(n).status().mode));
+            w.until(ms(30_000), |w| settled(w, w.cluster(0).status().mode));
+            let mode = w.cluster(0).status().mode;
+            assert!(mode == from || mode == to, "seed {seed}: {from} to {to}, {before:?}");
+        }
     }
 }

@@ -104,6 +104,15 @@ pub enum TimingError {
         /// Must be below this.
         limit: Duration,
     },
+    /// With a witness, a node without its lease would still spend when its peer spends everything.
+    SuspicionTooLong {
+        /// The suspicion.
+        suspicion: Duration,
+        /// How long it may spend after it was last heard.
+        needed: Duration,
+        /// Must be above that.
+        lease: Duration,
+    },
     /// The guard would not be kicked twice within its limit.
     KickTooSlow {
         /// The kick.
@@ -170,6 +179,24 @@ impl Timing {
         Ok(())
     }
 
+    /// Whether a node that no witness lets go on has surely ceased to spend before its peer takes the whole.
+    ///
+    /// # Errors
+    ///
+    /// [`TimingError::SuspicionTooLong`].
+    pub fn check_witness(&self) -> Result<(), TimingError> {
+        let needed = self.hearing() + self.doubt() + MARGIN;
+        if needed >= self.lease {
+            return Err(TimingError::SuspicionTooLong { suspicion: self.suspicion, needed, lease: self.lease });
+        }
+        Ok(())
+    }
+
+    /// A peer that has heard nothing of this node for this long may take it for silent.
+    pub(super) fn hearing(&self) -> Duration {
+        self.suspicion * 2
+    }
+
     /// An active node that did not run for this long asks before it goes on: its peer may be about to claim.
     pub fn doubt(&self) -> Duration {
         self.suspicion.saturating_sub(self.beat + MARGIN)
@@ -205,6 +232,11 @@ impl fmt::Display for TimingError {
             TimingError::KickTooSlow { kick, guard_limit } => {
                 write!(f, "a kick every {kick:?} does not fit twice into the guard limit of {guard_limit:?}")
             }
+            TimingError::SuspicionTooLong { suspicion, needed, lease } => write!(
+                f,
+                "with a suspicion of {suspicion:?} a node may admit calls for {needed:?} after its peer heard it last, but \
+                 from {lease:?} on the holder of the witness's lease spends everything; shorten the suspicion"
+            ),
             TimingError::LeaseTooShort { lease, claim } => {
                 write!(f, "a lease of {lease:?} must be longer than suspicion + probe ({claim:?})")
             }

@@ -53,7 +53,8 @@ fn summary(settings: &Settings) -> String {
     let unlimited = resources.iter().filter(|r| r.port_capacity.is_none()).count();
     let also = if unlimited > 0 { format!(" and {unlimited} without limit") } else { String::new() };
     let cluster = &settings.cluster;
-    let vips: Vec<String> = cluster.virtual_ips.iter().map(|vip| vip.ip.to_string()).collect();
+    let services = cluster.service_ips_of(true).iter().chain(cluster.service_ips_of(false));
+    let vips: Vec<String> = cluster.virtual_ips.iter().chain(services).map(|vip| vip.ip.to_string()).collect();
     let pair = match (cluster.own(), cluster.peer()) {
         (Some(own), Some(peer)) => {
             let (own, peer) = (own.id.0, peer.id.0);

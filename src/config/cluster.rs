@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::cluster_settings::{Cluster, Commit, Member, VipManager, VirtualIp};
+use super::cluster_settings::{Cluster, Commit, Member, ServiceIps, VipManager, VirtualIp};
 use super::entry::{Refused, entries, one_or_more, read, single};
 use super::reader::{Reader, Section, Value, shorten};
+use super::witness::witness;
 use crate::base::{NodeId, limits};
 use crate::cluster::{HaMode, Partition, Timing};
 
@@ -20,13 +21,15 @@ const REFERENCE_POINTS: usize = 16;
 const INTERFACE: usize = 15;
 
 /// Keys that have an effect only in a pair.
-const PAIR: [&str; 20] = [
+const PAIR: [&str; 22] = [
     "member",
     "members",
     "virtual-ip",
+    "virtual-ip-in-via",
     "service-ip",
     "reference-points",
     "partition",
+    "witness",
     "floor",
     "cold-reserve",
     "commit",
@@ -46,38 +49,63 @@ const PAIR: [&str; 20] = [
 /// Reads the section. What no single key shows is left to `pair`.
 pub(super) fn cluster(reader: &mut Reader<'_>, section: &Section<'_>) -> Cluster {
     let ha_mode = ha_mode(reader, section);
+    let has = |key: &str| section.value(key).is_some();
+    let rests = has("member") && (has("virtual-ip") || has("service-ip"));
     match ha_mode {
-        Some(HaMode::ActiveStandby) => required(reader, section),
+        Some(HaMode::ActiveStandby) => {
+            required(reader, section);
+            reader.missing(section, "virtual-ip", "write the address that both nodes put into Record-Route and Via");
+            reader.idle(section, "virtual-ip-in-via", "in active-standby: it always is");
+        }
+        Some(HaMode::ActiveActive) => shared(reader, section),
+        // A pair at rest, which may be told to be another one while it runs.
+        Some(HaMode::None) if rests => required(reader, section),
         Some(HaMode::None) => PAIR.iter().for_each(|key| reader.idle(section, key, "while `ha-mode` is \"none\"")),
-        Some(HaMode::ActiveActive) | None => {}
+        None => {}
+    }
+    if ha_mode == Some(HaMode::ActiveActive) || has("service-ip") && (rests || ha_mode != Some(HaMode::None)) {
+        reader.idle(section, "floor", "where both nodes can serve: each has half of every limit");
+        reader.idle(section, "preempt", "where both nodes can serve");
     }
     let ms = Duration::from_millis;
     let partitions = [
         ("available", Partition::Available),
         ("exact", Partition::Exact),
         ("prefer-lower-id", Partition::PreferLowerId),
+        ("witness", Partition::Witness),
     ];
     let commits = [("peer-ack", Commit::PeerAck), ("async", Commit::Async)];
     let members = members(reader, section);
+    let balanced = ha_mode == Some(HaMode::ActiveActive) && !has("service-ip");
+    let shared = balanced || has("service-ip");
+    let partition = if shared { Partition::Exact } else { Partition::Available };
     Cluster {
         name: name(reader, section).unwrap_or("tandem").into(),
         ha_mode: ha_mode.unwrap_or(HaMode::None),
         node: NodeId(reader.number(section, "mymemberid", 1..=65_535).map_or(1, |n| n as u16)),
         secret_file: path(reader, section, "secret-file"),
         state_dir: path(reader, section, "state-dir").unwrap_or_else(|| PathBuf::from("/var/lib/tandem")),
-        service_ips: service_ips(reader, section, ha_mode, &members),
+        service_ips: service_ips(reader, section, &members),
         members,
         virtual_ips: entries(reader, section, "virtual-ip", VIRTUAL_IPS, virtual_ip),
         reference_points: entries(reader, section, "reference-points", REFERENCE_POINTS, single_ip),
-        partition: reader.choice(section, "partition", &partitions).unwrap_or(Partition::Available),
-        floor: reader.number(section, "floor", 50..=100).map_or(90, |n| n as u8),
+        witness: section.value("witness").and_then(|value| read(reader, section, "witness", value, witness)),
+        in_via: reader.boolean(section, "virtual-ip-in-via").unwrap_or(false) && balanced,
+        partition: reader.choice(section, "partition", &partitions).unwrap_or(partition),
+        floor: reader
+            .number(section, "floor", 50..=100)
+            .filter(|_| !shared)
+            .map_or(if shared { 50 } else { 90 }, |n| n as u8),
         cold_reserve: reader.number(section, "cold-reserve", 0..=90).map_or(10, |n| n as u8),
         commit: reader.choice(section, "commit", &commits).unwrap_or_default(),
         commit_timeout: reader.duration(section, "commit-timeout", ms(1)..=ms(100)).unwrap_or(ms(5)),
         timing: timing(reader, section),
         priority: reader.number(section, "priority", 0..=255).map_or(100, |n| n as u8),
-        preempt: reader.boolean(section, "preempt").unwrap_or(false),
-        vip_manager: vip_manager(reader, section),
+        preempt: reader.boolean(section, "preempt").unwrap_or(false) && !shared,
+        vip_manager: match balanced {
+            true => VipManager::None,
+            false => vip_manager(reader, section),
+        },
         peer_tls: reader.boolean(section, "peer-tls").unwrap_or(false),
     }
 }
@@ -92,19 +120,25 @@ fn name<'a>(reader: &mut Reader<'_>, section: &Section<'a>) -> Option<&'a str> {
     Some(name)
 }
 
-/// The model's three words, of which this version serves two. `None`: it could not be read, so that nobody knows what
-/// else belongs to it.
+/// The model's three words. `None`: it could not be read, so that nobody knows what else belongs to it.
 fn ha_mode(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<HaMode> {
     let modes =
-        [("none", Some(HaMode::None)), ("active-standby", Some(HaMode::ActiveStandby)), ("active-active", None)];
-    let Some(value) = section.value("ha-mode") else { return Some(HaMode::None) };
-    let mode = reader.choice(section, "ha-mode", &modes)?;
-    if mode.is_none() {
-        let cause = "cannot be \"active-active\": this version has not got that far";
-        let suggestion = Some(String::from("write \"active-standby\" for a pair of nodes"));
-        reader.refuse(section, "ha-mode", value.span().start, cause, suggestion);
+        [("none", HaMode::None), ("active-standby", HaMode::ActiveStandby), ("active-active", HaMode::ActiveActive)];
+    match section.value("ha-mode") {
+        Some(_) => reader.choice(section, "ha-mode", &modes),
+        None => Some(HaMode::None),
     }
-    mode
+}
+
+/// Every node serves: a balancer, or the SIP Server itself, spreads the calls, and no address moves.
+fn shared(reader: &mut Reader<'_>, section: &Section<'_>) {
+    required(reader, section);
+    let crossed = section.value("service-ip").is_some();
+    for key in ["vip-manager", "failover-script", "failover-script-timeout", "guard-limit"] {
+        if !crossed {
+            reader.idle(section, key, "in active-active without `service-ip`: no address moves");
+        }
+    }
 }
 
 fn required(reader: &mut Reader<'_>, section: &Section<'_>) {
@@ -114,7 +148,6 @@ fn required(reader: &mut Reader<'_>, section: &Section<'_>) {
         "member",
         "write member.1 = \"IP:9801\" and member.2 = \"IP:9801\", the same on both nodes",
     );
-    reader.missing(section, "virtual-ip", "write the address that both nodes put into Record-Route and Via");
 }
 
 fn timing(reader: &mut Reader<'_>, section: &Section<'_>) -> Timing {
@@ -206,23 +239,18 @@ fn numbered<'a>(
     found
 }
 
-fn service_ips(
-    reader: &mut Reader<'_>,
-    section: &Section<'_>,
-    ha_mode: Option<HaMode>,
-    members: &[Member],
-) -> Vec<(NodeId, IpAddr)> {
+fn service_ips(reader: &mut Reader<'_>, section: &Section<'_>, members: &[Member]) -> Vec<ServiceIps> {
     let mut found = Vec::new();
-    for (id, key, value) in numbered(reader, section, "service-ip", "service-ip.1 = \"192.0.2.21\"") {
-        if !members.is_empty() && !members.iter().any(|m| m.id == id) {
+    for (node, key, value) in numbered(reader, section, "service-ip", "service-ip.1 = \"192.0.2.21\"") {
+        if !members.is_empty() && !members.iter().any(|m| m.id == node) {
             let cause = format!("is for a member that there is not: {}", have(members));
             reader.refuse(section, &key, value.span().start, &cause, None);
         }
-        found.extend(read(reader, section, &key, value, single_ip).map(|ip| (id, ip)));
+        let values = one_or_more(reader, section, &key, value, VIRTUAL_IPS);
+        let ips = values.iter().filter_map(|value| read(reader, section, &key, value, virtual_ip)).collect();
+        found.push(ServiceIps { node, ips });
     }
-    if ha_mode == Some(HaMode::ActiveStandby) {
-        reader.idle(section, "service-ip", "in active-standby: only active-active gives each node one");
-    }
+    found.sort_by_key(|s| s.node);
     found
 }
 

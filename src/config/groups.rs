@@ -9,7 +9,7 @@ use super::keys::GROUP;
 use super::reader::{Reader, Section, Value, kind};
 use super::resources;
 use super::settings::Group;
-use crate::balance::{Monitor, SchemeName, Terms};
+use crate::balance::{Monitor, PinBy, SchemeName, Terms};
 
 /// The model's service types.
 const SERVICES: [&str; 13] = [
@@ -29,6 +29,9 @@ const SERVICES: [&str; 13] = [
 ];
 /// Entries of `retry-codes`.
 const RETRY_CODES: usize = 64;
+
+/// Octets of a name in `pin-by`.
+const NAME: usize = 128;
 
 /// The value of `resource-group`: a list of tables.
 pub(super) fn groups(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<Group> {
@@ -79,6 +82,7 @@ fn group(reader: &mut Reader<'_>, section: &Section<'_>, left: &mut usize) -> Gr
                 .unwrap_or(Duration::from_secs(2)),
             retry_codes: retry_codes(reader, section),
         },
+        pin_by: pin_by(reader, section),
         resources: resources::resources(reader, section, left),
     }
 }
@@ -167,4 +171,29 @@ fn retry_code(
         return None;
     }
     Some(range)
+}
+
+/// What calls have in common that belong on one server: a header field, or a parameter of the Request-URI.
+fn pin_by(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<PinBy> {
+    const KEY: &str = "pin-by";
+    let text = reader.text(section, KEY)?;
+    let read = match text.split_once(' ') {
+        Some(("header", name)) => Some((name.trim(), PinBy::Header as fn(Box<str>) -> PinBy)),
+        Some(("uri-parameter", name)) => Some((name.trim(), PinBy::UriParameter as fn(Box<str>) -> PinBy)),
+        _ => None,
+    };
+    let at = section.value(KEY).map_or(section.at, |value| value.span().start);
+    let Some((name, by)) = read else {
+        let cure = String::from("write \"header NAME\" or \"uri-parameter NAME\"");
+        reader.refuse(section, KEY, at, "does not say what calls have in common", Some(cure));
+        return None;
+    };
+    // RFC 3261 §25.1: of these letters any such name can be made without escapes.
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+    if name.is_empty() || name.len() > NAME || !name.bytes().all(letter) {
+        let cure = String::from("write the name alone, without colon or value");
+        reader.refuse(section, KEY, at, "names nothing that could stand in an INVITE", Some(cure));
+        return None;
+    }
+    Some(by(name.into()))
 }

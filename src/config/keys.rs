@@ -21,11 +21,13 @@ pub(super) const CLUSTER: Keys = Keys {
         "member",
         "members",
         "virtual-ip",
+        "virtual-ip-in-via",
         "service-ip",
         "secret-file",
         "state-dir",
         "reference-points",
         "partition",
+        "witness",
         "floor",
         "cold-reserve",
         "peer-tls",
@@ -58,11 +60,6 @@ pub(super) const CLUSTER: Keys = Keys {
             "must not stand in a file that everybody may read",
             "name a file of its own in `secret-file`, or set TANDEM_CLUSTER_SECRET",
         ),
-        (
-            "virtual-ip-in-via",
-            "belongs to active-active behind a load balancer, which this version has not",
-            "remove it",
-        ),
     ],
 };
 
@@ -84,7 +81,7 @@ pub(super) const PROXY: Keys = Keys {
     refused: &[],
 };
 
-pub(super) const ADMIN: Keys = Keys { title: "[admin]", known: &["listen"], refused: &[] };
+pub(super) const ADMIN: Keys = Keys { title: "[admin]", known: &["listen", "drill"], refused: &[] };
 
 pub(super) const TLS: Keys = Keys {
     title: "[tls]",
@@ -113,6 +110,7 @@ pub(super) const GROUP: Keys = Keys {
         "noresource-response-code",
         "first-response-timeout",
         "retry-codes",
+        "pin-by",
         "resource",
     ],
     refused: &[],
@@ -161,6 +159,8 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("down-after", "monitor-down-after"),
     ("up-after", "monitor-up-after"),
     ("scheme", "load-balance-scheme"),
+    ("pin", "pin-by"),
+    ("sticky", "pin-by"),
     ("services", "service-types"),
     ("uri", "aor"),
     ("address", "aor"),

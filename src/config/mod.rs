@@ -2,20 +2,22 @@
 #![forbid(unsafe_code)]
 
 mod finding;
-mod cluster_settings;
 mod prefix;
-mod settings;
 mod keys;
 mod reader;
+mod entry;
+mod witness;
+mod cluster_settings;
+mod settings;
 mod tls;
 mod aor;
-mod entry;
 mod cluster;
 mod snmp;
 mod sections;
 mod resources;
 mod groups;
 mod sound;
+mod services;
 mod pair;
 mod check;
 mod shared;
@@ -30,6 +32,7 @@ pub use plan::{Change, Edit, Plan, plan};
 pub use prefix::Prefix;
 pub use settings::{ClientCertificate, Community, Group, Listen, Oid, Resource, Settings, Snmp, Tls, TrapVersion};
 pub use shared::{Shared, differences};
+pub use witness::{Host, Witness};
 
 use keys::Keys;
 use reader::{Reader, Section, Value};
@@ -80,6 +83,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
     }
     let groups = root.get("resource-group").map(|value| groups::groups(reader, value));
     let cluster = cluster::cluster(reader, &cluster);
+    let drill = sections::drill(reader, &admin);
     let admin = sections::admin(reader, &admin);
     let log_level = sections::log(reader, &log);
     let tls = root.contains_key("tls").then(|| tls::tls(reader, &secure)).flatten();
@@ -95,6 +99,7 @@ fn read(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Settings {
         workers,
         drain_timeout,
         admin,
+        drill,
         log_level,
         snmp,
         groups: groups.unwrap_or_default(),

@@ -5,23 +5,30 @@ use std::time::Duration;
 
 use super::cluster_settings::{Commit, Member, VipManager};
 use super::reader::{Reader, shorten};
+use super::services;
 use super::settings::Settings;
 use super::sound::{error, overlap, warn};
+use super::witness::Witness;
 use crate::base::Transport;
-use crate::cluster::{HaMode, Partition, Timing, TimingError};
+use crate::cluster::{Partition, Timing, TimingError};
 
 /// Notes what contradicts itself in the pair that `settings` describe; nothing without one.
 pub(super) fn check(reader: &mut Reader<'_>, settings: &Settings) {
-    if settings.cluster.ha_mode == HaMode::None {
+    if !settings.cluster.is_pair() {
         return;
     }
     members(reader, settings);
     virtual_ips(reader, settings);
+    services::check(reader, settings);
     on_loopback(reader, settings);
+    if settings.cluster.is_shared() && !settings.cluster.is_crossed() {
+        shared(reader, settings);
+    }
     listeners(reader, settings);
     resources(reader, settings);
     reference_points(reader, settings);
     timing(reader, &settings.cluster.timing);
+    witness(reader, settings);
     costs(reader, settings);
 }
 
@@ -41,7 +48,7 @@ fn members(reader: &mut Reader<'_>, settings: &Settings) {
         // None at all: its absence, or what makes it unreadable, is told already.
         if !cluster.members.is_empty() {
             let cause =
-                format!("active-standby is for two nodes, but [cluster] has {} `member.N`", cluster.members.len());
+                format!("{} is for two nodes, but [cluster] has {} `member.N`", cluster.ha_mode, cluster.members.len());
             error(reader, "cluster.member".into(), cause, Some("name both nodes, the same on each"));
         }
         return;
@@ -140,10 +147,30 @@ fn on_loopback(reader: &mut Reader<'_>, settings: &Settings) {
     warn(reader, "cluster.virtual-ip".into(), cause.into(), None);
 }
 
+/// Both nodes serve behind a balancer.
+fn shared(reader: &mut Reader<'_>, settings: &Settings) {
+    let cluster = &settings.cluster;
+    if cluster.in_via && cluster.virtual_ips.is_empty() {
+        let cause = "`virtual-ip-in-via` is true in [cluster], but there is no `virtual-ip`".into();
+        error(reader, "cluster.virtual-ip-in-via".into(), cause, Some("write the address of the load balancer"));
+    }
+    if cluster.virtual_ips.iter().any(|vip| vip.ip.is_loopback()) {
+        let cause = "`virtual-ip` is a loopback address: no load balancer has it".into();
+        error(reader, "cluster.virtual-ip".into(), cause, Some("write the address of the load balancer"));
+    }
+    let own = |l: &super::settings::Listen| !cluster.virtual_ips.iter().any(|vip| vip.ip == l.addr.ip());
+    if !settings.listeners.is_empty() && !settings.listeners.iter().any(own) {
+        let cause = "every listener is on the virtual IP, but media servers are probed from an own address: an answer to the virtual IP may come to the other node".into();
+        error(reader, "proxy.sip.transport".into(), cause, Some("let one listen on a wildcard"));
+    }
+}
+
 fn listeners(reader: &mut Reader<'_>, settings: &Settings) {
     let vips = &settings.cluster.virtual_ips;
+    // A balancer that translates addresses sends to those of the nodes.
+    let carried = !settings.cluster.is_shared() || settings.cluster.in_via;
     for (n, listen) in settings.listeners.iter().enumerate() {
-        if !vips.is_empty() && !vips.iter().any(|vip| listen.takes(vip.ip)) {
+        if carried && !vips.is_empty() && !vips.iter().any(|vip| listen.takes(vip.ip)) {
             let cause =
                 format!("listener {listen} takes nothing that is sent to a virtual IP: its calls die with this node");
             warn(
@@ -171,7 +198,10 @@ fn resources(reader: &mut Reader<'_>, settings: &Settings) {
             if vips.iter().any(|vip| vip.ip == ip) && settings.listeners.iter().any(|l| l.addr.port() == resource.port)
             {
                 error(reader, key, format!("{aor} is the virtual IP of this pair itself"), None);
-            } else if !vips.is_empty() && !vips.iter().any(|vip| vip.ip.is_ipv4() == ip.is_ipv4()) {
+            } else if (settings.cluster.in_via || !settings.cluster.is_shared())
+                && !vips.is_empty()
+                && !vips.iter().any(|vip| vip.ip.is_ipv4() == ip.is_ipv4())
+            {
                 let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
                 let cause = format!("{aor} cannot be reached from a virtual IP: there is none over {family}");
                 error(reader, key, cause, Some("add one to `virtual-ip` in [cluster]"));
@@ -222,12 +252,52 @@ fn timing(reader: &mut Reader<'_>, timing: &Timing) {
         ),
         // Of times that no key sets, or that the bounds of the keys exclude.
         TimingError::Zero(_)
+        | TimingError::SuspicionTooLong { .. }
         | TimingError::KickTooSlow { .. }
         | TimingError::LeaseTooShort { .. }
         | TimingError::BootHoldTooShort { .. } => (fault.to_string(), None),
     };
     let cure = least.map(|least| format!("make `suspicion-timeout` at least {least:?}"));
     error(reader, "cluster.suspicion-timeout".into(), cause, cure.as_deref());
+}
+
+/// Who decides must be somebody else, and a node that is not to go on must have stopped before the other one does.
+fn witness(reader: &mut Reader<'_>, settings: &Settings) {
+    let cluster = &settings.cluster;
+    let key = || String::from("cluster.witness");
+    match (&cluster.witness, cluster.partition) {
+        // What cannot be read is told already.
+        (None, Partition::Witness) if reader.errors.iter().any(|e| e.key == key()) => {}
+        (None, Partition::Witness) => {
+            let cause = "`partition` is \"witness\", but [cluster] names none".into();
+            let cure = "write for example witness = \"udp:192.0.2.5:9802\", where `tandem witness` runs";
+            error(reader, "cluster.partition".into(), cause, Some(cure));
+        }
+        (Some(_), Partition::Witness) => {
+            let cause = "`partition` is \"witness\": a node that hears neither its peer nor the witness admits no new call, and after an unproved death the survivor none for about 3 s";
+            let cure = "let the witness run on a third host, and watch `tandem_witness_reachable`";
+            warn(reader, "cluster.partition".into(), cause.into(), Some(cure));
+            let timing = &cluster.timing;
+            if timing.check().is_ok()
+                && let Err(fault @ TimingError::SuspicionTooLong { .. }) = timing.check_witness()
+            {
+                error(reader, "cluster.suspicion-timeout".into(), fault.to_string(), Some("make it at most 750ms"));
+            }
+        }
+        (Some(_), _) => {
+            let cause = format!("`witness` has no effect: `partition` is \"{}\"", cluster.partition);
+            warn(reader, key(), cause, Some("write partition = \"witness\", or remove it"));
+        }
+        (None, _) => {}
+    }
+    let Some(Witness::Own(host) | Witness::Etcd(host)) = &cluster.witness else { return };
+    let Ok(ip) = host.name.parse::<IpAddr>() else { return };
+    if let Some((member, ..)) = paths(settings).find(|(_, _, path, _)| path.ip() == ip) {
+        let cause = format!("the witness is on the host of member {}: with it the witness is gone, too", member.id.0);
+        warn(reader, key(), cause, Some("let it run on a third host, best where callers are"));
+    } else if cluster.virtual_ips.iter().any(|vip| vip.ip == ip) {
+        error(reader, key(), format!("the witness {ip} is the virtual IP"), Some("write the address of a third host"));
+    }
 }
 
 fn costs(reader: &mut Reader<'_>, settings: &Settings) {
@@ -238,8 +308,12 @@ fn costs(reader: &mut Reader<'_>, settings: &Settings) {
         costs.push(("cluster", cause.into(), Some("both nodes must have the same secret")));
     }
     if cluster.members.iter().any(|m| m.paths.len() == 1) {
-        let cause =
-            "the nodes share one path: when it is cut, only an ARP probe of the virtual IP tells that from a death";
+        let cause = match cluster.is_shared() {
+            true if !cluster.is_crossed() => {
+                "the nodes share one path: when it is cut, each goes on with the calls of both, and nobody knows who lives"
+            }
+            _ => "the nodes share one path: when it is cut, only an ARP probe of the address tells that from a death",
+        };
         costs.push(("cluster.member", cause.into(), Some("add a second address to each member, on another network")));
     }
     if cluster.commit == Commit::Async {
@@ -248,7 +322,13 @@ fn costs(reader: &mut Reader<'_>, settings: &Settings) {
     }
     let (own, other) = (cluster.floor, 100 - cluster.floor);
     match cluster.partition {
-        Partition::Available => {}
+        Partition::Available if cluster.is_shared() => costs.push((
+            "cluster.partition",
+            String::from("`partition` is \"available\": nodes that do not hear each other spend every limit together twice, once a lease has passed"),
+            Some("write \"exact\" to keep limits in a partition, too"),
+        )),
+        Partition::Available | Partition::Witness => {}
+        Partition::Exact if cluster.is_shared() => {}
         Partition::Exact => costs.push((
             "cluster.partition",
             format!("`partition` is \"exact\": as long as the peer may live, a node admits new calls only up to {own} % of each limit (the active one) or {other} %"),
@@ -265,7 +345,23 @@ fn costs(reader: &mut Reader<'_>, settings: &Settings) {
             "`preempt` is true: each return of the node with the higher priority moves the virtual IP once more";
         costs.push(("cluster.preempt", cause.into(), None));
     }
-    if cluster.vip_manager == VipManager::None && !cluster.is_on_loopback() {
+    if cluster.is_crossed() {
+        // Each takes over the addresses of the other one.
+    } else if cluster.is_shared() && cluster.virtual_ips.is_empty() {
+        let cause = "there is neither `virtual-ip` nor `service-ip` in [cluster]: each node writes its own address into Via and Record-Route, so all calls of a node that dies are stranded but for what the SIP Server sends to the other one";
+        costs.push((
+            "cluster",
+            cause.into(),
+            Some("write the address of the load balancer before both nodes, or service-ip.N for each"),
+        ));
+    } else if cluster.is_shared() && !cluster.in_via {
+        let cause = "`virtual-ip-in-via` is false: answers of media servers go to the node that asked, so calls that ring at a node that dies are lost";
+        let cure =
+            "let the balancer return directly, give each node the virtual IP as a silent address, and write true";
+        costs.push(("cluster", cause.into(), Some(cure)));
+    }
+    let moves = !cluster.is_shared() || cluster.is_crossed();
+    if cluster.vip_manager == VipManager::None && moves && !cluster.is_on_loopback() {
         let cause =
             "`vip-manager` is \"none\": Tandem moves no address; whatever does must follow `/readyz` of both nodes";
         costs.push(("cluster.vip-manager", cause.into(), None));

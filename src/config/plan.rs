@@ -9,7 +9,7 @@ use super::cluster_settings::{Cluster, VipManager};
 use super::finding::{ConfigError, Finding};
 use super::prefix::Prefix;
 use super::settings::{ClientCertificate, Group, Resource, Settings, Snmp, Tls};
-use super::shared::{codes, joined, members, monitor, ports, scheme, services};
+use super::shared::{codes, joined, members, monitor, pin_by, ports, scheme, services};
 
 /// A reload that can be applied while calls go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,7 +146,8 @@ fn fixed(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
     let file = |p: &Option<PathBuf>| p.as_ref().map_or("none".into(), |p| p.display().to_string());
     [
         edit("cluster.name", &a.name, &b.name),
-        edit("cluster.ha-mode", a.ha_mode, b.ha_mode),
+        edit("cluster.ha-mode", a.ha_mode, b.ha_mode)
+            .filter(|_| !a.modes().contains(&b.ha_mode) || a.modes() != b.modes()),
         edit("cluster.mymemberid", a.node.0, b.node.0),
         edit("cluster.secret-file", file(&a.secret_file), file(&b.secret_file)),
         edit("cluster.state-dir", a.state_dir.display(), b.state_dir.display()),
@@ -162,8 +163,9 @@ fn fixed(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
 }
 
 /// What two nodes have agreed upon, or what was handed to the guard of the virtual IP.
-fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 13] {
-    let service = |c: &Cluster| joined(c.service_ips.iter().map(|(id, ip)| format!("{}:{ip}", id.0)));
+fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 15] {
+    let service = |c: &Cluster| joined(c.service_ips.iter().map(|s| format!("{}:{}", s.node.0, joined(&s.ips))));
+    let witness = |c: &Cluster| c.witness.as_ref().map_or("none".into(), ToString::to_string);
     let script = |c: &Cluster| match &c.vip_manager {
         VipManager::Script { path, timeout } => (path.display().to_string(), format!("{timeout:?}")),
         VipManager::Builtin | VipManager::None => ("none".into(), "none".into()),
@@ -171,7 +173,9 @@ fn pair(a: &Cluster, b: &Cluster) -> [Option<Edit>; 13] {
     [
         edit("cluster.member", members(&a.members), members(&b.members)),
         edit("cluster.virtual-ip", joined(&a.virtual_ips), joined(&b.virtual_ips)),
+        edit("cluster.virtual-ip-in-via", a.in_via, b.in_via),
         edit("cluster.service-ip", service(a), service(b)),
+        edit("cluster.witness", witness(a), witness(b)),
         edit("cluster.floor", a.floor, b.floor),
         edit("cluster.cold-reserve", a.cold_reserve, b.cold_reserve),
         edit("cluster.peer-tls", a.peer_tls, b.peer_tls),
@@ -210,6 +214,7 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
     let (certificates, keys) = (files(|t| Some(&t.certificate)), files(|t| Some(&t.key)));
     let authorities = files(|t| t.trusted_ca.as_ref());
     [
+        edit("ha-mode", was.ha_mode, is.ha_mode),
         edit("partition", was.partition, is.partition),
         edit("commit", was.commit, is.commit),
         spans("commit-timeout", was.commit_timeout, is.commit_timeout),
@@ -225,6 +230,7 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
         spans("inactivity-lease", a.inactivity, b.inactivity),
         spans("drain-timeout", old.drain_timeout, new.drain_timeout),
         edit("server-header", quoted(&a.server), quoted(&b.server)),
+        edit("drill", old.drill, new.drill),
         edit("level", word(old.log_level), word(new.log_level)),
         edit("certificate", certificates.0, certificates.1),
         edit("key", keys.0, keys.1),
@@ -295,6 +301,7 @@ fn group_edits(was: &Group, is: &Group) -> impl Iterator<Item = Edit> {
         edit("noresource-response-code", was.noresource_response_code, is.noresource_response_code),
         spans("first-response-timeout", was.terms.first_response_timeout, is.terms.first_response_timeout),
         edit("retry-codes", codes(was), codes(is)),
+        edit("pin-by", pin_by(was), pin_by(is)),
     ]
     .into_iter()
     .flatten()

@@ -166,6 +166,11 @@ pub(super) fn admin(reader: &mut Reader<'_>, section: &Section<'_>) -> SocketAdd
     })
 }
 
+/// `[admin] drill`.
+pub(super) fn drill(reader: &mut Reader<'_>, section: &Section<'_>) -> bool {
+    reader.boolean(section, "drill").unwrap_or(false)
+}
+
 /// `[log] level`.
 pub(super) fn log(reader: &mut Reader<'_>, section: &Section<'_>) -> Level {
     let levels = [

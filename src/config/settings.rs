@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::cluster_settings::Cluster;
 use super::finding::Places;
 use super::prefix::Prefix;
-use crate::balance::{Monitor, SchemeName, Terms};
+use crate::balance::{Monitor, PinBy, SchemeName, Terms};
 use crate::base::Transport;
 use crate::node::ProxyConfig;
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// `[admin] listen`, default 127.0.0.1:9090.
     pub admin: SocketAddr,
+    /// `[admin] drill`, default `false`: whether an operator may let this node fail.
+    pub drill: bool,
     /// `[log] level`, default `info`.
     pub log_level: tracing::Level,
     /// `[snmp]`; `None`: no traps.
@@ -178,6 +180,8 @@ pub struct Group {
     pub noresource_response_code: u16,
     /// `first-response-timeout`, `retry-codes`.
     pub terms: Terms,
+    /// `pin-by`.
+    pub pin_by: Option<PinBy>,
     /// `[[resource-group.resource]]`.
     pub resources: Vec<Resource>,
 }

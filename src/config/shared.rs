@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 
 use super::cluster_settings::{Cluster, Member, VirtualIp};
 use super::settings::{Group, Settings};
+use crate::balance::PinBy;
+use crate::base::Epoch;
 use crate::cluster;
 
 /// One thing that both nodes must have alike: a key as in the text (groups and resources by name) and its value as an
@@ -74,15 +76,29 @@ impl Settings {
             incarnation,
             counter,
             cluster: first64(blake3::Hasher::new_derive_key("tandem 1 cluster name").update(settings.name.as_bytes())),
-            mode: settings.ha_mode,
+            mode: cluster::Mode { mode: settings.ha_mode, word: Epoch { counter: 0, node: settings.first() } },
+            modes: settings.modes(),
+            shared: settings.is_shared(),
+            leads: settings.is_crossed() && !settings.virtual_ips.is_empty(),
             peers: settings.peer().map(peer).into_iter().collect(),
             // Those of a node alone are not checked against each other, and nobody waits by them.
             timing: if settings.is_pair() { settings.timing.clone() } else { cluster::Timing::default() },
+            // What a balancer holds tells nothing of the node behind it.
+            probes: !settings.is_shared() || settings.is_crossed(),
+            crossed: settings.is_crossed().then(|| self.longest_transaction()),
             partition: settings.partition,
             priority: settings.priority,
             preempt: settings.preempt,
             config: self.shared_digest(),
         }
+    }
+}
+
+impl Settings {
+    /// How long a transaction may be expected to live: Timer C, once more after a takeover, and what its final is repeated
+    /// for (RFC 3261 §16.6 item 11, §17.2.1).
+    fn longest_transaction(&self) -> std::time::Duration {
+        self.proxy.timer_c * 2 + self.proxy.t1 * 64
     }
 }
 
@@ -103,16 +119,25 @@ impl Lines {
 
 fn cluster_lines(lines: &mut Lines, cluster: &Cluster) {
     lines.put("cluster.name", &cluster.name);
-    lines.put("cluster.ha-mode", cluster.ha_mode);
+    // The mode is agreed upon; what kind of addresses the nodes have is not.
+    lines.put("cluster.ha-mode", if cluster.is_shared() { "active-active" } else { "active-standby" });
     for member in &cluster.members {
         lines.put(format!("cluster.member.{}", member.id.0), joined(&member.paths));
     }
     let plain = |vip: &VirtualIp| VirtualIp { interface: None, ..vip.clone() };
     lines.put("cluster.virtual-ip", joined(cluster.virtual_ips.iter().map(plain)));
-    for (id, ip) in &cluster.service_ips {
-        lines.put(format!("cluster.service-ip.{}", id.0), ip);
+    for service in &cluster.service_ips {
+        lines.put(format!("cluster.service-ip.{}", service.node.0), joined(service.ips.iter().map(plain)));
+    }
+    if cluster.is_shared() {
+        // Elsewhere it has no meaning, and a node that does not know it yet is alike.
+        lines.put("cluster.virtual-ip-in-via", cluster.in_via);
     }
     lines.put("cluster.partition", cluster.partition);
+    if let Some(witness) = &cluster.witness {
+        // A node that does not know it yet is alike where there is none.
+        lines.put("cluster.witness", witness);
+    }
     lines.put("cluster.floor", cluster.floor);
     lines.put("cluster.cold-reserve", cluster.cold_reserve);
     lines.put("cluster.peer-tls", cluster.peer_tls);
@@ -151,6 +176,9 @@ fn group(lines: &mut Lines, group: &Group) {
     lines.put(at("noresource-response-code"), group.noresource_response_code);
     lines.put(at("first-response-timeout"), format!("{:?}", group.terms.first_response_timeout));
     lines.put(at("retry-codes"), codes(group));
+    if group.pin_by.is_some() {
+        lines.put(at("pin-by"), pin_by(group));
+    }
     lines.put(at("resource"), joined(group.resources.iter().map(|r| &r.canonical)));
     for resource in &group.resources {
         let at = |key: &str| format!("resource[{}].{key}", resource.canonical);
@@ -167,6 +195,14 @@ pub(super) fn members(members: &[Member]) -> String {
 
 pub(super) fn services(group: &Group) -> String {
     if group.service_types.is_empty() { "all".into() } else { group.service_types.join(" ") }
+}
+
+pub(super) fn pin_by(group: &Group) -> String {
+    match &group.pin_by {
+        None => "none".into(),
+        Some(PinBy::Header(name)) => format!("header {name}"),
+        Some(PinBy::UriParameter(name)) => format!("uri-parameter {name}"),
+    }
 }
 
 pub(super) fn scheme(group: &Group) -> &'static str {

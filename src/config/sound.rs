@@ -111,6 +111,10 @@ fn admin(reader: &mut Reader<'_>, settings: &Settings) {
         let cause = format!("`listen` in [admin] is {admin}: whoever reaches this machine can read and command it");
         warn(reader, key(), cause, Some("use 127.0.0.1 or an address of the management network"));
     }
+    if settings.drill {
+        let cause = format!("`drill` in [admin]: whoever reaches {admin} can end this process and cut it off its peer");
+        warn(reader, "admin.drill".into(), cause, Some("remove it after the drill"));
+    }
 }
 
 fn timers(reader: &mut Reader<'_>, settings: &Settings) {
@@ -155,6 +159,11 @@ fn group(reader: &mut Reader<'_>, settings: &Settings, n: usize, group: &Group) 
             let cause = String::from("`monitor-method` is \"none\": only calls that fail tell that a resource is dead");
             warn(reader, key("monitor-method"), cause, Some("write \"option\" to probe with OPTIONS"));
         }
+    }
+    if group.pin_by.is_some() && group.monitor.is_none() {
+        let cause =
+            String::from("`pin-by` needs probes: only they tell when a server is dead and its calls belong elsewhere");
+        error(reader, key("pin-by"), cause, Some("write `monitor-method = \"option\"`, or remove `pin-by`"));
     }
     let first = group.terms.first_response_timeout;
     // RFC 3261 §17.1.1.2: Timer B, after which an attempt over UDP is over in any case.

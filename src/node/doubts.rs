@@ -27,6 +27,9 @@ impl<K: Cells> Node<K> {
         let heard = doubts::read(now, payload);
         let sound = heard.is_some();
         if let Some(heard) = heard {
+            if self.signs.is_shared() {
+                self.farm.with(|farm| heard.iter().for_each(|doubt| farm.hear_own(now, doubt)));
+            }
             self.hub.with(|hub| hub.peer.doubts = heard);
         }
         sound

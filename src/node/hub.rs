@@ -1,5 +1,6 @@
 //! What a node has once: its view, probing, operators' commands. Nothing that happens per call.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::balance::{Budget as Ports, Probe, Shares};
@@ -20,18 +21,26 @@ pub struct Hub {
     pub(super) prober: Prober,
     /// Who of the pair does what; `None`: there is no pair.
     pub(super) cluster: Option<Cluster>,
-    /// Reused list of what the cluster wants.
-    pub(super) effects: Vec<Effect>,
+    /// What the cluster wants, in its order.
+    pub(super) effects: VecDeque<Effect>,
+    /// Somebody carries it out.
+    pub(super) carrying: bool,
+    /// Reused list of what it wants next.
+    pub(super) asked: Vec<Effect>,
     /// The link to the peer.
     pub(super) peer: PeerLink,
     /// An operator wants no new calls here.
     pub(super) draining: bool,
     /// Everything that this node owns belongs to this node, under this claim, once it holds all of it.
     pub(super) owed: Option<(NodeId, Epoch)>,
+    /// It is being given away.
+    pub(super) settling: bool,
     /// The node that was given all of it: it is told again over each new link, until this one acts itself.
     pub(super) gave: Option<NodeId>,
     /// The node that gave all that it owned to this one, which may not act yet.
     pub(super) given: Option<NodeId>,
+    /// Whether this node holds the role, and does not serve beside another one that does.
+    pub(super) leads: bool,
     /// Per mille of each limit for the active node while nobody knows of the other one.
     pub(super) active_share: u16,
     /// Per mille of each limit that is left alone for a lease where nobody remembers the calls of the time before.
@@ -59,12 +68,16 @@ impl Hub {
             view,
             prober,
             cluster: None,
-            effects: Vec::new(),
+            effects: VecDeque::new(),
+            carrying: false,
+            asked: Vec::new(),
             peer: PeerLink::default(),
             draining: false,
             owed: None,
+            settling: false,
             gave: None,
             given: None,
+            leads: false,
             active_share: Shares::ACTIVE,
             cold_reserve: 0,
             shareholder: NodeId::default(),
@@ -83,7 +96,22 @@ impl Hub {
             incoming: self.peer.incoming.is_complete(),
             outgoing: self.peer.outgoing.is_complete(),
             told: self.peer.untold == 0 && self.view.commit == Commit::PeerAck,
+            owes: self.owed.is_some()
+                || self.settling
+                || self.effects.iter().any(|e| matches!(e, Effect::Yield { .. })),
         }
+    }
+
+    /// What is to be carried out next of what the cluster wants.
+    pub(super) fn next_effect(&mut self) -> Option<Effect> {
+        let effect = self.effects.pop_front();
+        self.carrying = effect.is_some();
+        if let Some(Effect::Yield { to, epoch }) = effect {
+            self.owed = Some((to, epoch));
+            // The cluster takes it for so until it hears the opposite.
+            self.peer.told.owes = true;
+        }
+        effect
     }
 
     /// What a budget is of each limit, for one of the nodes.

@@ -7,11 +7,9 @@ use crate::balance::Farm;
 use crate::base::{NodeId, Time};
 use crate::cluster::{self, Cluster};
 use crate::out::{Event, Out};
-use crate::proxy::reject::{RETRY_AFTER, malformed_status};
-use crate::proxy::{Io, View};
+use crate::proxy::View;
+use crate::sip::Index;
 use crate::sip::framing::{Noise, noise};
-use crate::sip::reply::{Reply, reason_phrase, refuse};
-use crate::sip::{Index, Malformed, Via};
 use crate::token::Keys;
 
 use super::deadlines::Deadlines;
@@ -50,13 +48,18 @@ impl<K: Cells> Node<K> {
         let mut view = View { identities: config.identities, config: config.proxy, ..alone };
         if let Some(pair) = &config.pair {
             (view.serving, view.active, view.peer) = (false, false, Some(pair.peer));
+            view.shared = pair.cluster.shared;
             (view.commit, view.commit_timeout) = (pair.commit, pair.commit_timeout);
         }
         let view = Arc::new(view);
-        let farm = Farm::new(config.farm);
+        let mut farm = Farm::new(config.farm);
+        farm.set_pin_linger(view.config.t1 * 64);
+        if let Some(pair) = config.pair.as_ref().filter(|_| view.shared) {
+            farm.split(config.node, pair.peer);
+        }
         let mut prober = Prober::new(config.node, config.incarnation, config.seed);
         prober.configure(now, farm.monitored().map(|(id, route, monitor)| (id, route.clone(), monitor)));
-        prober.stand_by(now, !view.active);
+        prober.stand_by(now, !view.active, !view.active);
         // Hashing spreads calls unevenly: a quarter and a few more per shard keep the node's limit reachable.
         let share = |limit: usize| limit / shards + limit / shards / 4 + 64;
         let shard = |number: usize| {
@@ -81,7 +84,7 @@ impl<K: Cells> Node<K> {
             steer: config.keys,
             id: config.node,
             relay: AtomicU32::new(0),
-            signs: Signs::new(alone, virtual_ips),
+            signs: Signs::new(alone, virtual_ips, view.shared),
         };
         node.publish_probes();
         node
@@ -111,11 +114,23 @@ impl<K: Cells> Node<K> {
     /// A batch of received messages: parsed before any lock, grouped by shard, each shard taken once. While a hand-over
     /// is under way those for a virtual address go to the peer instead.
     pub fn handle_batch(&self, now: Time, batch: &[Received<'_>], scratch: &mut Scratch, out: &mut Out) {
+        self.take_batch(now, batch, false, scratch, out);
+    }
+
+    /// `relayed`: the peer has passed it on, and it goes nowhere else from here.
+    pub(super) fn take_batch(
+        &self,
+        now: Time,
+        batch: &[Received<'_>],
+        relayed: bool,
+        scratch: &mut Scratch,
+        out: &mut Out,
+    ) {
         scratch.reserve();
         for chunk in batch.chunks(CHUNK) {
             scratch.order.clear();
             for (n, received) in chunk.iter().enumerate() {
-                if self.passes_on(received, out) {
+                if self.passes_on(now, received, out) {
                     continue;
                 }
                 if let Some(shard) = self.sort(now, received, &mut scratch.indexes[n], out) {
@@ -128,11 +143,18 @@ impl<K: Cells> Node<K> {
                     for &(_, n) in group {
                         let received = &chunk[n as usize];
                         // A hand-over may have begun since it was sorted.
-                        if !shard.proxy().acts() && self.passes_on(received, out) {
+                        let acts = shard.proxy().acts();
+                        if !acts && self.passes_on(now, received, out) {
                             continue;
                         }
                         let message = scratch.indexes[n as usize].message(received.bytes);
-                        shard.run(now, desk, out, |proxy, io| proxy.handle(io, &message, received.flow));
+                        if !acts && self.leaves_to_peer(now, received, &message, relayed, out) {
+                            continue;
+                        }
+                        shard.run(now, desk, out, |proxy, io| {
+                            io.relayed = relayed;
+                            proxy.handle(io, &message, received.flow);
+                        });
                     }
                 });
             }
@@ -170,6 +192,7 @@ impl<K: Cells> Node<K> {
     pub fn reconfigure(&self, now: Time, config: Config, out: &mut Out) {
         let targets: Vec<_> = self.farm.with(|farm| {
             farm.reconfigure(now, config.farm);
+            farm.set_pin_linger(config.proxy.t1 * 64);
             farm.monitored().map(|(id, route, monitor)| (id, route.clone(), monitor)).collect()
         });
         self.hub.with(|hub| {
@@ -180,6 +203,7 @@ impl<K: Cells> Node<K> {
             }
         });
         self.publish_probes();
+        self.tell_sight_again(out);
         self.look(now, out, |view| {
             view.identities = view.identities.succeed(config.identities);
             view.keys = config.keys;
@@ -246,52 +270,6 @@ impl<K: Cells> Node<K> {
         Some(self.steer.call_key(message.call_id()).bucket().shard(self.shards.len()))
     }
 
-    /// Counts a message that could not be read, and answers it where a response can be built.
-    fn refuse(&self, received: &Received<'_>, index: &Index, malformed: Malformed, out: &mut Out) {
-        let status = malformed_status(malformed);
-        let retry = [("Retry-After", RETRY_AFTER.as_bytes())];
-        let extra = if status == 503 { &retry[..] } else { &[] };
-        let reply = Reply { status, reason: reason_phrase(status), to_tag: Some(b"unreadable"), extra };
-        // Without a readable Via port the true source is the only way back that is not a guess (RFC 3581 §4).
-        let answered = out.send(received.flow, |bytes| {
-            let start = bytes.len();
-            // The answer is never larger than what provoked it: nobody is flooded through us.
-            refuse(index, received.bytes, &reply, received.flow.remote, bytes)
-                && bytes.len() - start <= received.bytes.len().max(SMALL_REFUSAL)
-        });
-        self.hub.with(|hub| {
-            hub.malformed[malformed as usize] += 1;
-            hub.refusals += u64::from(answered);
-        });
-        // Who cannot be told by an answer is told by the end of the stream, instead of waiting for one.
-        if !answered && !received.bytes.starts_with(b"SIP/") {
-            out.close.extend(received.flow.conn);
-        }
-    }
-
-    /// Octets of ours that did not arrive. The quotation in an ICMP error may be cut short, so only the start line and
-    /// the first Via are read, and every shard is asked for the branch.
-    fn undelivered(&self, now: Time, octets: &[u8], out: &mut Out) {
-        let Some((branch, cancel)) = own_branch(octets) else { return };
-        if Prober::owns(branch) {
-            let result = self.hub.with(|hub| hub.probe_undelivered(branch));
-            self.publish_probes();
-            if let Some((resource, probe)) = result {
-                self.farm.with(|farm| farm.probed(now, resource, probe));
-                self.spread_health(now, out);
-            }
-            return;
-        }
-        for n in 0..self.shards.len() {
-            let found = self.with_shard(now, n, out, |shard, desk, out| {
-                shard.run(now, desk, out, |proxy, io: &mut Io<'_>| proxy.undelivered(io, branch, cancel))
-            });
-            if found {
-                return;
-            }
-        }
-    }
-
     fn command(&self, now: Time, command: Command, out: &mut Out) {
         self.hub.with(|hub| hub.draining = command == Command::Drain);
         self.look(now, out, |_| {});
@@ -328,6 +306,9 @@ impl<K: Cells> Node<K> {
         if desk.take_touched() {
             self.spread_health(now, out);
         }
+        if desk.take_words() {
+            self.tell_loans(out);
+        }
         result
     }
 
@@ -357,6 +338,8 @@ impl<K: Cells> Node<K> {
     pub(super) fn spread_health(&self, now: Time, out: &mut Out) {
         while let Some(change) = self.farm.with(|farm| farm.take_changes()) {
             let (resource, usable) = (change.resource, change.usable);
+            // Before calls of this node move because of it.
+            self.tell_sight_again(out);
             out.events.push(Event::Health { resource, usable });
             if usable {
                 continue;
@@ -368,20 +351,6 @@ impl<K: Cells> Node<K> {
             }
         }
     }
-}
-
-/// A refusal this small may be larger than the message that provoked it.
-const SMALL_REFUSAL: usize = 512;
-
-/// The branch of the first Via of a request of ours, and whether the request is a CANCEL.
-fn own_branch(octets: &[u8]) -> Option<(&[u8], bool)> {
-    let mut lines = octets.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let start = lines.next()?;
-    if start.starts_with(b"SIP/") {
-        return None;
-    }
-    let via = lines.next()?.strip_prefix(b"Via: ")?;
-    Some((Via::parse(via)?.branch?, start.starts_with(b"CANCEL ")))
 }
 
 impl Scratch {

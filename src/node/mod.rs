@@ -15,10 +15,14 @@ mod desk;
 mod deadlines;
 mod signs;
 mod machine;
+mod faults;
 mod survey;
 mod doubts;
+mod beside;
+mod sight;
 mod peer;
 mod pair;
+mod standing;
 
 pub use crate::proxy::{Commit, Config as ProxyConfig};
 pub use cells::{Cell, Cells, Single};

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::balance::Reserve;
 use crate::base::{Epoch, NodeId, Time};
-use crate::cluster::{self, Effect, Input, Role};
+use crate::cluster::{self, Effect, Input, Role, Wish};
 use crate::out::Out;
 use crate::proxy::View;
 use crate::replica::{Kind, Stream};
@@ -18,10 +18,10 @@ impl<K: Cells> Node<K> {
     /// Something that the driver observed of the pair.
     pub fn pair(&self, now: Time, input: Input, out: &mut Out) {
         let link = match input {
-            Input::Link { peer, event } => Some((peer, matches!(event, cluster::Link::Up { .. }))),
+            Input::Link { event, .. } => Some(matches!(event, cluster::Link::Up { .. })),
             _ => None,
         };
-        if let Some((_, false)) = link {
+        if link == Some(false) {
             self.close_lanes(now, out);
             self.look(now, out, |view| view.linked = false);
         }
@@ -33,11 +33,6 @@ impl<K: Cells> Node<K> {
         if usable && self.signs.is_active() && !self.is_passing_on() {
             // It has kept the role, and with it the addresses.
             self.addresses(now, true);
-        }
-        // After the cluster's word: what a new life of the peer makes this node adopt stands in the first digests.
-        if let Some((peer, true)) = link {
-            self.open_lanes(now, peer, out);
-            self.look(now, out, |view| view.linked = true);
         }
     }
 
@@ -61,54 +56,14 @@ impl<K: Cells> Node<K> {
         self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::next_timeout))
     }
 
-    /// Whether the peer could take over, or this node for the peer, without a loss.
-    pub fn is_armed(&self) -> bool {
-        self.hub.with(|hub| hub.view.armed)
-    }
-
-    /// Whether messages wait for the peer's word, which comes over its link. Takes no part.
-    pub fn is_waiting(&self) -> bool {
-        self.signs.is_waiting()
-    }
-
-    /// Whether a message from or to this address is none of this node's any more, because another one acts for the pair;
-    /// counted. Takes no part.
-    pub fn is_stale(&self, local: std::net::IpAddr) -> bool {
-        self.signs.is_virtual(local) && self.signs.is_stale()
-    }
-
-    /// Until when this node may act as the active one without its cluster having run again; see
-    /// [`cluster::Cluster::authority`]. Takes no part.
-    pub fn authority(&self) -> Time {
-        self.signs.authority()
-    }
-
     /// Whether the addresses of the pair are at this node, as far as an active one was told. Without them no answer to
     /// what is asked from there comes here, so resources are probed from its own address.
     pub fn addresses(&self, now: Time, here: bool) {
-        self.hub.with(|hub| hub.prober.stand_by(now, !(here && self.signs.is_active())));
+        let active = self.signs.is_active();
+        // What is asked from an address of all nodes may be answered to any of them.
+        let (own, slow) = if self.signs.is_shared() { (true, !active) } else { (!(here && active), !(here && active)) };
+        self.hub.with(|hub| hub.prober.stand_by(now, own, slow));
         self.publish_probes();
-    }
-
-    /// Whether what comes to a virtual address goes to the peer, because the role does.
-    pub fn is_passing_on(&self) -> bool {
-        self.relay.load(Ordering::SeqCst) != 0
-    }
-
-    /// Whether it is not decided yet which node handles what comes to a virtual address: this one asks, or offers its role
-    /// and may keep it. What nobody repeats should wait. Takes no part.
-    pub fn is_undecided(&self) -> bool {
-        self.signs.is_asking() || (self.signs.is_active() && self.is_passing_on())
-    }
-
-    /// Whether this node handles what comes to a virtual address or passes it on, or may yet. Takes no part.
-    pub fn is_concerned(&self) -> bool {
-        self.signs.is_active() || self.signs.is_asking() || self.is_passing_on()
-    }
-
-    /// What the cluster says of itself, if this node is one of a pair.
-    pub fn pair_status(&self) -> Option<cluster::Status> {
-        self.hub.with(|hub| hub.cluster.as_ref().map(cluster::Cluster::status))
     }
 
     fn ask_cluster(&self, now: Time, out: &mut Out, ask: impl FnOnce(&mut cluster::Cluster, &mut Vec<Effect>)) {
@@ -120,29 +75,38 @@ impl<K: Cells> Node<K> {
     }
 
     fn ask_hub(&self, now: Time, out: &mut Out, ask: impl FnOnce(&mut Hub, &mut Vec<Effect>)) {
-        let mut effects = self.hub.with(|hub| {
-            let mut effects = std::mem::take(&mut hub.effects);
+        let carries = self.hub.with(|hub| {
+            let mut effects = std::mem::take(&mut hub.asked);
             ask(hub, &mut effects);
             hub.cluster.iter().for_each(|cluster| self.signs.set_authority(cluster.authority()));
-            effects
+            hub.effects.extend(effects.drain(..));
+            hub.asked = effects;
+            std::mem::replace(&mut hub.carrying, true)
         });
-        for effect in effects.drain(..) {
+        // What is carried out may make the cluster want more: that comes behind all that it wanted before.
+        if carries {
+            return;
+        }
+        let mut carrying = Carrying { hub: &self.hub, done: false };
+        while let Some(effect) = self.hub.with(Hub::next_effect) {
             self.carry_out(now, effect, out);
         }
-        if self.signs.is_active() {
+        carrying.done = true;
+        if self.hub.with(|hub| hub.leads) {
             self.handle_relays(now, out);
         }
-        self.hub.with(|hub| hub.effects = effects);
     }
 
     fn carry_out(&self, now: Time, effect: Effect, out: &mut Out) {
         match effect {
             Effect::Role { role, epoch } => self.take_role(now, role, epoch, out),
             Effect::Adopt { owner, before, whole, living } => self.adopt(now, owner, before, (whole, living), out),
-            Effect::Yield { to, epoch } => {
-                self.hub.with(|hub| hub.owed = Some((to, epoch)));
+            Effect::Yield { to, .. } => {
+                self.signs.set_owing(true);
                 self.settle(now, out);
+                self.tell_sync(now, to, out);
             }
+            Effect::Beside(peer) => self.look(now, out, |view| view.beside = peer),
             Effect::Budget(budget) => self.spend(now, |hub| hub.budget = budget),
             Effect::Share(node) => self.spend(now, |hub| hub.shareholder = node),
             Effect::Unheard(peer, spent) => {
@@ -159,6 +123,25 @@ impl<K: Cells> Node<K> {
             Effect::Relay(to) => {
                 self.relay.store(to.map_or(0, |peer| u32::from(peer.0) + 1), Ordering::SeqCst);
                 self.look(now, out, |view| view.frozen = to.is_some());
+            }
+            Effect::Guest(wish) => {
+                self.look(now, out, |view| view.identities.stand_in(wish != Wish::Drop));
+                out.effects.push(effect);
+            }
+            // After all that the cluster wanted: what a new life of the peer makes this node adopt stands in the first digests.
+            Effect::Lanes(Some(peer)) => {
+                self.open_lanes(now, peer, out);
+                self.look(now, out, |view| view.linked = true);
+            }
+            Effect::Lanes(None) => {
+                if self.hub.with(|hub| hub.peer.up.is_some()) {
+                    self.close_lanes(now, out);
+                }
+                self.look(now, out, |view| view.linked = false);
+            }
+            Effect::Lead(wish) => {
+                self.look(now, out, |view| view.identities.lead(wish != Wish::Drop));
+                out.effects.push(effect);
             }
             Effect::Armed(armed) => {
                 self.look(now, out, |view| view.armed = armed);
@@ -184,7 +167,8 @@ impl<K: Cells> Node<K> {
     }
 
     fn take_role(&self, now: Time, role: Role, epoch: Epoch, out: &mut Out) {
-        let active = role == Role::Active;
+        let active = matches!(role, Role::Active | Role::Joined);
+        self.hub.with(|hub| hub.leads = role == Role::Active);
         if !active {
             self.signs.set_asking(role == Role::Asking);
             self.signs.set_active(false);
@@ -203,13 +187,22 @@ impl<K: Cells> Node<K> {
             if active {
                 (hub.owed, hub.gave) = (None, None);
             }
+            if let Some(owed) = hub.owed.as_mut().filter(|(to, _)| *to == epoch.node) {
+                // Whoever is to have it has claimed again since.
+                owed.1 = epoch;
+            }
             hub.given.take_if(|_| role != Role::Asking)
         });
         if active {
+            self.signs.set_owing(false);
             self.signs.set_active(true);
             self.signs.set_asking(false);
+            if self.signs.is_shared() {
+                self.addresses(now, false);
+            }
             given.into_iter().for_each(|peer| self.take_handover(now, peer, out));
         }
+        self.tell_sight_again(out);
         out.effects.push(Effect::Role { role, epoch });
     }
 
@@ -261,6 +254,7 @@ impl<K: Cells> Node<K> {
         let owed = self.hub.with(|hub| {
             let owed = if ready(hub) { hub.owed.take() } else { None };
             hub.gave = owed.map(|(to, _)| to).or(hub.gave);
+            hub.settling = owed.is_some();
             owed
         });
         let Some((to, epoch)) = owed else { return };
@@ -271,6 +265,12 @@ impl<K: Cells> Node<K> {
             });
         }
         out.frame(to, Stream::Urgent, Kind::Handover, |_| {});
+        self.hub.with(|hub| hub.settling = false);
+        self.signs.set_owing(false);
+        if self.signs.is_shared() {
+            self.pass_on_kept(now, to, out);
+        }
+        self.tell_sync(now, to, out);
     }
 
     /// Says `number` once all that was recorded before is acknowledged.
@@ -312,6 +312,7 @@ impl<K: Cells> Node<K> {
 
     /// Tells the cluster how far replication has come, if that changed.
     pub(super) fn tell_sync(&self, now: Time, peer: NodeId, out: &mut Out) {
+        self.leave_ports_of_peer(now, out);
         if self.hub.with(|hub| hub.progress() == hub.peer.told) {
             return;
         }
@@ -348,6 +349,20 @@ impl<K: Cells> Node<K> {
             hub.view.clone()
         });
         self.set_view(now, &view, out);
+    }
+}
+
+/// What the cluster wants is carried out. A panic must not leave it so, or nothing would ever be carried out again.
+struct Carrying<'a, C: Cell<Hub>> {
+    hub: &'a C,
+    done: bool,
+}
+
+impl<C: Cell<Hub>> Drop for Carrying<'_, C> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.hub.with(|hub| hub.carrying = false);
+        }
     }
 }
 
@@ -390,6 +405,7 @@ mod tests {
                 monitor: Some(Monitor { interval, timeout, down_after: 1, up_after: 1 }),
                 noresource_response_code: 480,
                 terms: Terms { first_response_timeout: Duration::from_secs(2), retry_codes: Vec::new() },
+                pin_by: None,
                 resources: vec![resource],
             }],
         }
@@ -403,9 +419,14 @@ mod tests {
             incarnation: 5,
             counter: 1,
             cluster: 77,
-            mode: cluster::HaMode::ActiveStandby,
+            mode: cluster::Mode { mode: cluster::HaMode::ActiveStandby, word: Epoch::default() },
+            modes: Vec::new(),
+            shared: false,
+            leads: false,
             peers: vec![cluster::PeerConfig { id: PEER, paths: 1 }],
             timing: cluster::Timing::default(),
+            probes: true,
+            crossed: None,
             partition: cluster::Partition::Available,
             priority: 100,
             preempt: false,
@@ -481,7 +502,7 @@ mod tests {
     fn addresses_that_are_of_use_again_are_here_where_the_role_stayed() {
         let mut out = Out::new();
         let node = linked(&mut out);
-        let stands_by = || node.hub.with(|hub| hub.prober.stands_by());
+        let stands_by = || node.hub.with(|hub| hub.prober.stands_by().0);
         for (active, after) in [(false, true), (true, false)] {
             node.signs.set_active(active);
             node.addresses(at(2), true);

@@ -3,23 +3,22 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::balance::Farm;
 use crate::base::{Bucket, NodeId, Time, Version, limits};
 use crate::out::Out;
 use crate::replica::body;
 use crate::replica::record::Records;
 use crate::replica::sync::Turn;
 use crate::replica::sync_frame::{self, Digest, Part, Run};
-use crate::replica::{Kind, Stream, relay};
+use crate::replica::{Kind, Stream, hosts, ports, relay};
 
-use super::peer_link::Side;
+use super::peer_link::{HAND_OVER, Side};
 use super::{Cell, Cells, Node, Received, Scratch};
 
 /// A digest goes out this often, one lane after the other.
 const ROUND: Duration = Duration::from_millis(100);
 /// Records that nobody waits for are acknowledged together, so long after the first of them.
 const ACKNOWLEDGE: Duration = Duration::from_millis(10);
-/// A message that is passed on early waits at most so long: two steps of a hand-over, after which either node has the role.
-const HAND_OVER: Duration = Duration::from_secs(1);
 
 impl<K: Cells> Node<K> {
     /// The link to `peer` stands: from now on it is told everything.
@@ -37,11 +36,15 @@ impl<K: Cells> Node<K> {
         if self.hub.with(|hub| hub.gave == Some(peer)) {
             out.frame(peer, Stream::Urgent, Kind::Handover, |_| {});
         }
+        self.tell_sight(peer, out);
         // It may have to take over before the first round.
         self.tell_doubts(now, peer, Stream::Urgent, out);
         for n in 0..self.shards.len() {
             self.begin_lane(now, n, peer, out);
         }
+        self.tell_ports(peer, out);
+        self.tell_hosts(peer, out);
+        self.tell_all_loans(peer, out);
         self.publish_sync();
     }
 
@@ -85,6 +88,8 @@ impl<K: Cells> Node<K> {
         for n in 0..self.shards.len() {
             self.with_shard(now, n, out, |shard, _, out| shard.close(now, out));
         }
+        self.farm.with(Farm::forget_borrows);
+        self.lose_sight();
         self.publish_sync();
     }
 
@@ -115,6 +120,29 @@ impl<K: Cells> Node<K> {
                 true
             }
             Kind::Relay => self.relayed(now, payload, scratch, out),
+            Kind::Offer => self.handle_of_peer(now, payload, scratch, out),
+            Kind::Marks => {
+                self.hear_marks(now, payload);
+                true
+            }
+            Kind::Tokens => self.hear_loans(now, payload, out),
+            Kind::Borrow => {
+                self.hear_borrows(now, payload, out);
+                true
+            }
+            Kind::Sight => self.hear_sight(payload),
+            Kind::Hosts => {
+                self.farm.with(|farm| {
+                    hosts::read(payload).for_each(|(resource, host)| {
+                        farm.learn(resource, &host, 0);
+                    });
+                });
+                true
+            }
+            Kind::Ports => {
+                self.hub.with(|hub| hub.peer.ports = Some(ports::read(payload).collect()));
+                true
+            }
             Kind::Handover => {
                 self.take_handover(now, peer, out);
                 true
@@ -288,44 +316,29 @@ impl<K: Cells> Node<K> {
 
     /// Whether a message is not to be handled here, because another node acts for its address or is about to. It is
     /// passed on to that node, or dropped where its sender has repeated it there.
-    pub(super) fn passes_on(&self, received: &Received<'_>, out: &mut Out) -> bool {
+    pub(super) fn passes_on(&self, now: Time, received: &Received<'_>, out: &mut Out) -> bool {
         if !self.signs.is_virtual(received.flow.local.ip()) {
             return false;
         }
         match self.relay.load(Ordering::SeqCst) {
             0 => self.signs.is_stale(),
             peer => {
-                self.pass_on(NodeId((peer - 1) as u16), received, out);
+                self.pass_on(now, NodeId((peer - 1) as u16), received, out);
                 true
             }
         }
     }
 
-    /// What came in here goes to the peer, which handles it.
-    pub(super) fn pass_on(&self, peer: NodeId, received: &Received<'_>, out: &mut Out) {
-        out.frame(peer, Stream::Urgent, Kind::Relay, |payload| relay::write(received.flow, received.bytes, payload));
-        self.signs.relay();
-    }
-
     /// A message that came in at the peer, handled as if it had come in here. One that comes before this node was told
     /// to take over waits until it has.
     fn relayed(&self, now: Time, payload: &[u8], scratch: &mut Scratch, out: &mut Out) -> bool {
-        let Some((mut flow, message)) = relay::read(payload).filter(|(_, m)| m.len() <= limits::MESSAGE) else {
+        if relay::read(payload).is_none() {
             return false;
-        };
-        if !self.signs.is_active() && self.hub.with(|hub| hub.peer.keep_relay(now, payload)) {
+        }
+        if !self.hub.with(|hub| hub.leads) && self.hub.with(|hub| hub.peer.keep_relay(now, payload)) {
             return true;
         }
-        let listener = self.hub.with(|hub| {
-            hub.peer.stats.relayed_in += 1;
-            let identities = &hub.view.identities;
-            identities.by_local(flow.transport, flow.local).map(|id| identities.get(id).listener)
-        });
-        if let Some(listener) = listener {
-            flow.listener = listener;
-            self.handle_batch(now, &[Received { flow, bytes: message }], scratch, out);
-        }
-        true
+        self.handle_of_peer(now, payload, scratch, out)
     }
 
     /// What was passed on to this node before it acted.
@@ -334,7 +347,7 @@ impl<K: Cells> Node<K> {
         let mut scratch = Scratch::default();
         // What is older was passed on in a hand-over that came to nothing.
         for (_, payload) in relays.into_iter().filter(|(came, _)| now.since(*came) < HAND_OVER) {
-            self.relayed(now, &payload, &mut scratch, out);
+            self.handle_of_peer(now, &payload, &mut scratch, out);
         }
     }
 

@@ -1,11 +1,15 @@
 //! What is kept about the link to the peer.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::balance::Doubt;
-use crate::base::{Bucket, NodeId, Seq, Time, limits};
+use crate::base::{Bucket, NodeId, ResourceId, Seq, Time, limits};
 use crate::cluster::Progress;
 use crate::replica::sync::{Incoming, Outgoing};
+
+/// A message that is passed on early waits at most so long: two steps of a hand-over, after which either node has the role.
+pub(super) const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// What is kept about the link to the peer.
 #[derive(Debug, Default)]
@@ -40,6 +44,8 @@ pub(super) struct PeerLink {
     pub told_doubts: Option<Vec<Doubt>>,
     /// What the peer said that speaks against resources.
     pub doubts: Vec<Doubt>,
+    /// Ports that calls of the peer hold, as it said when the link came up.
+    pub ports: Option<Vec<(ResourceId, u32)>>,
     /// Counters since the start.
     pub stats: PeerStats,
 }
@@ -56,6 +62,8 @@ pub(super) enum Side {
 impl PeerLink {
     /// Keeps a relay frame; whether there was room.
     pub(super) fn keep_relay(&mut self, now: Time, payload: &[u8]) -> bool {
+        // What is older was passed on in a hand-over that came to nothing.
+        self.relays.retain(|(came, _)| now.since(*came) < HAND_OVER);
         let room = self.relays.len() < limits::EARLY_RELAYS;
         if room {
             self.relays.push((now, payload.to_vec()));

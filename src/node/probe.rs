@@ -33,7 +33,10 @@ pub struct Prober {
     /// In the order of the configuration.
     targets: Vec<Target>,
     next: Time,
-    standby: bool,
+    /// From its own address, not from one of the pair.
+    own: bool,
+    /// [`STANDBY`] times less often.
+    slow: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,7 @@ struct Pending {
 impl Prober {
     /// A prober without targets. `incarnation` keeps its branches apart from those of an earlier start.
     pub fn new(node: NodeId, incarnation: u64, seed: u64) -> Self {
-        Self { node, incarnation, seed, count: 0, targets: Vec::new(), next: Time::NEVER, standby: false }
+        Self { node, incarnation, seed, count: 0, targets: Vec::new(), next: Time::NEVER, own: false, slow: false }
     }
 
     /// Replaces the targets. One that remains keeps its rhythm and, unless its route changed, its running probe; the
@@ -80,11 +83,11 @@ impl Prober {
         self.reckon();
     }
 
-    /// A node without the addresses of the pair probes from its own and less often: it must know who lives when it takes
-    /// over, but nothing may come from the addresses of the pair.
-    pub fn stand_by(&mut self, now: Time, yes: bool) {
-        if self.standby != yes {
-            self.standby = yes;
+    /// A node without the addresses of the pair probes from its `own`: nothing may come from those. One that places no
+    /// calls does so less often (`slow`): it must know who lives when it takes over.
+    pub fn stand_by(&mut self, now: Time, own: bool, slow: bool) {
+        if (self.own, self.slow) != (own, slow) {
+            (self.own, self.slow) = (own, slow);
             self.targets.iter_mut().for_each(|target| {
                 target.pending = None;
                 target.due = now;
@@ -94,8 +97,8 @@ impl Prober {
     }
 
     #[cfg(test)]
-    pub(super) fn stands_by(&self) -> bool {
-        self.standby
+    pub(super) fn stands_by(&self) -> (bool, bool) {
+        (self.own, self.slow)
     }
 
     /// When [`Prober::handle_timeout`] wants to be called next.
@@ -128,7 +131,7 @@ impl Prober {
                 }
             }
             if now >= target.due {
-                let Some(flow) = target.flow(self.standby) else {
+                let Some(flow) = target.flow(self.own) else {
                     target.due = Time::NEVER;
                     continue;
                 };
@@ -136,7 +139,7 @@ impl Prober {
                 let name = Name { node: self.node, incarnation: self.incarnation, number: self.count, seed: self.seed };
                 target.flow = flow;
                 target.begin(now, name, identities, out);
-                if self.standby {
+                if self.slow {
                     target.due = now + target.monitor.interval * STANDBY;
                 }
             }
@@ -211,8 +214,8 @@ impl Target {
     }
 
     /// The way of a probe; `None`: this node has no address of its own to probe from.
-    fn flow(&self, standby: bool) -> Option<Flow> {
-        if standby { self.route.own } else { Some(self.route.flow) }
+    fn flow(&self, own: bool) -> Option<Flow> {
+        if own { self.route.own } else { Some(self.route.flow) }
     }
 
     fn next(&self) -> Time {

@@ -1,6 +1,7 @@
 //! What can be seen of a node.
 
-use crate::base::{ResourceId, Time};
+use crate::balance::PinStats;
+use crate::base::{Pin, ResourceId, Time};
 use crate::proxy;
 use crate::sip::Malformed;
 
@@ -42,6 +43,8 @@ pub struct Stats {
     pub peer: super::peer_link::PeerStats,
     /// Messages for a virtual address that came while the peer acts for it.
     pub stale: u64,
+    /// What happened to keys that calls are bound by.
+    pub pins: PinStats,
 }
 
 impl Default for Stats {
@@ -57,6 +60,7 @@ impl Default for Stats {
             gate: super::gate::GateStats::default(),
             peer: super::peer_link::PeerStats::default(),
             stale: 0,
+            pins: PinStats::default(),
         }
     }
 }
@@ -80,6 +84,8 @@ pub struct Gauges {
     pub timers: usize,
     /// Ports held.
     pub grants: usize,
+    /// Keys that bind calls to a resource.
+    pub pins: usize,
     /// Calls that the peer sets up, also those that are only remembered.
     pub shadows: usize,
     /// Messages that wait for the peer's word.
@@ -125,4 +131,6 @@ pub struct LegView {
     pub state: &'static str,
     /// When its INVITE came in.
     pub since: Time,
+    /// What binds it there.
+    pub pin: Option<Pin>,
 }

@@ -130,6 +130,11 @@ impl Shard {
         self.run(now, desk, out, |proxy, io| proxy.adopt(io, owner, whole));
     }
 
+    /// The peer has a transaction that this node does not have.
+    pub(super) fn hear_mark(&mut self, now: Time, mark: u64) {
+        self.proxy.hear_mark(now, mark);
+    }
+
     /// Whether a record of the peer was ignored, because this node goes on with its INVITE itself; says so once.
     pub(super) fn take_ignored(&mut self) -> bool {
         self.proxy.take_ignored()
@@ -161,7 +166,8 @@ impl Shard {
         }
         let sent = out.transmits.len();
         let (proxy, gate) = (&mut self.proxy, &mut self.gate);
-        let done = catch_unwind(AssertUnwindSafe(|| f(proxy, &mut Io { now, out: &mut *out, desk, gate })));
+        let done =
+            catch_unwind(AssertUnwindSafe(|| f(proxy, &mut Io { now, out: &mut *out, desk, gate, relayed: false })));
         done.unwrap_or_else(|_| {
             out.transmits.truncate(sent);
             self.poisoned(now);
@@ -186,7 +192,7 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::balance::{Ask, Evidence, Grant, Outcome, Refusal, Vouch};
-    use crate::base::{Bucket, Flow, Host, LegId, NodeId, ResourceId};
+    use crate::base::{Bucket, Flow, Host, LegId, NodeId, Pin, ResourceId};
     use crate::replica::body::{LegBody, Read};
     use crate::replica::record::{Class, Head};
     use crate::token::Keys;
@@ -202,10 +208,10 @@ mod tests {
         }
         fn release(&self, _: Time, _: Grant, _: Outcome) {}
         fn evidence(&self, _: Time, _: ResourceId, _: Evidence) {}
-        fn adopt(&self, _: Time, _: ResourceId, _: LegId) -> Option<Grant> {
+        fn adopt(&self, _: Time, _: ResourceId, _: LegId, _: Option<Pin>) -> Option<Grant> {
             None
         }
-        fn shadow(&self, _: Time, _: ResourceId, _: LegId) -> Grant {
+        fn shadow(&self, _: Time, _: ResourceId, _: LegId, _: Option<Pin>) -> Grant {
             unreachable!("there is no peer")
         }
         fn take_over(&self, _: Time, _: &mut Grant) {}
@@ -216,7 +222,9 @@ mod tests {
         fn stream(&self, _: ResourceId) -> Option<Flow> {
             None
         }
-        fn learn(&self, _: ResourceId, _: &Host<'_>, _: u16) {}
+        fn learn(&self, _: ResourceId, _: &Host<'_>, _: u16) -> bool {
+            false
+        }
     }
 
     fn shard() -> Shard {

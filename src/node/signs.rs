@@ -12,8 +12,12 @@ pub(super) struct Signs {
     active: AtomicBool,
     /// It was, and asks its peer whether it still is.
     asking: AtomicBool,
+    /// What it owns is to be given to the peer first.
+    owing: AtomicBool,
     authority: AtomicU64,
     virtual_ips: Vec<IpAddr>,
+    /// Every node serves: what comes to any address is the pair's.
+    shared: bool,
     /// Shards with messages that wait for the peer's word, a bit each.
     waiting: AtomicU64,
     /// Messages for a virtual address that came while another node acts for it.
@@ -24,14 +28,16 @@ pub(super) struct Signs {
 
 impl Signs {
     /// Of a node that is alone, or of one of a pair that shares these addresses.
-    pub(super) fn new(alone: bool, virtual_ips: Vec<IpAddr>) -> Self {
+    pub(super) fn new(alone: bool, virtual_ips: Vec<IpAddr>, shared: bool) -> Self {
         let authority = if alone { Time::NEVER } else { Time::ZERO };
         Self {
             unfit: AtomicBool::new(false),
             active: AtomicBool::new(alone),
             asking: AtomicBool::new(false),
+            owing: AtomicBool::new(false),
             authority: AtomicU64::new(authority.as_micros()),
             virtual_ips,
+            shared,
             waiting: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             relayed: AtomicU64::new(0),
@@ -78,6 +84,16 @@ impl Signs {
         self.asking.store(yes, Ordering::SeqCst);
     }
 
+    /// Whether this node owns what it has still to give to its peer.
+    pub(super) fn is_owing(&self) -> bool {
+        self.owing.load(Ordering::SeqCst)
+    }
+
+    /// It does, or does not.
+    pub(super) fn set_owing(&self, yes: bool) {
+        self.owing.store(yes, Ordering::SeqCst);
+    }
+
     /// Whether messages wait for the peer's word.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) != 0
@@ -108,6 +124,11 @@ impl Signs {
         self.virtual_ips.contains(&ip.to_canonical())
     }
 
+    /// Whether every node serves, so that what comes to any address here is the pair's.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     /// Messages dropped for that reason.
     pub(super) fn stale(&self) -> u64 {
         self.stale.load(Ordering::Relaxed)
@@ -131,7 +152,7 @@ mod tests {
     #[test]
     fn what_comes_for_a_virtual_address_while_the_peer_acts_is_stale_and_counted() {
         let [vip, own] = ["192.0.2.10", "192.0.2.11"].map(|ip| ip.parse::<IpAddr>().unwrap());
-        let signs = Signs::new(false, vec![vip]);
+        let signs = Signs::new(false, vec![vip], false);
         let mapped = "::ffff:192.0.2.10".parse().unwrap();
         assert!(signs.is_virtual(vip) && signs.is_virtual(mapped) && !signs.is_virtual(own));
         assert!(signs.is_stale());

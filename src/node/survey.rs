@@ -20,8 +20,10 @@ impl<K: Cells> Node<K> {
                 silent_shards += u64::from(s.silent);
             });
         }
+        let pins = self.farm.with(|farm| farm.pin_stats());
         self.hub.with(|hub| Stats {
             calls,
+            pins,
             malformed: hub.malformed,
             refusals: hub.refusals,
             keep_alives: hub.keep_alives,
@@ -36,7 +38,8 @@ impl<K: Cells> Node<K> {
 
     /// What is alive now.
     pub fn gauges(&self) -> Gauges {
-        let mut sum = Gauges { grants: self.farm.with(|farm| farm.grants()), ..Gauges::default() };
+        let (grants, pins) = self.farm.with(|farm| (farm.grants(), farm.live_pins()));
+        let mut sum = Gauges { grants, pins, ..Gauges::default() };
         for shard in &self.shards {
             shard.with(|s| {
                 let proxy = s.proxy();
@@ -114,7 +117,7 @@ impl<K: Cells> Node<K> {
                         let call_id = String::from_utf8_lossy(call.call_id).into_owned();
                         let id = format!("{:016x}", call.leg.0);
                         let (resource, state, since) = (call.resource, call.state, call.since);
-                        views.push(LegView { id, call_id, resource, state, since });
+                        views.push(LegView { id, call_id, resource, state, since, pin: call.pin });
                     }
                 });
             });
@@ -124,17 +127,22 @@ impl<K: Cells> Node<K> {
 
     /// Whether every part agrees with itself and the ledger with the union of the grants of all shards.
     pub fn check(&self) -> Result<(), String> {
-        let mut held = 0;
+        let (mut held, mut pinned) = (0, 0);
         for (n, shard) in self.shards.iter().enumerate() {
             shard.with(|s| {
-                held += s.proxy().grants();
+                let (all, bound) = s.proxy().grants();
+                (held, pinned) = (held + all, pinned + bound);
                 s.proxy().check().map_err(|part| format!("shard {n}: {part}"))
             })?;
         }
         self.farm.with(|farm| {
             farm.check()?;
-            let granted = farm.grants();
-            if granted == held { Ok(()) } else { Err(format!("{granted} ports are granted and {held} held")) }
+            let granted = (farm.grants(), farm.pinned());
+            if granted == (held, pinned) {
+                Ok(())
+            } else {
+                Err(format!("{granted:?} ports, and of pinned calls, are granted, and {:?} held", (held, pinned)))
+            }
         })
     }
 }

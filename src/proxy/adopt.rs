@@ -67,7 +67,8 @@ impl Proxy {
 
     /// Goes on with an INVITE: what its caller repeats meets its transaction, what its resources answer meets theirs.
     fn resume(&mut self, io: &mut Io<'_>, mut shadow: Shadow, at: Time, whole: bool) {
-        if shadow.stage == Stage::Live {
+        let lived = shadow.stage == Stage::Live;
+        if lived {
             let (owner, bucket, id) = (shadow.owner, shadow.call.bucket(), shadow.invite.0);
             self.digests.toggle(owner, Class::Setup, bucket, id, shadow.version);
         }
@@ -75,6 +76,7 @@ impl Proxy {
         let flows = flows.and_then(|(source, up)| Some((self.rehome(source)?, self.rehome(up.flow()?)?)));
         let (Some((source, upstream)), true) = (flows, self.has_room()) else {
             self.stats.records_without_room += 1;
+            self.ignored |= lived;
             return self.drop_shadow(io, shadow);
         };
         let rival = self.transactions.find_server(shadow.key);
@@ -100,8 +102,8 @@ impl Proxy {
             (false, true) => self.restore(io, &mut shadow, source, upstream, at, whole),
             _ => NOBODY,
         };
-        let server = rival
-            .is_none()
+        // Nobody could answer an INVITE that is not known.
+        let server = (rival.is_none() && (answered || owner != NOBODY))
             .then(|| self.transactions.open_server(shadow.key, ServerMachine::Invite(machine), upstream, owner));
         if let Some(server) = server.filter(|_| !response.is_empty()) {
             self.transactions.server_mut(server).last = Some(self.pool.keep(&response));
@@ -118,6 +120,8 @@ impl Proxy {
             // None of its attempts may have a way from here.
             self.reap(io, owner);
         }
+        // Whoever gave it takes it for one that lives here.
+        self.ignored |= lived && !self.contexts.get(owner as usize).is_some_and(|context| context.digested);
         self.drop_shadow(io, shadow);
     }
 
@@ -238,8 +242,8 @@ impl Proxy {
                 None
             }
         };
-        let recorded = crate::base::Seq(0);
-        context.attempts.push(Attempt { hop, leg, resource, grant, client, state, cancel, due, recorded, over: false });
+        let (recorded, pin, over) = (crate::base::Seq(0), body.pin(), false);
+        context.attempts.push(Attempt { hop, leg, resource, grant, pin, client, state, cancel, due, recorded, over });
         if answered && listened {
             self.send_cancel(io, id, usize::from(n));
         }
@@ -310,8 +314,12 @@ impl Proxy {
     /// The same way from this node: its own listener, and no connection yet.
     fn rehome(&self, flow: Flow) -> Option<Flow> {
         let identities = &self.view.identities;
-        let identity = identities.get(identities.by_local(flow.transport, flow.local)?);
-        Some(Flow { listener: identity.listener, conn: None, ..flow })
+        let place = match self.view.shared {
+            true => identities.successor(flow.transport, flow.local),
+            false => identities.by_local(flow.transport, flow.local),
+        };
+        let place = identities.get(place?);
+        Some(Flow { listener: place.listener, local: place.addr, conn: None, ..flow })
     }
 
     fn drop_shadow(&mut self, io: &mut Io<'_>, shadow: Shadow) {

@@ -25,9 +25,13 @@ impl Proxy {
         flow: Flow,
         key: u128,
     ) -> Result<(), Reject> {
-        let invite = self.transactions.key(request, Method::Invite);
+        let of_invite = self.transactions.key(request, Method::Invite);
         // §16.10 would forward an unknown CANCEL statelessly. We never relay by Request-URI, so it is refused (§9.2).
-        let Some(invite) = self.transactions.find_server(invite) else {
+        let Some(invite) = self.transactions.find_server(of_invite) else {
+            // The node that serves beside this one may have it, and refuses the CANCEL if not.
+            if self.offer(io, request, flow) || self.comes_again(io, flow, of_invite) {
+                return Ok(());
+            }
             // Where another node may have the INVITE, the CANCEL comes again and meets it, once it has been handed over.
             let window = self.view.config.timer_c + self.transactions.timing.t1x64();
             let waits = |taken: &Taken| taken.living && io.now.since(taken.since) <= window;

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::balance::Grant;
-use crate::base::{CallKey, Flow, InviteId, LegId, ResourceId, Seq, SessionId, Time, Version};
+use crate::base::{CallKey, Flow, InviteId, LegId, Pin, ResourceId, Seq, SessionId, Time, Version};
 use crate::transaction::kept::Kept;
 
 use super::forward::Hop;
@@ -104,6 +104,8 @@ pub struct Attempt {
     pub resource: ResourceId,
     /// The port that it holds.
     pub grant: Option<Grant>,
+    /// What binds it there, also while it holds no port.
+    pub pin: Option<Pin>,
     /// Its INVITE or in-dialog client transaction, while that lives.
     pub client: Option<u32>,
     /// Where it stands.

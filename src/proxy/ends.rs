@@ -2,7 +2,8 @@
 
 use crate::balance::{Evidence, Outcome, Refusal};
 use crate::base::{CallKey, LegId, ResourceId, Seq};
-use crate::out::EndReason;
+use crate::out::{EndReason, Event};
+use crate::session::Leg;
 use crate::session::change::Answer;
 use crate::sip::Method;
 use crate::transaction::ClientMachine;
@@ -137,6 +138,7 @@ impl Proxy {
         let Role::InDialog { leg, resource, effect, .. } = context.role else { return };
         context.attempts.iter_mut().for_each(|a| a.state = AttemptState::Done);
         let answered = context.answered;
+        let over = self.legs.has_ended(leg);
         if effect == Effect::Ends {
             self.bye_done(io, None, leg, resource);
         }
@@ -144,6 +146,8 @@ impl Proxy {
             return;
         }
         self.with_request(id, |proxy, request| match (outcome, request.method()) {
+            // §15.1.1: its call has ended here or at another node, which may have said so.
+            (Outcome::Unreachable, Method::Bye) if over => proxy.own_final(io, id, request, 200),
             // §16.9: a transport error counts as 503, which is not for the sender.
             (Outcome::Unreachable, _) => proxy.own_final(io, id, request, 500),
             (_, Method::Invite) => proxy.own_final(io, id, request, 408),
@@ -176,6 +180,35 @@ impl Proxy {
         let recorded = call.map_or(Seq(0), |call| self.record_end(io, call, leg));
         self.end_leg(io, leg, EndReason::Bye);
         recorded
+    }
+
+    /// Takes a leg out; its port returns.
+    pub(super) fn end_leg(&mut self, io: &mut Io<'_>, id: LegId, reason: EndReason) {
+        let forget = io.now + self.transactions.timing.t1x64();
+        // A copy lapses with its lease, if nothing else ends it. What began here after the nodes parted has none.
+        let shared = |leg: &mut Leg| leg.taken_over || leg.invited <= self.apart.since;
+        let shared = self.legs.find_mut(id).is_none_or(shared);
+        let believed = if shared { io.now + self.view.config.inactivity } else { forget };
+        let times = (forget, believed);
+        // Also one that is not known: the answer to its INVITE may still be on its way.
+        let lapsed = reason != EndReason::Bye;
+        let Some(leg) = self.legs.remove(id, times, lapsed) else { return self.legs.remember_end(id, times) };
+        self.digest_leg(leg.owner, leg.call, id, leg.version);
+        let outcome = match reason {
+            EndReason::Bye => Outcome::Completed,
+            EndReason::SessionExpired | EndReason::Inactive | EndReason::Unacknowledged => Outcome::Expired,
+        };
+        if let Some(grant) = leg.grant {
+            io.desk.release(io.now, grant, outcome);
+        }
+        match reason {
+            EndReason::Bye => self.stats.calls_ended_bye += 1,
+            EndReason::SessionExpired => self.stats.calls_ended_session_expired += 1,
+            EndReason::Inactive => self.stats.calls_ended_inactive += 1,
+            EndReason::Unacknowledged => self.stats.calls_ended_unacknowledged += 1,
+        }
+        let (resource, answered, taken_over) = (leg.resource, leg.answered, leg.taken_over);
+        io.out.events.push(Event::Ended { leg: id, resource, answered, taken_over, reason });
     }
 
     /// Gives back what only a pursued attempt needs.

@@ -189,13 +189,20 @@ fn record_route(
     token: &RouteToken,
     secure: bool,
 ) {
+    let (out, facing) = (recorded(view, out), recorded(view, facing));
     text.push(b"Record-Route: <");
     own_uri(text, call_id, view, out, token, secure);
-    if facing != out {
+    if facing != out && !view.identities.correspond(facing, out) {
         text.push(b">,<");
         own_uri(text, call_id, view, facing, &RouteToken { side: Side::Caller, ..*token }, secure);
     }
     text.push(b">\r\n");
+}
+
+/// What stands for an identity in a dialog, which must find any node where each of them serves. Where one does, what a
+/// caller reaches it at is what he goes on with.
+fn recorded(view: &View, id: IdentityId) -> IdentityId {
+    if view.shared { view.identities.recorded(id) } else { id }
 }
 
 fn own_uri(text: &mut Text<'_>, call_id: &[u8], view: &View, identity: IdentityId, token: &RouteToken, secure: bool) {
@@ -271,5 +278,26 @@ fn max_forwards(request: &Message<'_>, edits: &mut Edits) {
         None => {
             edits.insert(request.start_span().end).push(b"Max-Forwards: 70\r\n");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Epoch, ListenerId, NodeId, Time};
+    use crate::identity::{Identities, Shared};
+    use crate::token::Keys;
+
+    #[test]
+    fn an_own_address_is_recorded_unless_every_node_serves() {
+        let identity = |addr: &str| Identity::new(Transport::Udp, addr.parse().unwrap(), ListenerId::default());
+        let shared = Shared { ips: vec!["192.0.2.10".parse().unwrap()], sends: true, ..Shared::default() };
+        let keys = Keys::new("tandem", &[b"secret"]).unwrap();
+        let mut view = View::alone(NodeId(1), Epoch::default(), keys, Time::ZERO);
+        view.identities = Identities::new([identity("192.0.2.10:5060"), identity("10.0.0.1:5060")]).shared_by(shared);
+        let (virtual_ip, own) = (IdentityId(0), IdentityId(1));
+        assert_eq!((recorded(&view, own), recorded(&view, virtual_ip)), (own, virtual_ip));
+        view.shared = true;
+        assert_eq!((recorded(&view, own), recorded(&view, virtual_ip)), (virtual_ip, virtual_ip));
     }
 }

@@ -1,12 +1,14 @@
 //! Requests inside a dialog: the next hop is the message's own (§16.6 items 5 to 7), our Route token is the permission.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::balance::Vouch;
 use crate::base::{Flow, Host, LegId, ResourceId, Seq, SessionId, Time, Transport, Version, limits};
 use crate::identity::IdentityId;
-use crate::out::{EndReason, Event, Out, Transmit};
+use crate::out::{Out, Transmit};
 use crate::session::Leg;
+use crate::session::change::Interval;
 use crate::sip::{Message, Method, Scheme, Uri};
 use crate::transaction::branch;
 use crate::transaction::invite_client::InviteClient;
@@ -49,6 +51,13 @@ impl Proxy {
         place: &Place,
     ) -> Result<(), Reject> {
         let token = self.permission(request, place)?;
+        if request.method() == Method::Bye
+            && self.legs.find(token.leg).is_none()
+            && self.is_early_elsewhere(token.leg, token.resource)
+            && self.offer(io, request, flow)
+        {
+            return Ok(());
+        }
         let mut next = self.next_hop(request, place)?;
         self.check_neighbour(io, &token, &next, flow)?;
         self.prefer_stream(io, request, &token, &mut next);
@@ -59,6 +68,9 @@ impl Proxy {
         }
         if let Some(leg) = self.legs.find_mut(token.leg) {
             (leg.heard, leg.acknowledged) = (io.now, true);
+        }
+        if matches!(effect(request), Effect::Refreshes | Effect::Touches) {
+            self.tell_heard(io, token.leg, Interval::Same);
         }
         let hop = Hop {
             branch: branch::pure(&self.view.keys, token.key, self.view.identities.get(next.out).text(), request),
@@ -81,6 +93,7 @@ impl Proxy {
         let role =
             Role::InDialog { leg: token.leg, resource: token.resource, side: token.side, effect: effect(request) };
         let id = self.open_context(io.now, request, flow, upstream, role);
+        self.mark(io, request);
         self.open_transactions(io, request, flow, upstream, key, id, &token, hop, next.name);
         Ok(())
     }
@@ -122,6 +135,7 @@ impl Proxy {
             leg: token.leg,
             resource: token.resource,
             grant: None,
+            pin: None,
             client: Some(client),
             state: AttemptState::Sent,
             cancel: Cancel::No,
@@ -202,6 +216,7 @@ impl Proxy {
             true => identity,
             false => identities.sibling(identity, transport).ok_or(Reject::NowhereToGo)?,
         };
+        let out = identities.sender(out);
         let from = identities.get(out);
         let port = uri.port.unwrap_or(transport.default_port());
         let (remote, name) = match uri.host {
@@ -285,6 +300,8 @@ impl Proxy {
         }
         self.arm_leg(io.now, id);
         self.record_leg(io, id, &[]);
+        let interval = response.session_expires().map_or(Interval::None, |s| Interval::EndsIn(seconds(s)));
+        self.tell_heard(io, id, interval);
     }
 
     /// A leg that a good token names and this node does not know is counted from now on; the position of its record,
@@ -300,7 +317,7 @@ impl Proxy {
         if self.legs.find(leg).is_some() || self.legs.has_ended(leg) {
             return Seq(0);
         }
-        let Some(grant) = io.desk.adopt(io.now, resource, leg) else { return Seq(0) };
+        let Some(grant) = io.desk.adopt(io.now, resource, leg, None) else { return Seq(0) };
         self.stats.legs_rebuilt += 1;
         self.insert_leg(Leg {
             id: leg,
@@ -329,45 +346,18 @@ impl Proxy {
         self.legs.insert(leg);
         self.arm_leg(now, id);
     }
-
-    /// Takes a leg out; its port returns.
-    pub(super) fn end_leg(&mut self, io: &mut Io<'_>, id: LegId, reason: EndReason) {
-        let forget = io.now + self.transactions.timing.t1x64();
-        // A copy lapses with its lease, if nothing else ends it. What began here after the nodes parted has none.
-        let shared = |leg: &mut Leg| leg.taken_over || leg.invited <= self.apart.since;
-        let shared = self.legs.find_mut(id).is_none_or(shared);
-        let believed = if shared { io.now + self.view.config.inactivity } else { forget };
-        let times = (forget, believed);
-        // Also one that is not known: the answer to its INVITE may still be on its way.
-        let lapsed = reason != EndReason::Bye;
-        let Some(leg) = self.legs.remove(id, times, lapsed) else { return self.legs.remember_end(id, times) };
-        self.digest_leg(leg.owner, leg.call, id, leg.version);
-        let outcome = match reason {
-            EndReason::Bye => crate::balance::Outcome::Completed,
-            EndReason::SessionExpired | EndReason::Inactive | EndReason::Unacknowledged => {
-                crate::balance::Outcome::Expired
-            }
-        };
-        if let Some(grant) = leg.grant {
-            io.desk.release(io.now, grant, outcome);
-        }
-        match reason {
-            EndReason::Bye => self.stats.calls_ended_bye += 1,
-            EndReason::SessionExpired => self.stats.calls_ended_session_expired += 1,
-            EndReason::Inactive => self.stats.calls_ended_inactive += 1,
-            EndReason::Unacknowledged => self.stats.calls_ended_unacknowledged += 1,
-        }
-        let (resource, answered, taken_over) = (leg.resource, leg.answered, leg.taken_over);
-        io.out.events.push(Event::Ended { leg: id, resource, answered, taken_over, reason });
-    }
 }
 
 /// When the session interval that a 2xx grants ends (RFC 4028 §8.2, §10).
 pub(super) fn session_end(now: Time, response: &Message<'_>) -> Time {
     match response.session_expires() {
-        Some(seconds) => now + std::time::Duration::from_secs(u64::from(seconds)),
+        Some(granted) => now + seconds(granted),
         None => Time::NEVER,
     }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count))
 }
 
 /// Whether a resource answers at this address, whatever the port.

@@ -15,6 +15,7 @@ use crate::transaction::{ClientMachine, NewClient, ServerMachine};
 use super::context::{Attempt, AttemptState, Cancel, Context, Role};
 use super::forward::{self, Hop, HopKind};
 use super::journal::invite_id;
+use super::pin::Shown;
 use super::reject::Reject;
 use super::target_set::service;
 use super::validate::Place;
@@ -47,7 +48,9 @@ impl Proxy {
             // The INVITE of a call that lives, long after its transaction (§8.2.2.2 as a proxy sees it).
             return Err(Reject::Loop);
         }
-        let grant = match io.desk.admit(io.now, &Ask { leg, service, secure: is_secure(request), tried: &[] }) {
+        let shows = &Shown { request, keys: &self.view.keys };
+        let ask = Ask { leg, service, secure: is_secure(request), tried: &[], shows };
+        let grant = match io.desk.admit(io.now, &ask) {
             Ok(grant) => grant,
             Err(refusal) => {
                 self.refuse(io, request, flow, upstream, key, &Reject::NoResource(refusal));
@@ -84,6 +87,8 @@ impl Proxy {
         reject: &Reject,
     ) {
         self.stats.reject(reject.reason());
+        // Before the answer: to a repetition that comes in at the other node this one answers.
+        self.mark(io, request);
         let start = io.out.arena.len();
         if !io.send(upstream, |bytes| self.write_reject(request, source, reject, bytes)) {
             return;
@@ -143,7 +148,7 @@ impl Proxy {
         let start = io.out.arena.len();
         let (hop, length) = self.write_placed(io, request, hop, &grant);
         let flow = hop.flow;
-        let (leg, resource) = (grant.leg, grant.resource);
+        let (leg, resource, pin) = (grant.leg, grant.resource, grant.pin);
         io.out.events.push(Event::Placed { leg, session, resource, attempt: index });
         self.stats.attempts += 1;
         self.stats.requests_forwarded += 1;
@@ -164,6 +169,7 @@ impl Proxy {
             leg,
             resource,
             grant: Some(grant),
+            pin,
             client: Some(client),
             state: AttemptState::Sent,
             cancel: Cancel::No,
@@ -263,7 +269,8 @@ impl Proxy {
             let Role::Initial { service, .. } = context.role else { return };
             let tried = context.tried();
             let leg = proxy.leg_id(request, tried.len() as u8);
-            let ask = Ask { leg, service, secure: is_secure(request), tried: &tried };
+            let shows = &Shown { request, keys: &proxy.view.keys };
+            let ask = Ask { leg, service, secure: is_secure(request), tried: &tried, shows };
             let room = tried.len() < limits::ATTEMPTS && proxy.transactions.has_room();
             let next = match failed {
                 Some((grant, outcome)) if room => io.desk.advance(io.now, grant, outcome, &ask),

@@ -36,6 +36,8 @@ pub struct Io<'a> {
     pub desk: &'a dyn Desk,
     /// Holds recorded sends.
     pub gate: &'a mut dyn Gate,
+    /// What is handled came in at the peer, which has passed it on.
+    pub relayed: bool,
 }
 
 impl Io<'_> {

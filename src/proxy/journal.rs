@@ -6,7 +6,7 @@ use crate::base::{CallKey, Host, InviteId, LegId, NodeId, Seq, Time, Version};
 use crate::replica::body::SetupBody;
 use crate::replica::record::Class;
 use crate::session::Leg;
-use crate::session::change::{Answer, AttemptState as AttemptRecord, Change, LegState, Setup};
+use crate::session::change::{Answer, AttemptState as AttemptRecord, Change, Interval, LegState, Setup};
 
 use super::context::{Attempt, AttemptState, Cancel, Context, Role};
 use super::forward::HopKind;
@@ -132,6 +132,14 @@ impl Proxy {
         io.gate.record(&Change::Ended { call, leg }).seq
     }
 
+    /// Tells the owner of a leg that it was heard of here.
+    pub(super) fn tell_heard(&mut self, io: &mut Io<'_>, id: LegId, interval: Interval) {
+        let Some(beside) = self.view.beside else { return };
+        if let Some(call) = self.legs.find_mut(id).filter(|leg| leg.owner == beside).map(|leg| leg.call) {
+            io.gate.record(&Change::Heard { call, leg: id, interval });
+        }
+    }
+
     /// Records the end of a leg that this node knows.
     pub(super) fn record_end_of(&mut self, io: &mut Io<'_>, id: LegId) {
         if let Some(call) = self.legs.find_mut(id).map(|leg| leg.call) {
@@ -157,6 +165,7 @@ pub(super) fn state_of(leg: &Leg, now: Time) -> LegState<'_> {
         answered: now.since(leg.answered),
         expires_in: (leg.session_expires != Time::NEVER).then(|| leg.session_expires.since(now)),
         hosts: &[],
+        pin: leg.grant.as_ref().and_then(|grant| grant.pin),
     }
 }
 
@@ -206,6 +215,7 @@ fn attempt(now: Time, attempt: &Attempt) -> AttemptRecord<'_> {
         superseded: attempt.state == AttemptState::Superseded || attempt.cancel != Cancel::No,
         proceeding: attempt.state == AttemptState::Proceeding,
         due_in: attempt.due.since(now),
+        pin: attempt.pin,
     }
 }
 

@@ -10,8 +10,10 @@ pub mod forward;
 pub mod context;
 pub mod target_set;
 mod shadow;
+mod marks;
 mod state;
 mod journal;
+mod pin;
 pub mod validate;
 pub mod own;
 pub mod initial;
@@ -23,13 +25,14 @@ pub mod cancel;
 pub mod response_context;
 pub mod timers;
 pub mod replicate;
+mod elsewhere;
 pub mod adopt;
 pub mod give_up;
 
 use std::sync::Arc;
 
 use crate::balance::Outcome;
-use crate::base::{Bucket, CallKey, Flow, LegId, ResourceId, Seq, Time};
+use crate::base::{Bucket, CallKey, Flow, LegId, Pin, ResourceId, Seq, Time};
 use crate::session::Legs;
 use crate::sip::{Index, Message, Method};
 use crate::transaction::Transactions;
@@ -55,6 +58,8 @@ pub struct Call<'a> {
     pub state: &'static str,
     /// When its INVITE came in.
     pub since: Time,
+    /// What binds it there.
+    pub pin: Option<Pin>,
 }
 
 impl Proxy {
@@ -122,6 +127,9 @@ impl Proxy {
             if self.ack_of_transaction(io, id) {
                 return;
             }
+        }
+        if self.is_of_other(io, request, flow, key) {
+            return;
         }
         let handled = match method {
             Method::Cancel => self.cancel(io, request, flow, key),
@@ -209,7 +217,8 @@ impl Proxy {
     pub fn each_call(&self, f: &mut dyn FnMut(Call<'_>)) {
         for leg in self.legs.iter() {
             let (id, resource, since) = (leg.id, leg.resource, leg.invited);
-            f(Call { leg: id, call_id: &leg.call_id, resource, state: "answered", since });
+            let pin = leg.grant.as_ref().and_then(|grant| grant.pin);
+            f(Call { leg: id, call_id: &leg.call_id, resource, state: "answered", since, pin });
         }
         let mut index = Index::new();
         for context in self.ringing() {
@@ -218,16 +227,20 @@ impl Proxy {
             if index.parse(request).is_ok() {
                 let call_id = index.message(request).call_id();
                 let (leg, resource, since) = (attempt.leg, attempt.resource, context.received);
-                f(Call { leg, call_id, resource, state, since });
+                f(Call { leg, call_id, resource, state, since, pin: attempt.pin });
             }
         }
     }
 
-    /// Ports held by this shard's legs and attempts, and by what it knows of another node's.
-    pub fn grants(&self) -> usize {
-        let attempts = self.contexts.iter().flat_map(|(_, c)| &c.attempts).filter(|a| a.grant.is_some());
-        let shadows = self.shadows.iter().flat_map(|s| &s.grants).filter(|grant| grant.is_some());
-        self.legs.iter().filter(|leg| leg.grant.is_some()).count() + attempts.count() + shadows.count()
+    /// Ports held by this shard's legs and attempts, and by what it knows of another node's; and how many of them are of calls
+    /// that a key binds.
+    pub fn grants(&self) -> (usize, usize) {
+        let attempts = self.contexts.iter().flat_map(|(_, c)| &c.attempts).filter_map(|a| a.grant.as_ref());
+        let shadows = self.shadows.iter().flat_map(|s| &s.grants).flatten();
+        let legs = self.legs.iter().filter_map(|leg| leg.grant.as_ref());
+        legs.chain(attempts)
+            .chain(shadows)
+            .fold((0, 0), |(all, bound), grant| (all + 1, bound + usize::from(grant.pin.is_some())))
     }
 
     /// Calls that another node sets up, also those that are only remembered.

@@ -7,10 +7,10 @@ use crate::base::{Bucket, CallKey, InviteId, LegId, NodeId, ResourceId, Seq, Ses
 use crate::replica::body::{self, LegBody, Read, SetupBody};
 use crate::replica::record::{self, Class, Head, Records};
 use crate::session::Leg;
-use crate::session::change::{Answer, Change};
+use crate::session::change::{Answer, Change, Interval};
 use crate::sip::Method;
 
-use super::context::Role;
+use super::context::{Context, Role};
 use super::journal::{state_of, with_setup};
 use super::shadow::{Shadow, Stage};
 use super::{Io, Proxy};
@@ -41,6 +41,7 @@ impl Proxy {
             Read::Gone(call) => self.apply_gone(io, word.owner, head, call),
             Read::Leg(body) => self.apply_leg(io, word, head, &body),
             Read::Ended(_) => self.apply_end(io, LegId(head.id)),
+            Read::Heard(interval) => self.apply_heard(io, LegId(head.id), interval),
         }
     }
 
@@ -49,7 +50,7 @@ impl Proxy {
         let request = std::mem::take(&mut body.request);
         let known = self.shadows.find_mut(invite).map(|shadow| (shadow.owner, shadow.version));
         match known {
-            Some(known) if !word.is_news(known, head.version) => {
+            Some(known) if !word.is_news(known, head.version) && !word.is_claimed_since(known) => {
                 self.ignored |= known.0 == self.view.node;
                 return;
             }
@@ -99,7 +100,8 @@ impl Proxy {
     fn owns(&self, key: u128, version: Version) -> bool {
         let server = self.transactions.find_server(key).map(|id| self.transactions.server(id));
         server.filter(|server| !server.by_answer).is_some_and(|server| {
-            self.contexts.get(server.owner as usize).is_none_or(|context| context.version >= version)
+            let later = |context: &Context| context.version >= version || self.view.epoch > version.epoch;
+            self.contexts.get(server.owner as usize).is_none_or(later)
         })
     }
 
@@ -129,9 +131,10 @@ impl Proxy {
             let held = old.iter_mut().find(|g| g.as_ref().is_some_and(|g| g.leg.0 == attempt.leg));
             let grant = match attempt.flags & HOLDS_PORT {
                 0 => None,
-                _ => held
-                    .and_then(Option::take)
-                    .or_else(|| Some(io.desk.shadow(io.now, ResourceId(attempt.resource), LegId(attempt.leg)))),
+                _ => held.and_then(Option::take).or_else(|| {
+                    let (resource, leg) = (ResourceId(attempt.resource), LegId(attempt.leg));
+                    Some(io.desk.shadow(io.now, resource, leg, attempt.pin()))
+                }),
             };
             shadow.grants.push(grant);
         }
@@ -193,7 +196,7 @@ impl Proxy {
             if leg.resource != ResourceId(body.resource) {
                 // Two nodes that did not hear each other asked two resources for one INVITE, and gave both dialogs one id.
                 leg.resource = ResourceId(body.resource);
-                let before = leg.grant.replace(io.desk.shadow(now, leg.resource, id));
+                let before = leg.grant.replace(io.desk.shadow(now, leg.resource, id, body.pin()));
                 before.into_iter().for_each(|grant| io.desk.release(now, grant, Outcome::Completed));
             } else if lost && let Some(grant) = &mut leg.grant {
                 io.desk.hand_over(now, grant);
@@ -207,7 +210,7 @@ impl Proxy {
             self.stats.records_without_room += 1;
             return;
         }
-        let grant = io.desk.shadow(now, ResourceId(body.resource), id);
+        let grant = io.desk.shadow(now, ResourceId(body.resource), id, body.pin());
         learn_hosts(io, body);
         let ago = |millis: u64| now - std::time::Duration::from_millis(millis);
         self.insert_leg(Leg {
@@ -232,6 +235,19 @@ impl Proxy {
     /// A leg ended elsewhere. Whoever ended it has told so; here its port returns in silence.
     fn apply_end(&mut self, io: &mut Io<'_>, id: LegId) {
         self.forget_leg(io, id);
+    }
+
+    /// Another node has handled a message of a leg.
+    fn apply_heard(&mut self, io: &mut Io<'_>, id: LegId, interval: Interval) {
+        let Some(leg) = self.legs.find_mut(id) else { return };
+        leg.heard = io.now;
+        match interval {
+            Interval::Same => return,
+            Interval::None => leg.session_expires = Time::NEVER,
+            Interval::EndsIn(left) => leg.session_expires = io.now + left,
+        }
+        self.arm_leg(io.now, id);
+        self.record_leg(io, id, &[]);
     }
 
     /// Takes a leg out because another node said so.
@@ -366,6 +382,11 @@ impl Word {
     fn is_news(self, known: (NodeId, Version), version: Version) -> bool {
         let taken_over = |at: Version| known.0 == self.owner && known.1 != version && known.1 <= at;
         known.1 < version || self.at.is_some_and(taken_over)
+    }
+
+    /// Whether it is what he has under a claim that is newer than what is `known` of the same thing: owner and version.
+    fn is_claimed_since(self, known: (NodeId, Version)) -> bool {
+        known.0 != self.owner && self.at.is_some_and(|at| known.1.epoch < at.epoch)
     }
 }
 

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use crate::balance::{Evidence, Outcome};
 use crate::base::{Host, LegId, ResourceId, Seq, SessionId, Time, Version, limits};
 use crate::out::Event;
+use crate::replica::{Kind, Stream, hosts};
 use crate::session::Leg;
 use crate::session::change::Answer;
 use crate::sip::{Message, Method};
@@ -182,9 +183,9 @@ impl Proxy {
         let context = &mut self.contexts[id as usize];
         let invited = context.received;
         let attempt = &mut context.attempts[n];
-        let (id, resource, over) = (attempt.leg, attempt.resource, attempt.over);
+        let (id, resource, pin, over) = (attempt.leg, attempt.resource, attempt.pin, attempt.over);
         io.desk.evidence(io.now, resource, Evidence::Answered);
-        let grant = attempt.grant.take().or_else(|| io.desk.adopt(io.now, resource, id));
+        let grant = attempt.grant.take().or_else(|| io.desk.adopt(io.now, resource, id, pin));
         let Some(grant) = grant else { return };
         if over || self.legs.find(id).is_some() || self.legs.has_ended(id) {
             // Rebuilt from its token meanwhile, or the same INVITE twice: one leg holds one port, and one that has ended
@@ -203,7 +204,8 @@ impl Proxy {
             owner: self.view.node,
             version: Version::default(),
             taken_over: false,
-            acknowledged: false,
+            // The ACK may come in at another node.
+            acknowledged: self.view.beside.is_some(),
             invited,
             answered: io.now,
             heard: io.now,
@@ -290,7 +292,12 @@ impl Proxy {
     /// Remembers the hosts that a resource names for its dialogs.
     pub(super) fn learn(&mut self, io: &mut Io<'_>, resource: ResourceId, message: &Message<'_>) {
         for (host, port) in self.named_hosts(message) {
-            io.desk.learn(resource, &host, port);
+            if io.desk.learn(resource, &host, port)
+                && let Some(peer) = self.view.beside
+            {
+                // What follows may come in there.
+                io.out.frame(peer, Stream::Urgent, Kind::Hosts, |payload| hosts::write(resource, &host, payload));
+            }
         }
     }
 

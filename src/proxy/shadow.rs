@@ -54,6 +54,8 @@ pub enum Stage {
 pub struct Shadows {
     slab: Slab<Shadow>,
     by_invite: HashTable<u32>,
+    /// By the key of the server transaction that it would have here.
+    by_key: HashTable<u32>,
     /// In the order in which those that are not live are forgotten.
     forget: VecDeque<(Time, InviteId)>,
     limit: usize,
@@ -64,7 +66,8 @@ impl Shadows {
     /// Room for `limit` shadows, which is set aside when it is needed.
     pub fn new(limit: usize, seed: u64) -> Self {
         let by_invite = HashTable::with_capacity(index_room(limit).min(64));
-        Self { slab: Slab::new(), by_invite, forget: VecDeque::new(), limit, seed }
+        let by_key = HashTable::with_capacity(index_room(limit).min(64));
+        Self { slab: Slab::new(), by_invite, by_key, forget: VecDeque::new(), limit, seed }
     }
 
     /// Whether another one fits.
@@ -78,19 +81,34 @@ impl Shadows {
         self.slab.get_mut(slot as usize)
     }
 
+    /// The shadow whose INVITE has a server transaction of this key.
+    pub fn find_by_key(&self, key: u128) -> Option<&Shadow> {
+        let slot = *self.by_key.find(key as u64, |s| self.slab[*s as usize].key == key)?;
+        self.slab.get(slot as usize)
+    }
+
     /// Adds a shadow. One of this INVITE must not be there.
     pub fn insert(&mut self, shadow: Shadow) {
-        let invite = shadow.invite;
+        let (invite, key) = (shadow.invite, shadow.key);
         let slot = self.slab.insert(shadow) as u32;
         let (slab, seed) = (&self.slab, self.seed);
         self.by_invite.insert_unique(hash(seed, invite), slot, |s| hash(seed, slab[*s as usize].invite));
+        // A fingerprint needs no hash. What is only remembered as gone has none.
+        if key != 0 {
+            self.by_key.insert_unique(key as u64, slot, |s| slab[*s as usize].key as u64);
+        }
     }
 
     /// Takes a shadow out.
     pub fn remove(&mut self, invite: InviteId) -> Option<Shadow> {
         let slab = &self.slab;
         let entry = self.by_invite.find_entry(hash(self.seed, invite), |s| slab[*s as usize].invite == invite).ok()?;
-        Some(self.slab.remove(entry.remove().0 as usize))
+        let slot = entry.remove().0;
+        let shadow = self.slab.remove(slot as usize);
+        if let Ok(entry) = self.by_key.find_entry(shadow.key as u64, |s| *s == slot) {
+            entry.remove();
+        }
+        Some(shadow)
     }
 
     /// One that is not live any more will be forgotten at `due`.
@@ -126,7 +144,8 @@ impl Shadows {
 
     /// Whether index and slab agree.
     pub fn check(&self) -> bool {
-        self.by_invite.len() == self.slab.len()
+        let keyed = self.slab.iter().filter(|(_, s)| s.key != 0).count();
+        self.by_invite.len() == self.slab.len() && self.by_key.len() == keyed
     }
 }
 

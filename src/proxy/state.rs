@@ -14,6 +14,7 @@ use crate::transaction::kept::Pool;
 use crate::transaction::timer::{Queue, Timing};
 
 use super::context::Context;
+use super::marks::Marks;
 use super::shadow::Shadows;
 use super::stats::Stats;
 use super::view::View;
@@ -35,6 +36,8 @@ pub struct Proxy {
     /// A record was ignored, because this node goes on with its INVITE itself.
     pub(super) ignored: bool,
     pub(super) digests: Digests,
+    /// Transactions of re-INVITEs that another node has.
+    pub(super) marks: Marks,
     /// Calls that others set up.
     pub(super) shadows: Shadows,
     /// Contexts that changed during this call into the proxy.
@@ -113,6 +116,7 @@ impl Proxy {
             spare_response: None,
             ignored: false,
             digests: Digests::new(shards),
+            marks: Marks::default(),
             shadows: Shadows::new(transactions, seed),
             changed: Vec::new(),
             serial: 0,

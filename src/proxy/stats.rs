@@ -91,6 +91,8 @@ stats! {
     cancels,
     /// Responses without a transaction that were relayed because their branch is ours.
     stray_relayed,
+    /// Messages given to the node that serves beside this one, because their transaction may be there.
+    offered,
     /// Responses without a transaction that were dropped.
     stray_dropped,
     /// Responses whose next Via names no address that anything may be sent to.

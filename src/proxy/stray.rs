@@ -41,6 +41,9 @@ impl Proxy {
     /// A response to a request inside a dialog. Its sender may wait for it, unless we have answered ourselves: then only
     /// another 2xx to INVITE may follow (§16.7 step 5), and a refusal is acknowledged and dropped.
     fn stray_pure(&mut self, io: &mut Io<'_>, response: &Message<'_>, from: Flow, identity: IdentityId) -> bool {
+        if self.offer(io, response, from) {
+            return true;
+        }
         let invite = response.cseq().method == Method::Invite;
         let passes = invite && response.status().is_some_and(|status| status < 300);
         if passes || !self.transactions.has_answered(response) {
@@ -89,6 +92,11 @@ impl Proxy {
         identity: IdentityId,
         attempt: &Attempt,
     ) -> bool {
+        // What this run has not asked itself may be the other node's by now, whoever began it.
+        let own = attempt.node == self.view.node.0 && attempt.epoch == self.view.epoch.counter;
+        if !own && self.offer(io, response, from) {
+            return true;
+        }
         let window = self.view.config.timer_c + self.transactions.timing.t1x64();
         let taken = |t: &Taken| t.node.0 == attempt.node && attempt.epoch <= t.through;
         let living = match self.view.taken.iter().find(|t| taken(t)) {
@@ -99,20 +107,7 @@ impl Proxy {
         match response.status() {
             // §16.7 step 5.
             Some(101..200) => !self.transactions.has_answered(response) && self.relay(io, response, identity),
-            Some(200..300) => {
-                let recorded = match own_token(response, &self.view) {
-                    Some(token) => {
-                        self.learn(io, token.resource, response);
-                        self.rebuild(io, token.leg, token.resource, response.call_id(), io.now)
-                    }
-                    None => Seq(0),
-                };
-                let from = io.out.transmits.len();
-                let relayed = self.relay(io, response, identity);
-                io.hold_since(from, recorded);
-                self.end_search(io, response);
-                relayed
-            }
+            Some(200..300) => self.pass_answer(io, response, identity),
             // Without an ACK it comes again (§17.2.1), be it after the INVITE has been handed over.
             Some(300..) if response.cseq().method == Method::Invite && !living => {
                 io.send(from, |bytes| write_bare_ack(response, bytes));
@@ -120,6 +115,22 @@ impl Proxy {
             }
             _ => false,
         }
+    }
+
+    /// A 2xx that another run or node asked for begins a leg here, unless that is known.
+    fn pass_answer(&mut self, io: &mut Io<'_>, response: &Message<'_>, identity: IdentityId) -> bool {
+        let recorded = match own_token(response, &self.view).filter(|_| response.cseq().method == Method::Invite) {
+            Some(token) => {
+                self.learn(io, token.resource, response);
+                self.rebuild(io, token.leg, token.resource, response.call_id(), io.now)
+            }
+            None => Seq(0),
+        };
+        let from = io.out.transmits.len();
+        let relayed = self.relay(io, response, identity);
+        io.hold_since(from, recorded);
+        self.end_search(io, response);
+        relayed
     }
 
     /// The caller has a 2xx that another run or node asked for, and this one may be asking somebody else for the same
@@ -142,14 +153,17 @@ impl Proxy {
         attempt: &Attempt,
     ) -> bool {
         let Some(peer) = self.view.peer.filter(|peer| peer.0 == attempt.node) else { return false };
-        if !self.view.linked {
-            let relayed = self.relay(io, response, identity);
-            if response.status().is_some_and(|status| (200..300).contains(&status)) {
-                self.end_search(io, response);
-            }
-            return relayed;
+        if !self.view.linked || io.relayed {
+            return match response.status() {
+                // Hop by hop (§16.7 step 5).
+                None | Some(100) => false,
+                Some(200..300) => self.pass_answer(io, response, identity),
+                Some(_) => self.relay(io, response, identity),
+            };
         }
-        io.out.frame(peer, Stream::Urgent, Kind::Relay, |payload| {
+        // Where each node serves, whoever is meant need not take a role before.
+        let kind = if self.view.shared { Kind::Offer } else { Kind::Relay };
+        io.out.frame(peer, Stream::Urgent, kind, |payload| {
             crate::replica::relay::write(from, response.bytes(), payload);
         });
         true
@@ -165,7 +179,7 @@ impl Proxy {
     fn relay(&mut self, io: &mut Io<'_>, response: &Message<'_>, identity: IdentityId) -> bool {
         let Some((transport, remote)) = response.next_via().and_then(|via| via_target(&via)) else { return false };
         let Some(out) = self.view.identities.sibling(identity, transport) else { return false };
-        let from = self.view.identities.get(out);
+        let from = self.view.identities.get(self.view.identities.acting(out));
         let flow = Flow { transport, listener: from.listener, local: from.addr, remote, conn: None };
         let mut scratch = self.scratch.take().unwrap_or_default();
         let view = &self.view;

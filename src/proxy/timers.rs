@@ -28,6 +28,7 @@ impl Proxy {
         let again = self.transactions.timing.t1x64();
         self.legs.forget(io.now, self.apart.is(io.now, again).then_some(again));
         self.forget_shadows(io);
+        self.marks.forget(io.now);
         self.record_noted(io);
     }
 

@@ -110,6 +110,10 @@ impl Proxy {
         let first = !context.answered;
         context.answered = true;
         let (server, role) = (context.server, context.role);
+        if status >= 300 && matches!(role, Role::InDialog { .. }) {
+            // Its ACK may come in elsewhere, long after the request.
+            self.with_request(id, |proxy, request| proxy.mark(io, request));
+        }
         let (now, timing) = (io.now, self.transactions.timing);
         let start = io.out.arena.len();
         let Some(server) = server else {

@@ -66,6 +66,10 @@ pub struct View {
     pub peer: Option<NodeId>,
     /// Whether the peer can be told something.
     pub linked: bool,
+    /// Every node serves where it can (active-active): a dialog must find any of them.
+    pub shared: bool,
+    /// The peer serves as well, and what comes in here for its calls can go there.
+    pub beside: Option<NodeId>,
     /// Whether the peer holds all that this node owns: what waits for it need not wait in vain.
     pub armed: bool,
     /// `cluster.commit`.
@@ -103,6 +107,8 @@ impl View {
             taken: SmallVec::from_iter([earlier]),
             peer: None,
             linked: false,
+            shared: false,
+            beside: None,
             armed: false,
             commit: Commit::default(),
             commit_timeout: Duration::from_millis(5),

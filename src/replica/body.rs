@@ -1,11 +1,13 @@
 //! Bodies of records as they are read: protobuf, so that fields of a later version are skipped.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use prost::Message as _;
 
 use super::record::{Class, Head, RecordError};
-use crate::base::{CallKey, Flow, Host, ListenerId, Transport};
+use crate::base::{CallKey, Flow, Host, ListenerId, Pin, PinKey, Transport};
+use crate::session::change::Interval;
 
 /// A change as it was read, with memory of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +20,8 @@ pub enum Read {
     Leg(LegBody),
     /// See [`Change::Ended`](crate::session::change::Change::Ended).
     Ended(CallKey),
+    /// See [`Change::Heard`](crate::session::change::Change::Heard).
+    Heard(Interval),
 }
 
 /// Reads the body of a record.
@@ -28,6 +32,7 @@ pub fn read(head: &Head, body: &[u8]) -> Result<Read, RecordError> {
         Class::Leg => LegBody::decode(body).map(Read::Leg).map_err(bad),
         Class::Gone => EndBody::decode(body).map(|b| Read::Gone(CallKey(b.call))).map_err(bad),
         Class::Ended => EndBody::decode(body).map(|b| Read::Ended(CallKey(b.call))).map_err(bad),
+        Class::Heard => HeardBody::decode(body).map(|b| Read::Heard(b.interval())).map_err(bad),
     }
 }
 
@@ -99,6 +104,19 @@ pub struct AttemptBody {
     /// Milliseconds until its wait ends.
     #[prost(uint64, tag = "8")]
     pub due: u64,
+    /// The key that binds it to that resource.
+    #[prost(fixed64, tag = "10")]
+    pub pin: u64,
+    /// The decision that bound it; 0: none did.
+    #[prost(uint32, tag = "11")]
+    pub generation: u32,
+}
+
+impl AttemptBody {
+    /// What binds it to its resource.
+    pub fn pin(&self) -> Option<Pin> {
+        pin_of(self.pin, self.generation)
+    }
 }
 
 /// [`LegState`](crate::session::change::LegState) on the wire.
@@ -131,9 +149,20 @@ pub struct LegBody {
     /// The same: addresses, IP and a port of no meaning.
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub addresses: Vec<Vec<u8>>,
+    /// The key that binds it to that resource.
+    #[prost(fixed64, tag = "10")]
+    pub pin: u64,
+    /// The decision that bound it; 0: none did.
+    #[prost(uint32, tag = "11")]
+    pub generation: u32,
 }
 
 impl LegBody {
+    /// What binds it to its resource.
+    pub fn pin(&self) -> Option<Pin> {
+        pin_of(self.pin, self.generation)
+    }
+
     /// Hosts that its resource named for itself.
     pub fn hosts(&self) -> impl Iterator<Item = Host<'_>> {
         let addresses = self.addresses.iter().filter_map(|octets| Some(Host::Ip(addr(octets)?.ip())));
@@ -147,6 +176,27 @@ pub struct EndBody {
     /// The hash of its Call-ID.
     #[prost(fixed64, tag = "1")]
     pub call: u64,
+}
+
+/// That a leg of the reader was heard of.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct HeardBody {
+    /// The hash of its Call-ID.
+    #[prost(fixed64, tag = "1")]
+    pub call: u64,
+    /// Milliseconds until its session interval ends, plus two; 1: it has none; 0: as before.
+    #[prost(uint64, tag = "2")]
+    pub ends: u64,
+}
+
+impl HeardBody {
+    fn interval(&self) -> Interval {
+        match self.ends {
+            0 => Interval::Same,
+            1 => Interval::None,
+            millis => Interval::EndsIn(Duration::from_millis(millis - 2)),
+        }
+    }
 }
 
 /// A flow as another node can use it.
@@ -175,6 +225,10 @@ impl FlowBody {
         let (local, remote) = (addr(&self.local)?, addr(&self.remote)?);
         Some(Flow { transport, listener: ListenerId(0), local, remote, conn: None })
     }
+}
+
+fn pin_of(key: u64, generation: u32) -> Option<Pin> {
+    (generation > 0).then_some(Pin { key: PinKey(key), generation })
 }
 
 fn addr(octets: &[u8]) -> Option<SocketAddr> {

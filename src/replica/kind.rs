@@ -59,11 +59,25 @@ pub enum Kind {
     Ask = 12,
     /// What speaks against resources; see [`super::doubts`].
     Doubts = 13,
+    /// A SIP message that came in elsewhere and may belong to a call of the receiver: from there it goes nowhere else.
+    Offer = 14,
+    /// Transactions that the sender has and the receiver does not; see [`super::marks`].
+    Marks = 15,
+    /// Ports that calls of the sender hold; see [`super::ports`].
+    Ports = 16,
+    /// Hosts that resources have named for themselves; see [`super::hosts`].
+    Hosts = 17,
+    /// Ports that the nodes have lent each other: an octet that says whether it is all that the sender knows, then entries.
+    Tokens = 18,
+    /// The sender needs ports; see [`super::borrow`].
+    Borrow = 19,
+    /// What the sender sees of resources that keys of calls are bound to; see [`super::sight`].
+    Sight = 20,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Records,
         Kind::Ack,
         Kind::Digest,
@@ -77,11 +91,21 @@ impl Kind {
         Kind::Callers,
         Kind::Ask,
         Kind::Doubts,
+        Kind::Offer,
+        Kind::Marks,
+        Kind::Ports,
+        Kind::Hosts,
+        Kind::Tokens,
+        Kind::Borrow,
+        Kind::Sight,
     ];
 
     /// Whether a reader that does not know it may skip the frame: it then knows less, and nothing wrong.
     pub const fn is_ignorable(self) -> bool {
-        matches!(self, Kind::Doubts)
+        matches!(
+            self,
+            Kind::Doubts | Kind::Marks | Kind::Ports | Kind::Hosts | Kind::Tokens | Kind::Borrow | Kind::Sight
+        )
     }
 
     /// The kind with this number.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use crate::base::{Bucket, Epoch, Flow, Host, NodeId, Seq, Transport, Version};
-use crate::session::change::{Answer, AttemptState, Change, LegState, Setup};
+use crate::base::{Bucket, Epoch, Flow, Host, NodeId, Pin, Seq, Transport, Version};
+use crate::session::change::{Answer, AttemptState, Change, Interval, LegState, Setup};
 
 /// What a record is about. The number goes on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,11 +21,13 @@ pub enum Class {
     Leg = 3,
     /// [`Change::Ended`].
     Ended = 4,
+    /// [`Change::Heard`].
+    Heard = 5,
 }
 
 impl Class {
     fn of(number: u8) -> Option<Self> {
-        [Class::Setup, Class::Gone, Class::Leg, Class::Ended].into_iter().find(|c| *c as u8 == number)
+        [Class::Setup, Class::Gone, Class::Leg, Class::Ended, Class::Heard].into_iter().find(|c| *c as u8 == number)
     }
 }
 
@@ -162,8 +164,11 @@ pub fn head(change: &Change<'_>) -> Head {
         Change::Gone { invite, .. } => (Class::Gone, invite.0),
         Change::Leg(leg) => (Class::Leg, leg.leg.0),
         Change::Ended { leg, .. } => (Class::Ended, leg.0),
+        Change::Heard { leg, .. } => (Class::Heard, leg.0),
     };
-    Head { class, ignorable: false, bucket: change.call().bucket(), id, version: Version::default() }
+    // Whoever skips that a leg was heard of ends it early at worst.
+    let ignorable = class == Class::Heard;
+    Head { class, ignorable, bucket: change.call().bucket(), id, version: Version::default() }
 }
 
 /// Appends the body of a change.
@@ -172,6 +177,15 @@ pub fn write_body(change: &Change<'_>, payload: &mut Vec<u8>) {
         Change::Setup(setup) => write_setup(setup, payload),
         Change::Leg(leg) => write_leg(leg, payload),
         Change::Gone { call, .. } | Change::Ended { call, .. } => fixed(1, call.0, payload),
+        Change::Heard { call, interval, .. } => {
+            fixed(1, call.0, payload);
+            let ends = match interval {
+                Interval::Same => 0,
+                Interval::None => 1,
+                Interval::EndsIn(left) => millis(*left).saturating_add(2),
+            };
+            number(2, ends, payload);
+        }
     }
 }
 
@@ -210,6 +224,7 @@ fn write_attempt(attempt: &AttemptState<'_>, out: &mut Vec<u8>) {
     let flags = [attempt.holds_port, attempt.pending, attempt.superseded, attempt.proceeding];
     number(7, flags.iter().enumerate().map(|(n, flag)| u64::from(*flag) << n).sum(), out);
     number(8, millis(attempt.due_in), out);
+    pin(attempt.pin, out);
 }
 
 fn write_leg(leg: &LegState<'_>, out: &mut Vec<u8>) {
@@ -231,6 +246,15 @@ fn write_leg(leg: &LegState<'_>, out: &mut Vec<u8>) {
                 octets(9, &text[..length], out);
             }
         }
+    }
+    pin(leg.pin, out);
+}
+
+/// Key and decision, under the numbers that they have in every body.
+fn pin(pin: Option<Pin>, out: &mut Vec<u8>) {
+    if let Some(pin) = pin {
+        fixed(10, pin.key.0, out);
+        number(11, u64::from(pin.generation), out);
     }
 }
 
@@ -313,7 +337,9 @@ mod tests {
 
     use super::super::body::{Read, SetupBody, read};
     use super::*;
-    use crate::base::{CallKey, InviteId, LegId, ListenerId, ResourceId, SessionId};
+    use crate::base::{CallKey, InviteId, LegId, ListenerId, PinKey, ResourceId, SessionId};
+
+    const PIN: Pin = Pin { key: PinKey(0xfedc_ba98_7654_3210), generation: 3 };
 
     fn flow_of(port: u16) -> Flow {
         let (local, remote) =
@@ -348,6 +374,7 @@ mod tests {
             superseded: false,
             proceeding: true,
             due_in: Duration::from_millis(1_500),
+            pin: Some(PIN),
         };
         let setup = Setup {
             invite: InviteId(99),
@@ -372,6 +399,7 @@ mod tests {
         assert_eq!((body.pops, body.age, body.flags, body.status), (2, 3_000, 1, 486));
         assert_eq!(body.attempts.len(), 2);
         assert_eq!((body.attempts[1].key, body.attempts[1].flags, body.attempts[1].due), (200, 1 | 2 | 8, 1_500));
+        assert_eq!(body.attempts[1].pin(), Some(PIN));
         // What the library would write has the same meaning, octet lengths of nested messages aside.
         assert_eq!(SetupBody::decode(&*body.encode_to_vec()).unwrap(), body);
     }
@@ -388,10 +416,13 @@ mod tests {
             answered: Duration::from_millis(20),
             expires_in: Some(Duration::ZERO),
             hosts: &[Host::Name(b"mcp"), Host::Ip("192.0.2.9".parse().unwrap())],
+            pin: Some(PIN),
         };
         let (head, Read::Leg(body)) = round(&Change::Leg(leg)) else { panic!("another class") };
         assert_eq!((head.class, head.id, body.expires, body.call_id.as_slice()), (Class::Leg, 5, 1, &b"a@b"[..]));
-        assert_eq!(body.hosts().collect::<Vec<_>>(), leg.hosts);
+        assert_eq!((body.hosts().collect::<Vec<_>>(), body.pin()), (leg.hosts.to_vec(), Some(PIN)));
+        let (_, Read::Leg(free)) = round(&Change::Leg(LegState { pin: None, ..leg })) else { panic!("another class") };
+        assert_eq!(free.pin(), None);
         let end = round(&Change::Ended { call: CallKey(77), leg: LegId(6) });
         assert_eq!((end.0.id, end.1), (6, Read::Ended(CallKey(77))));
     }

@@ -2,6 +2,7 @@
 
 mod loss;
 pub mod pair;
+mod mode;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,8 @@ use crate::base::{ResourceId, Time};
 use crate::node::LegView;
 
 pub use loss::Loss;
-pub use pair::{PairFacts, PairRow, PathRow, PeerRow};
+pub use mode::ModePlan;
+pub use pair::{PairFacts, PairRow, PathRow, PeerRow, WitnessRow};
 
 /// `tandem status`: one screen about one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -304,6 +306,7 @@ mod tests {
             resource: here.id,
             state: "answered",
             since: Time::from_micros(1_000_000),
+            pin: None,
         };
         let now = Time::from_micros(62_000_000);
         let row = CallRow::new(now, &leg, std::slice::from_ref(&here));

@@ -30,7 +30,7 @@ pub struct PairRow {
     pub linked: bool,
     /// Why it does not, as far as anything was heard of it.
     pub link_trouble: Vec<String>,
-    /// What may be spent on new calls: `whole`, `floor`, `nothing`.
+    /// What may be spent on new calls: `whole`, `floor`, `shared` (both nodes serve, and lend each other ports), `nothing`.
     pub budget: String,
     /// Its workers turn and its shards are sound.
     pub fit: bool,
@@ -40,6 +40,12 @@ pub struct PairRow {
     pub reaches: Option<bool>,
     /// Its own timers fire late: it judges nobody.
     pub late: bool,
+    /// Whether every node that is heard is in the same `ha-mode`.
+    #[serde(default)]
+    pub mode_agreed: bool,
+    /// Why the last switch of the mode that was asked for here came to nothing; empty: it did not.
+    #[serde(default)]
+    pub mode_refused: String,
     /// To whom it hands over at this moment.
     pub hands_over_to: Option<u16>,
     /// The addresses that the pair shares.
@@ -58,8 +64,21 @@ pub struct PairRow {
     pub last_takeover_seconds: Option<f64>,
     /// What of the peer's configuration differs; `null`: it has not told.
     pub differences: Option<Vec<String>>,
+    /// The witness; `null` unless `cluster.partition` is `witness`.
+    pub witness: Option<WitnessRow>,
     /// The other node.
     pub peers: Vec<PeerRow>,
+}
+
+/// The witness, as this node hears it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WitnessRow {
+    /// Whether it answers; `null`: it was not asked yet.
+    pub answers: Option<bool>,
+    /// This node holds its lease.
+    pub held: bool,
+    /// The member that holds it, as far as it said when it last answered.
+    pub holder: Option<u16>,
 }
 
 /// The other node, as this one hears it.
@@ -111,6 +130,8 @@ pub struct PairFacts {
     pub differences: Option<Vec<String>>,
     /// See [`PairRow::virtual_ips`].
     pub virtual_ips: Vec<String>,
+    /// Of those: which whoever is active has, and which each node has.
+    pub addresses_of: [Vec<String>; 2],
     /// The peer's addresses: index = path.
     pub addresses: Vec<String>,
     /// How far the peer holds what this node does.
@@ -130,11 +151,17 @@ impl PairRow {
             term: epoch(status.term),
             linked: exposure.linked,
             link_trouble: facts.link_trouble.clone(),
-            budget: budget(status.budget).to_owned(),
+            budget: match (status.shared, status.budget) {
+                (true, Budget::Floor) => "shared",
+                (_, other) => budget(other),
+            }
+            .to_owned(),
             fit: status.fit,
             usable: status.usable,
             reaches: status.reach,
             late: status.late,
+            mode_agreed: status.mode_agreed,
+            mode_refused: status.mode_refused.map(|why| why.to_string()).unwrap_or_default(),
             hands_over_to: status.handing_over.map(|to| to.0),
             virtual_ips: facts.virtual_ips.clone(),
             unacknowledged: exposure.records,
@@ -144,6 +171,11 @@ impl PairRow {
             takeovers: facts.takeovers,
             last_takeover_seconds: facts.took.map(|took| took.as_secs_f64()),
             differences: facts.differences.clone(),
+            witness: status.witness.map(|w| WitnessRow {
+                answers: w.answers,
+                held: w.held,
+                holder: w.holder.map(|id| id.0),
+            }),
             peers: status.peers.iter().map(|peer| PeerRow::new(now, peer, &facts.addresses)).collect(),
         }
     }
@@ -159,7 +191,7 @@ impl PeerRow {
         Self {
             node: peer.id.0,
             health: health(peer.health).to_owned(),
-            role: peer.state.map(state).unwrap_or_default().to_owned(),
+            role: if peer.serves { "active" } else { peer.state.map(state).unwrap_or_default() }.to_owned(),
             epoch: epoch(peer.epoch),
             term: epoch(peer.term),
             armed: peer.armed,
@@ -175,7 +207,7 @@ pub fn loss(status: &Status, exposure: Exposure, ringing: u64, answered: u64) ->
     match (status.armed, status.role) {
         // What waits for the peer's word; a caller repeats an INVITE that nobody answered.
         (true, _) => Loss { ringing: exposure.ringing as u64, answered: 0 },
-        (false, Role::Active | Role::Asking) => Loss { ringing, answered },
+        (false, Role::Active | Role::Joined | Role::Asking) => Loss { ringing, answered },
         // The active node goes on with what it has.
         (false, Role::Starting | Role::Standby | Role::Left) => Loss { ringing, answered: 0 },
     }
@@ -191,7 +223,7 @@ pub fn role(role: Role) -> &'static str {
     match role {
         Role::Starting => "starting",
         Role::Standby => "standby",
-        Role::Active => "active",
+        Role::Active | Role::Joined => "active",
         Role::Asking => "asking",
         Role::Left => "left",
     }
@@ -244,7 +276,7 @@ fn state(state: State) -> &'static str {
 pub(crate) mod tests {
     use super::*;
     use crate::base::NodeId;
-    use crate::cluster::{Cluster, Config, HaMode, Partition, PeerConfig, Timing};
+    use crate::cluster::{Cluster, Config, HaMode, Mode, Partition, PeerConfig, Timing};
 
     /// What a node of a pair says that has just started.
     pub(crate) fn status() -> Status {
@@ -253,9 +285,14 @@ pub(crate) mod tests {
             incarnation: 7,
             counter: 1,
             cluster: 0,
-            mode: HaMode::ActiveStandby,
+            mode: Mode { mode: HaMode::ActiveStandby, word: Epoch::default() },
+            modes: Vec::new(),
+            shared: false,
+            leads: false,
             peers: vec![PeerConfig { id: NodeId(2), paths: 2 }],
             timing: Timing::default(),
+            probes: true,
+            crossed: None,
             partition: Partition::Available,
             priority: 100,
             preempt: false,

@@ -5,13 +5,8 @@
 //! There is no authentication: the listener belongs on loopback or a management network. Orders from web pages are
 //! refused (they carry an `Origin`).
 
-use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::{Query, Request, State};
@@ -21,15 +16,15 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::time::Sleep;
+use tokio::net::TcpListener;
 
 use super::metrics::{Edge, Exporter, Sample};
 use crate::base::{NodeId, limits};
-use crate::report::{self, Answer, CallRow, Diff, PairRow, Phase, Reload, ResourceRow, Status};
+use crate::cluster::HaMode;
+use crate::report::{self, Answer, CallRow, Diff, ModePlan, PairRow, Phase, Reload, ResourceRow, Status};
+use crate::runtime::fault::Fault;
 use crate::runtime::questions::{Questions, Unanswered};
+use crate::runtime::visitors::Door;
 
 /// Rows of `/api/calls` when the request names no limit.
 const DEFAULT_ROWS: usize = 100;
@@ -52,6 +47,8 @@ pub trait Observed: Send + Sync + 'static {
     fn armed(&self) -> bool;
     /// Where the nodes of the pair differ; `None`: there is no peer. May take the node's locks.
     fn diff(&self) -> Option<Diff>;
+    /// What another `ha-mode` would mean; `None`: there is no peer. May take the node's locks.
+    fn plan_mode(&self, to: HaMode) -> Option<ModePlan>;
     /// Counters of this listener, among others.
     fn edge(&self) -> &Edge;
 }
@@ -69,6 +66,10 @@ pub enum Order {
     Switchover,
     /// Believe that a silent member is dead.
     DeclareDead(NodeId),
+    /// Another `ha-mode` on both nodes.
+    SetMode(HaMode),
+    /// Let something fail for so long.
+    Fail(Fault, Duration),
 }
 
 /// How long and for how many the listener has patience.
@@ -94,7 +95,9 @@ impl Default for Patience {
 ///
 /// None after the listener is bound; failing accepts are retried.
 pub async fn serve(listener: TcpListener, node: Arc<dyn Observed>, patience: Patience) -> io::Result<()> {
-    let door = Door { listener, node: Arc::clone(&node), patience, inside: VecDeque::new() };
+    let counted = Arc::clone(&node);
+    let cut = Arc::new(move || counted.edge().admin_cut.count());
+    let door = Door::new(listener, patience.places, patience.visit, cut);
     axum::serve(door, router(node, patience.answer)).await
 }
 
@@ -127,6 +130,8 @@ fn router(node: Arc<dyn Observed>, patience: Duration) -> Router {
         .route("/api/resume", post(resume))
         .route("/api/reload", post(reload))
         .route("/api/switchover", post(switch_over))
+        .route("/api/ha-mode", get(plan_mode).post(set_mode))
+        .route("/api/drill", post(drill))
         .route("/api/peer/diff", get(diff))
         .route("/api/peer/declare-dead", post(declare_dead))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), visit))
@@ -199,6 +204,44 @@ struct Member {
 
 async fn declare_dead(State(admin): Shared, Query(member): Query<Member>) -> Response {
     order(&admin, Order::DeclareDead(NodeId(member.id))).await
+}
+
+#[derive(serde::Deserialize)]
+struct WantedMode {
+    mode: String,
+}
+
+const NO_MODE: &str = "no ha-mode: write none, active-standby or active-active";
+const NO_PEER: &str = "this node has no peer: write member.N and the addresses of both into [cluster], and restart";
+
+async fn plan_mode(State(admin): Shared, Query(wanted): Query<WantedMode>) -> Response {
+    let Ok(to) = wanted.mode.parse::<HaMode>() else { return refused(StatusCode::BAD_REQUEST, NO_MODE) };
+    match ask(&admin, move |admin| admin.node.plan_mode(to)).await {
+        Ok(Some(plan)) => Json(plan).into_response(),
+        Ok(None) => refused(StatusCode::NOT_FOUND, NO_PEER),
+        Err(late) => late,
+    }
+}
+
+async fn set_mode(State(admin): Shared, Query(wanted): Query<WantedMode>) -> Response {
+    match wanted.mode.parse::<HaMode>() {
+        Ok(to) => order(&admin, Order::SetMode(to)).await,
+        Err(()) => outcome(&admin, Ok(Answer { errors: vec![NO_MODE.to_owned()], done: Vec::new() })),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Failing {
+    fault: String,
+    #[serde(rename = "for")]
+    seconds: u64,
+}
+
+async fn drill(State(admin): Shared, Query(wanted): Query<Failing>) -> Response {
+    match Fault::read(&wanted.fault, wanted.seconds) {
+        Ok((fault, span)) => order(&admin, Order::Fail(fault, span)).await,
+        Err(why) => outcome(&admin, Ok(Answer { errors: vec![why], done: Vec::new() })),
+    }
 }
 
 async fn status(State(admin): Shared) -> Response {
@@ -287,7 +330,7 @@ fn status_of(sample: &Sample, reload: Option<Reload>) -> Status {
         cluster: sample.cluster.clone(),
         node: sample.node.0,
         epoch: format!("{}.{}", epoch.counter, epoch.node.0),
-        ha_mode: if sample.pair.is_some() { "active-standby" } else { "none" }.to_owned(),
+        ha_mode: sample.pair.as_ref().map_or(HaMode::None, |pair| pair.status.mode).to_string(),
         phase: sample.phase,
         uptime_seconds: sample.now.since(sample.started).as_secs(),
         calls,
@@ -305,104 +348,11 @@ fn rows(sample: &Sample, wanted: impl Fn(&str) -> bool) -> Vec<ResourceRow> {
     shown.map(|r| ResourceRow::new(sample.now, r)).collect()
 }
 
-/// Lets in a bounded number of connections, each for a bounded time. When all places are taken the oldest visitor has
-/// to go: a crowd that hangs must not keep out whoever asks whether the process lives.
-struct Door {
-    listener: TcpListener,
-    node: Arc<dyn Observed>,
-    patience: Patience,
-    /// Those inside, oldest first.
-    inside: VecDeque<oneshot::Sender<()>>,
-}
-
-impl Door {
-    fn let_in(&mut self, stream: TcpStream) -> Visit {
-        self.inside.retain(|visitor| !visitor.is_closed());
-        while self.inside.len() >= self.patience.places.max(1) {
-            let _already_gone = self.inside.pop_front().map(|oldest| oldest.send(()));
-        }
-        let (out, shown_out) = oneshot::channel();
-        self.inside.push_back(out);
-        let deadline = Box::pin(tokio::time::sleep(self.patience.visit));
-        Visit { stream, deadline, shown_out: Some(shown_out), node: Arc::clone(&self.node), cut: false }
-    }
-}
-
-impl axum::serve::Listener for Door {
-    type Io = Visit;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Visit, SocketAddr) {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => return (self.let_in(stream), peer),
-                // Out of descriptors, most likely: they are somebody else's until calls end.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// One connection. Reading and writing fail once its time is up or its place is needed.
-struct Visit {
-    stream: TcpStream,
-    deadline: Pin<Box<Sleep>>,
-    shown_out: Option<oneshot::Receiver<()>>,
-    node: Arc<dyn Observed>,
-    cut: bool,
-}
-
-impl Visit {
-    fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.cut {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let shown_out = self.shown_out.as_mut().map(|word| Pin::new(word).poll(cx));
-        if let Some(Poll::Ready(Err(_))) = shown_out {
-            // The door is gone and shows nobody out any more.
-            self.shown_out = None;
-        }
-        let place_needed = matches!(shown_out, Some(Poll::Ready(Ok(()))));
-        if place_needed || self.deadline.as_mut().poll(cx).is_ready() {
-            self.cut = true;
-            self.node.edge().admin_cut.count();
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        Ok(())
-    }
-}
-
-impl AsyncRead for Visit {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.in_time(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Visit {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        self.in_time(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.in_time(cx)?;
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+    use std::net::SocketAddr;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -491,6 +441,10 @@ mod tests {
 
         fn diff(&self) -> Option<Diff> {
             self.armed.then(Diff::default)
+        }
+
+        fn plan_mode(&self, to: HaMode) -> Option<ModePlan> {
+            self.armed.then(|| ModePlan { to: to.to_string(), ..ModePlan::default() })
         }
 
         fn edge(&self) -> &Edge {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::base::ResourceId;
-use crate::config::Settings;
+use crate::config::{Cluster, Settings};
 use crate::identity::Identities;
 use crate::runtime::reach::Reach;
 use crate::runtime::servers::{Server, Servers};
@@ -17,6 +17,8 @@ pub(super) struct Around {
     pub sources: Sources,
     /// Load balancers that say whose the streams are that they forward.
     pub balancers: Sources,
+    /// Addresses that other hosts have as well, or may, and from where streams leave instead.
+    pub shared: Vec<(IpAddr, Option<IpAddr>)>,
     /// Hosts of media servers, of those too that left the file: no limit per host is meant for them.
     pub hosts: Vec<IpAddr>,
     /// The names of media servers.
@@ -32,10 +34,18 @@ impl Around {
         let hosts: Vec<IpAddr> = servers.all().flat_map(Server::hosts).collect();
         Self {
             sources: Sources::of(settings, hosts.clone(), identities),
+            shared: shared(&settings.cluster),
             balancers: Sources::only(&settings.proxy_protocol_from, []),
             names: resources().map(|r| (r.id, r.aor.clone())).collect(),
             reach: Reach::new(&settings.cluster.reference_points, resources().map(|r| r.route.flow.remote.ip())),
             hosts,
         }
     }
+}
+
+/// Those of a balancer, and those that are the peer's while it serves.
+fn shared(cluster: &Cluster) -> Vec<(IpAddr, Option<IpAddr>)> {
+    let [own, guests] = [true, false].map(|own| cluster.service_ips_of(own).iter().map(|vip| vip.ip));
+    let crossed = guests.zip(own.map(Some));
+    cluster.balanced_ips().into_iter().map(|ip| (ip, None)).chain(crossed).collect()
 }

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::{NodeId, PathId, Time, limits};
 use crate::replica::envelope::{self, Address, BadBeat, OVERHEAD};
+use crate::runtime::fault::Faults;
 use crate::runtime::link::{BindError, Member};
 use crate::runtime::stats::Counter;
 use crate::runtime::sys::filter::sources;
@@ -76,6 +77,8 @@ pub struct Config {
     pub own: Vec<SocketAddr>,
     /// The other members.
     pub peers: Vec<Member>,
+    /// What a drill wants to fail.
+    pub faults: Arc<Faults>,
 }
 
 /// The thread that beats. Dropping it ends it.
@@ -214,7 +217,10 @@ impl Heart {
                 // The host of a peer that has no process refuses with ICMP; each error is told once.
                 Err(_) => continue,
             };
-            let Config { keys, node, incarnation, .. } = &self.config;
+            let Config { keys, node, incarnation, faults, .. } = &self.config;
+            if faults.is_parted() {
+                continue;
+            }
             match envelope::open(keys, *node, *incarnation, &memory[..length]) {
                 Ok((address, _)) if usize::from(address.path.0) != path => self.stats.astray.count(),
                 Ok((address, beat)) => {
@@ -249,7 +255,8 @@ impl Heart {
             let index = usize::from(path.0);
             let remote = config.peers.iter().find(|m| m.node == to).and_then(|m| m.addrs.get(index));
             let (Some(remote), Some(own)) = (remote, paths.get(index)) else { return stats.unsent.count() };
-            let sent = envelope::seal(&config.keys, &address, beat, sealed)
+            let sent = !config.faults.is_parted()
+                && envelope::seal(&config.keys, &address, beat, sealed)
                 && own.socket.send_to(sealed, *remote).is_ok_and(|octets| octets == sealed.len());
             let counter = if sent { &stats.beats_out } else { &stats.unsent };
             counter.count();
@@ -274,6 +281,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::runtime::fault::Fault;
 
     const LIMIT: Duration = Duration::from_secs(5);
     const EVERY: Duration = Duration::from_millis(5);
@@ -315,6 +323,7 @@ mod tests {
     struct Side {
         beats: Beats,
         stats: Arc<BeatStats>,
+        faults: Arc<Faults>,
         fake: Arc<Fake>,
         heard: mpsc::Receiver<(Address, Vec<u8>)>,
     }
@@ -327,16 +336,40 @@ mod tests {
         let (told, heard) = mpsc::channel();
         let (next, heard_by, unauthentic) = (Mutex::new(next), Mutex::new(told), Counter::default());
         let fake = Arc::new(Fake { peer: NodeId(peer), next, heard: heard_by, unauthentic, hold: Mutex::default() });
-        let stats = Arc::new(BeatStats::default());
+        let (stats, faults) = (Arc::new(BeatStats::default()), Arc::<Faults>::default());
         let config = Config {
             node: NodeId(node),
             incarnation: u64::from(node) * 100,
             keys: Keys::new("c", &[b"a secret"]).unwrap(),
             own: own.to_vec(),
             peers: vec![Member { node: NodeId(peer), addrs: addrs.to_vec() }],
+            faults: Arc::clone(&faults),
         };
         let beats = Beats::start(config, Arc::clone(&fake) as Arc<dyn Pacemaker>, Arc::clone(&stats)).unwrap();
-        Side { beats, stats, fake, heard }
+        Side { beats, stats, faults, fake, heard }
+    }
+
+    #[test]
+    fn a_node_that_a_drill_cuts_off_neither_speaks_nor_hears_until_that_ends() {
+        let (one, two) = (ports(["127.0.0.1", "127.0.0.3"]), ports(["127.0.0.2", "127.0.0.4"]));
+        let (one, two) = (side(1, &one, 2, &two, Time::ZERO), side(2, &two, 1, &one, Time::ZERO));
+        let until = |counter: &Counter, count: u64| {
+            while counter.get() < count {
+                thread::yield_now();
+            }
+        };
+        until(&one.stats.beats_in, 2);
+        one.faults.begin(Fault::Partition, sys::now() + Duration::from_secs(3_600));
+        // Of three beats of a turn one has no path: the third says that a turn has begun since.
+        until(&one.stats.unsent, one.stats.unsent.get() + 3);
+        let counts = || (one.stats.beats_out.get(), one.stats.beats_in.get());
+        let cut = counts();
+        until(&two.stats.beats_out, two.stats.beats_out.get() + 8);
+        until(&one.stats.unsent, one.stats.unsent.get() + 6);
+        assert_eq!(counts(), cut);
+        one.faults.begin(Fault::Partition, sys::now());
+        until(&one.stats.beats_out, cut.0 + 2);
+        until(&one.stats.beats_in, cut.1 + 2);
     }
 
     #[test]

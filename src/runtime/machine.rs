@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::metrics::PairSample;
-use super::running::{ReloadError, Running};
+use super::reload_error::ReloadError;
+use super::running::Running;
 use super::stats::IoStats;
 use crate::balance::ResourceView;
 use crate::base::Epoch;
@@ -12,9 +13,11 @@ use crate::cluster::{self, Role};
 use crate::config::{Plan, Settings};
 use crate::node::{Command, Gauges, LegView, Stats};
 use crate::replica::handshake::Refusal;
-use crate::report::{Diff, PairFacts};
+use crate::report::{Diff, ModePlan, PairFacts};
+use crate::runtime::fault::Fault;
 use crate::runtime::link::LinkStats;
 use crate::runtime::pairing::Peered;
+use crate::runtime::sys;
 
 /// A worker that is at one batch for longer than this stands still. A batch takes milliseconds.
 const WORK: Duration = Duration::from_secs(2);
@@ -47,6 +50,10 @@ pub trait Machine: Send + Sync + 'static {
     fn pair(&self) -> Option<PairSample>;
     /// What an operator wants of the pair; why not.
     fn order(&self, command: cluster::Command) -> Result<(), String>;
+    /// What another `ha-mode` would mean; `None`: it has no peer.
+    fn plan_mode(&self, to: cluster::HaMode) -> Option<ModePlan>;
+    /// Begins a fault that ends after so long; why not.
+    fn fail(&self, fault: Fault, span: Duration) -> Result<(), String>;
     /// Where the nodes of the pair differ.
     fn diff(&self) -> Option<Diff>;
     /// The peer goes on with everything; whether it can. [`Machine::has_left`] says when it does.
@@ -105,7 +112,8 @@ impl Machine for Running {
     }
 
     fn pair(&self) -> Option<PairSample> {
-        let Peered { pair, links, link_stats, beat_stats, virtual_ips, addresses, .. } = self.pair.as_ref()?;
+        let Peered { pair, links, link_stats, beat_stats, virtual_ips, addresses_of, addresses, .. } =
+            self.pair.as_ref()?;
         let view = pair.view()?;
         let mut exposure = self.node.exposure()?;
         exposure.linked = view.linked;
@@ -116,6 +124,7 @@ impl Machine for Running {
             link_trouble: if view.linked { Vec::new() } else { link_trouble(link_stats) },
             differences: view.differences,
             virtual_ips: virtual_ips.clone(),
+            addresses_of: addresses_of.clone(),
             addresses: addresses.clone(),
             exposure,
         };
@@ -127,6 +136,23 @@ impl Machine for Running {
     fn order(&self, command: cluster::Command) -> Result<(), String> {
         let peered = self.pair.as_ref().ok_or("this node runs alone; set cluster.ha-mode for a pair")?;
         peered.pair.command(command).map_err(|refusal| refusal.to_string())
+    }
+
+    fn plan_mode(&self, to: cluster::HaMode) -> Option<ModePlan> {
+        let PairSample { status, facts, .. } = self.pair()?;
+        let (own, peers) = self.node.owners();
+        let impossible = self.cluster_settings(|cluster| cluster.why_no_mode(to).map(str::to_owned));
+        let refused = impossible.or_else(|| self.node.permits(to).err().map(|refusal| refusal.to_string()));
+        Some(ModePlan::new(&status, &facts, [own, peers].map(|calls| calls as u64), to, refused))
+    }
+
+    fn fail(&self, fault: Fault, span: Duration) -> Result<(), String> {
+        match (fault, &self.pair) {
+            (Fault::Kill, _) => sys::process::die(),
+            (_, Some(peered)) => peered.fail(fault, span).map_err(|e| format!("no thread for the drill: {e}"))?,
+            (_, None) => return Err("this node runs alone: it has no peer that could fail; `kill` is left".into()),
+        }
+        Ok(())
     }
 
     fn diff(&self) -> Option<Diff> {

@@ -3,54 +3,80 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::config::{self, Settings, VipManager};
+use crate::config::{self, Settings, VipManager, VirtualIp};
+use crate::identity::Shared;
 use crate::node;
 use crate::replica::handshake::{self, Local};
 use crate::runtime::beat::{self, BeatStats, Beats, Pacemaker};
 use crate::runtime::driver::Driver;
+use crate::runtime::fault::{Fault, Faults};
 use crate::runtime::link::{self, BindError, Encryption, LinkStats, Links, Member, Peers, Reader};
-use crate::runtime::pair::{Pair, RESERVE, Turns};
+use crate::runtime::pair::{Keepers, Pair, RESERVE, Turns};
 use crate::runtime::secure::{self, SecureError};
 use crate::runtime::snmp::Traps;
 use crate::runtime::start_error::StartError;
 use crate::runtime::state;
-use crate::runtime::vip::{Manager, Vip, VipError};
+use crate::runtime::sys;
+use crate::runtime::vip::{Manager, Vip};
+use crate::runtime::witness::{self, Watch};
 use crate::runtime::worker::Pulse;
 use crate::token::Keys;
 
-/// The addresses that the pair shares.
-pub fn virtual_ips(settings: &Settings) -> Vec<IpAddr> {
-    match settings.cluster.is_pair() {
-        true => settings.cluster.virtual_ips.iter().map(|vip| vip.ip).collect(),
-        false => Vec::new(),
+/// The addresses that the pair shares: they stand in Record-Route, and dialogs carry them.
+pub fn shared_ips(settings: &Settings) -> Shared {
+    let cluster = &settings.cluster;
+    if cluster.is_crossed() {
+        let [ips, guests] = [true, false].map(|own| cluster.service_ips_of(own).iter().map(|vip| vip.ip).collect());
+        let virtual_ips = cluster.virtual_ips.iter().map(|vip| vip.ip).collect();
+        return Shared { ips, sends: true, guests, virtual_ips, ..Shared::default() };
     }
+    Shared { ips: cluster.shared_ips().collect(), sends: !cluster.is_shared() || cluster.in_via, ..Shared::default() }
 }
 
 /// What must be done while the process has one thread, because privileges belong to threads.
 pub struct Groundwork {
-    /// The keeper of the addresses of a pair.
-    pub vip: Option<Vip>,
+    /// The keepers of the addresses of a pair.
+    pub keepers: Option<Keepers>,
 }
 
-/// Makes `state-dir` and starts the keeper of a pair. An earlier guard gives its addresses and sockets up first.
+/// Makes `state-dir` and starts the keepers of a pair. Earlier guards give their addresses and sockets up first.
 pub fn prepare(settings: &Settings) -> Result<Groundwork, StartError> {
     state::make_dir(&settings.cluster.state_dir).map_err(StartError::State)?;
-    let vip = keeper(settings).map_err(StartError::Vip)?;
-    Ok(Groundwork { vip })
+    if !settings.cluster.is_pair() {
+        return Ok(Groundwork { keepers: None });
+    }
+    Ok(Groundwork { keepers: Some(keepers(settings)?) })
 }
 
-/// The keeper of the addresses of a pair. Takes privileges away from this thread.
-fn keeper(settings: &Settings) -> Result<Option<Vip>, VipError> {
+/// Takes privileges away from this thread.
+fn keepers(settings: &Settings) -> Result<Keepers, StartError> {
     let cluster = &settings.cluster;
-    if !cluster.is_pair() {
-        return Ok(None);
-    }
-    let manager = match &cluster.vip_manager {
-        VipManager::Builtin => match Manager::builtin(cluster.state_dir.clone()) {
+    let state_dir = &cluster.state_dir;
+    let first = |name: &str, ips: &[VirtualIp]| {
+        if !cluster.is_crossed() || ips.is_empty() {
+            return Ok(None);
+        }
+        let state_dir = state_dir.join(name);
+        state::make_dir(&state_dir).map_err(StartError::State)?;
+        Vip::start_first(manager(cluster, state_dir), ips.to_vec()).map(Some).map_err(StartError::Vip)
+    };
+    let guest = first("guest", cluster.service_ips_of(false))?;
+    let lead = first("lead", &cluster.virtual_ips)?;
+    let own = if cluster.is_shared() { cluster.service_ips_of(true) } else { &cluster.virtual_ips };
+    let own = Vip::start(manager(cluster, state_dir.clone()), own.to_vec()).map_err(StartError::Vip)?;
+    Ok(Keepers { own, guest, lead })
+}
+
+fn manager(cluster: &config::Cluster, state_dir: PathBuf) -> Manager {
+    match &cluster.vip_manager {
+        VipManager::Builtin => match Manager::builtin(state_dir) {
             Manager::Builtin { program, state_dir, .. } => {
                 Manager::Builtin { program, state_dir, limit: cluster.timing.guard_limit }
             }
@@ -58,8 +84,7 @@ fn keeper(settings: &Settings) -> Result<Option<Vip>, VipError> {
         },
         VipManager::Script { path, timeout } => Manager::Script { path: path.clone(), limit: *timeout },
         VipManager::None => Manager::None,
-    };
-    Vip::start(manager, cluster.virtual_ips.clone()).map(Some)
+    }
 }
 
 /// The pair as the node knows it.
@@ -69,7 +94,7 @@ pub fn of_node(settings: &Settings, incarnation: u64, counter: u32) -> Option<no
     Some(node::Pair {
         cluster: settings.roles(incarnation, counter),
         peer,
-        virtual_ips: virtual_ips(settings),
+        virtual_ips: cluster.moving_ips().collect(),
         commit: match cluster.commit {
             config::Commit::PeerAck => node::Commit::PeerAck,
             config::Commit::Async => node::Commit::Async,
@@ -90,8 +115,8 @@ pub struct Parts<'a> {
     pub incarnation: u64,
     /// The durable counter of this start.
     pub counter: u32,
-    /// The keeper of the addresses.
-    pub vip: Vip,
+    /// Who keeps the addresses.
+    pub keepers: Keepers,
 }
 
 /// A pair whose parts are bound and do not act yet.
@@ -106,15 +131,19 @@ pub struct Peered {
     pub beat_stats: Arc<BeatStats>,
     /// The addresses that the pair shares, as configured.
     pub virtual_ips: Vec<String>,
+    /// Of those: which whoever is active has, and which each node has.
+    pub addresses_of: [Vec<String>; 2],
     /// The addresses of the peer: index = path.
     pub addresses: Vec<String>,
+    /// What a drill wants to fail.
+    pub faults: Arc<Faults>,
     config: beat::Config,
     encryption: Option<Arc<Encryption>>,
 }
 
 /// Binds the addresses of this member and puts the parts together.
 pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Handle) -> Result<Peered, StartError> {
-    let Parts { settings, keys, incarnation, counter, vip } = parts;
+    let Parts { settings, keys, incarnation, counter, keepers } = parts;
     let cluster = &settings.cluster;
     let member = |m: &config::Member| Member { node: m.id, addrs: m.paths.clone() };
     let own = cluster.own().map(|m| m.paths.clone()).unwrap_or_default();
@@ -132,12 +161,14 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
     };
     let seed = state::random::<32>().map_err(StartError::State)?;
     let encryption = encryption(settings).map_err(StartError::Secure)?;
+    let faults = Arc::<Faults>::default();
     let config = link::Config {
         local,
         keys: keys.clone(),
         own: own.clone(),
         peers: peers.clone(),
         seed,
+        faults: Arc::clone(&faults),
         encryption: encryption.clone(),
     };
     let link_stats = Arc::new(LinkStats::default());
@@ -147,22 +178,32 @@ pub fn start(parts: Parts<'_>, driver: &Arc<Driver>, traps: &Traps, runtime: &Ha
     state::reserve_epochs(&cluster.state_dir, upto).map_err(StartError::State)?;
     let state_dir = cluster.state_dir.clone();
     let ports = match cluster.is_on_loopback() {
-        true => Turns::new(driver, &virtual_ips(settings)),
+        true => Turns::new(driver, &cluster.moving_ips().collect::<Vec<IpAddr>>()),
         false => Turns::default(),
     };
-    let pair = Pair::new(Arc::clone(driver), Arc::clone(&links), vip, ports, traps.clone(), state_dir, upto);
+    let pair = Pair::new(Arc::clone(driver), Arc::clone(&links), keepers, ports, traps.clone(), state_dir, upto);
     driver.connect(Arc::clone(&pair) as _);
-    let watch: std::sync::Weak<Pair> = Arc::downgrade(&pair);
+    if let Some(witness) = witness::of(settings, keys, counter) {
+        // Before anything else is heard: what the cluster wants of it is told once.
+        let weak: Weak<Pair> = Arc::downgrade(&pair);
+        let tell = move |word| weak.upgrade().into_iter().for_each(|pair| pair.witnessed(word));
+        pair.watch_by(Watch::start(witness, tell).map_err(StartError::System)?);
+    }
+    let watch: Weak<Pair> = Arc::downgrade(&pair);
     driver.streams.watched_by(watch as _);
-    pair.configured(settings.shared_lines());
+    pair.configured(settings.shared_lines(), cluster.ha_mode);
     pair.lend_sockets();
     links.start(runtime, listeners).map_err(StartError::System)?;
     let beat_stats = Arc::new(BeatStats::default());
-    let config = beat::Config { node: cluster.node, incarnation, keys: keys.clone(), own, peers };
-    let virtual_ips = cluster.virtual_ips.iter().map(ToString::to_string).collect();
+    let config =
+        beat::Config { node: cluster.node, incarnation, keys: keys.clone(), own, peers, faults: Arc::clone(&faults) };
+    let services = cluster.service_ips.iter().filter(|_| cluster.is_crossed()).flat_map(|s| &s.ips);
+    let addresses_of = [cluster.virtual_ips.iter().collect(), services.collect::<Vec<_>>()];
+    let addresses_of = addresses_of.map(|ips: Vec<&VirtualIp>| ips.into_iter().map(ToString::to_string).collect());
+    let virtual_ips = addresses_of.concat();
     let addresses = cluster.peer().map(|peer| peer.paths.iter().map(ToString::to_string).collect());
     let addresses = addresses.unwrap_or_default();
-    Ok(Peered { pair, links, link_stats, beat_stats, virtual_ips, addresses, config, encryption })
+    Ok(Peered { pair, links, link_stats, beat_stats, virtual_ips, addresses_of, addresses, faults, config, encryption })
 }
 
 fn encryption(settings: &Settings) -> Result<Option<Arc<Encryption>>, SecureError> {
@@ -194,6 +235,23 @@ impl Peered {
         let pacemaker = Arc::clone(&self.pair) as Arc<dyn Pacemaker>;
         let heart = Beats::start(self.config.clone(), pacemaker, Arc::clone(&self.beat_stats));
         self.pair.beat_by(heart.map_err(|e| io::Error::other(e.to_string()))?);
+        Ok(())
+    }
+
+    /// Begins a fault, and goes on where it left off when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// No thread could be started for the end; then nothing has begun.
+    pub fn fail(&self, fault: Fault, span: Duration) -> io::Result<()> {
+        let (links, until) = (Arc::downgrade(&self.links), sys::now() + span);
+        let end = move || {
+            thread::sleep(span);
+            links.upgrade().iter().for_each(|links| links.resume());
+        };
+        thread::Builder::new().name("drill".into()).spawn(end)?;
+        self.faults.begin(fault, until);
+        self.links.resume();
         Ok(())
     }
 

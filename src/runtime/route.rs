@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use crate::balance::{self, GroupConfig, ResourceConfig, Route};
 use crate::base::{Flow, ListenerId, Transport};
 use crate::config::{Group, Listen, Resource};
+use crate::identity::Shared;
 
 /// A resource that cannot be reached as configured.
 #[derive(Debug)]
@@ -56,8 +57,10 @@ impl std::error::Error for RouteError {}
 pub struct Ways<'a> {
     /// What is bound, index = listener id.
     pub listeners: &'a [Listen],
-    /// Addresses that the pair shares: what belongs to calls leaves from these.
-    pub virtual_ips: &'a [IpAddr],
+    /// Addresses that the pair shares: what belongs to calls leaves from these, if it can.
+    pub shared: &'a Shared,
+    /// Whether streams can be opened from these, too: not where a balancer has them.
+    pub streams: bool,
 }
 
 /// The groups of the Farm. Blocks while names are resolved.
@@ -72,6 +75,7 @@ pub fn groups(groups: &[Group], ways: Ways<'_>) -> Result<balance::Config, Route
                 monitor: group.monitor,
                 noresource_response_code: group.noresource_response_code,
                 terms: group.terms.clone(),
+                pin_by: group.pin_by.clone(),
                 resources: group.resources.iter().map(|r| resource(r, ways)).collect::<Result<_, _>>()?,
             })
         })
@@ -104,15 +108,18 @@ fn route(resource: &Resource, ways: Ways<'_>) -> Result<Route, Cause> {
         Transport::Udp if resource.also_tcp => Some(way(Transport::Tcp)?.0),
         Transport::Udp => None,
     };
-    let own = Some(own).filter(|own| !ways.virtual_ips.contains(&own.local.ip()));
+    let own = Some(own).filter(|own| !ways.shared.ips.contains(&own.local.ip()));
     Ok(Route { authority: remote.to_string().into_boxed_str(), flow, stream, own })
 }
 
 impl Ways<'_> {
     /// The same way from an address of the pair: the one that is closest to what the kernel would send from.
     fn shared(&self, own: Flow) -> Option<Flow> {
+        if !self.shared.sends || own.transport.reliable() && !self.streams {
+            return None;
+        }
         let family = |ip: &&IpAddr| ip.is_ipv4() == own.remote.is_ipv4();
-        let ip = *self.virtual_ips.iter().filter(family).max_by_key(|ip| common_bits(**ip, own.local.ip()))?;
+        let ip = *self.shared.ips.iter().filter(family).max_by_key(|ip| common_bits(**ip, own.local.ip()))?;
         let fits = |l: &Listen| l.transport == own.transport && l.takes(ip);
         let index = self.listeners.iter().position(fits)?;
         let local = SocketAddr::new(ip, self.listeners[index].addr.port());
@@ -171,7 +178,15 @@ mod tests {
     use super::*;
 
     fn alone(listeners: &[Listen]) -> Ways<'_> {
-        Ways { listeners, virtual_ips: &[] }
+        static NONE: Shared = Shared {
+            ips: Vec::new(),
+            sends: true,
+            guests: Vec::new(),
+            stands_in: false,
+            virtual_ips: Vec::new(),
+            leads: false,
+        };
+        Ways { listeners, shared: &NONE, streams: true }
     }
 
     fn listen(text: &str) -> Listen {

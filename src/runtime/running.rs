@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -13,7 +12,8 @@ use tokio::runtime::{Handle, Runtime};
 
 use crate::balance;
 use crate::base::{ListenerId, ResourceId, Time};
-use crate::config::{ConfigError, Listen, Plan, Settings, plan};
+use crate::cluster;
+use crate::config::{self, Listen, Plan, Settings, plan};
 use crate::identity::Identities;
 use crate::node::{Capacity, Command, Input, Node};
 use crate::runtime::around::Around;
@@ -22,14 +22,16 @@ use crate::runtime::driver::Driver;
 use crate::runtime::inlet::Inlet;
 use crate::runtime::lane::Lane;
 use crate::runtime::pairing::{self, Groundwork, Parts, Peered, prepare};
-use crate::runtime::route::{self, RouteError, Ways};
-use crate::runtime::secure::{Prepared, SecureError};
+use crate::runtime::reload_error::ReloadError;
+use crate::runtime::route::{self, Ways};
+use crate::runtime::secure::Prepared;
 use crate::runtime::servers::Servers;
 use crate::runtime::snmp::Traps;
 use crate::runtime::socket::{self, Bound};
 use crate::runtime::sources::Door;
 use crate::runtime::start::Start;
 use crate::runtime::start_error::StartError;
+use crate::runtime::state;
 use crate::runtime::stats::IoStats;
 use crate::runtime::sys;
 use crate::runtime::waker::Waker;
@@ -49,31 +51,6 @@ impl Default for Options {
         Self { service_threads: 2, capacity: Capacity::default() }
     }
 }
-
-/// Why a reload was refused. What ran goes on.
-#[derive(Debug)]
-pub enum ReloadError {
-    /// These lines need a restart.
-    Restart(Vec<ConfigError>),
-    /// A resource cannot be reached.
-    Route(RouteError),
-    /// `[tls]`.
-    Secure(SecureError),
-}
-
-impl fmt::Display for ReloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReloadError::Route(e) => e.fmt(f),
-            ReloadError::Secure(e) => e.fmt(f),
-            ReloadError::Restart(errors) => {
-                errors.iter().enumerate().try_for_each(|(n, e)| write!(f, "{}{e}", if n > 0 { "\n" } else { "" }))
-            }
-        }
-    }
-}
-
-impl std::error::Error for ReloadError {}
 
 /// A node that carries calls. Dropping it stops it at once.
 pub struct Running {
@@ -137,7 +114,11 @@ pub(super) fn assemble(
     let start = Start::new(&settings, keys, options.capacity)?;
     let around = Around::of(&settings, &servers, &identities);
     let started = sys::now();
-    let node = Node::<Locked>::new(started, start.node(&settings, identities.clone(), farm));
+    let mut config = start.node(&settings, identities.clone(), farm);
+    if let Some(pair) = &mut config.pair {
+        pair.cluster.mode = state::mode_at_start(&settings.cluster).map_err(StartError::State)?;
+    }
+    let node = Node::<Locked>::new(started, config);
     let (node, io) = (Arc::new(node), Arc::new(IoStats::default()));
     let runtime = service_threads(options.service_threads).map_err(StartError::System)?;
     let (udp, tcp) = split(bound);
@@ -145,14 +126,15 @@ pub(super) fn assemble(
     let driver = Driver::new(Arc::clone(&node), udp, Arc::clone(&io), runtime.handle(), waker);
     driver.streams.speak(prepared).map_err(StartError::Secure)?;
     let traps = Traps::start(&settings, runtime.handle());
-    let parts = |vip| Parts {
+    let parts = |keepers| Parts {
         settings: &settings,
         keys: &start.keys,
         incarnation: start.incarnation,
         counter: start.epoch.counter,
-        vip,
+        keepers,
     };
-    let pair = ground.vip.map(|vip| pairing::start(parts(vip), &driver, &traps, runtime.handle())).transpose()?;
+    let pair =
+        ground.keepers.map(|keepers| pairing::start(parts(keepers), &driver, &traps, runtime.handle())).transpose()?;
     let running = Running {
         node,
         io,
@@ -183,18 +165,19 @@ struct Ports {
 
 impl Ports {
     fn bind(settings: &Settings) -> Result<Self, StartError> {
-        let virtual_ips = pairing::virtual_ips(settings);
-        let bind = |l: &Listen| match virtual_ips.contains(&l.addr.ip()) {
+        let shared = pairing::shared_ips(settings);
+        let moves = |ip| [&shared.ips, &shared.guests, &shared.virtual_ips].iter().any(|ips| ips.contains(&ip));
+        let bind = |l: &Listen| match moves(l.addr.ip()) {
             true if settings.cluster.is_on_loopback() => Bound::aside(l),
-            shared => Bound::new(l, shared),
+            early => Bound::new(l, early),
         };
         let bound: Result<Vec<Bound>, _> = settings.listeners.iter().map(bind).collect();
         let bound = bound.map_err(StartError::Bind)?;
         let listeners = socket::addresses(&bound);
-        let ways = Ways { listeners: &listeners, virtual_ips: &virtual_ips };
+        let ways = Ways { listeners: &listeners, shared: &shared, streams: settings.cluster.balanced_ips().is_empty() };
         let farm = route::groups(&settings.groups, ways).map_err(StartError::Route)?;
         let local = sys::local_addresses().map_err(StartError::System)?;
-        let identities = socket::identities(&listeners, &local, &virtual_ips);
+        let identities = socket::identities(&listeners, &local, shared);
         Ok(Self { bound, listeners, identities, farm })
     }
 }
@@ -234,8 +217,11 @@ impl Running {
     pub fn reload(&self, settings: Settings) -> Result<Plan, ReloadError> {
         let mut current = self.current.lock();
         let mut plan = plan(&current.settings, &settings).map_err(ReloadError::Restart)?;
-        let virtual_ips = pairing::virtual_ips(&settings);
-        let ways = Ways { listeners: &self.listeners, virtual_ips: &virtual_ips };
+        let mode = Some(settings.cluster.ha_mode).filter(|to| *to != current.settings.cluster.ha_mode);
+        mode.map_or(Ok(()), |to| self.node.permits(to)).map_err(ReloadError::Mode)?;
+        let shared = pairing::shared_ips(&settings);
+        let ways =
+            Ways { listeners: &self.listeners, shared: &shared, streams: settings.cluster.balanced_ips().is_empty() };
         let farm = route::groups(&settings.groups, ways).map_err(ReloadError::Route)?;
         self.pair.as_ref().map_or(Ok(()), |peered| peered.renew(&settings)).map_err(ReloadError::Secure)?;
         let speak = |prepared| self.driver.streams.speak(prepared);
@@ -245,14 +231,18 @@ impl Running {
         let renewed = Prepared::new(&settings, &servers).and_then(speak).map_err(ReloadError::Secure)?;
         // An address that has left the interfaces lingers: dialogs carry it.
         let local = sys::local_addresses().unwrap_or_default();
-        let identities = current.identities.succeed(socket::identities(&self.listeners, &local, &virtual_ips));
+        let identities = current.identities.succeed(socket::identities(&self.listeners, &local, shared));
         self.know(Around::of(&settings, &servers, &identities));
         if let Some(peered) = &self.pair {
-            peered.pair.configured(settings.shared_lines());
+            peered.pair.configured(settings.shared_lines(), settings.cluster.ha_mode);
         }
         self.driver.reconfigure(self.start.node(&settings, identities.clone(), farm));
         self.traps.follow(&settings);
         *current = Current { settings, identities, servers };
+        drop(current);
+        if let (Some(to), Some(peered)) = (mode, &self.pair) {
+            peered.pair.command(cluster::Command::SetMode(to)).map_err(ReloadError::Mode)?;
+        }
         plan.changes.extend(renewed);
         Ok(plan)
     }
@@ -279,10 +269,16 @@ impl Running {
         self.node.resources().iter().filter(|resource| resource.in_use > 0).map(|resource| resource.id).collect()
     }
 
+    /// What the configuration in force says of the cluster.
+    pub(super) fn cluster_settings<T>(&self, ask: impl FnOnce(&config::Cluster) -> T) -> T {
+        ask(&self.current.lock().settings.cluster)
+    }
+
     fn know(&self, around: Around) {
-        let Around { sources, balancers, hosts, names, reach } = around;
+        let Around { sources, balancers, shared, hosts, names, reach } = around;
         let sources = Arc::new(sources);
         self.driver.streams.forwarded_by(balancers);
+        self.driver.streams.shared.are(shared);
         self.driver.streams.welcome(Arc::clone(&sources));
         self.driver.streams.exempt(hosts);
         self.driver.name(names);

@@ -99,6 +99,7 @@ pub(super) mod tests {
             monitor: None,
             noresource_response_code: 480,
             terms: Terms { first_response_timeout: std::time::Duration::from_secs(2), retry_codes: Vec::new() },
+            pin_by: None,
             resources: servers.iter().map(resource).collect(),
         };
         (settings, balance::Config { groups: vec![group] })

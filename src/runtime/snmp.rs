@@ -151,7 +151,7 @@ impl Sender {
             cluster: cluster.name.clone(),
             node: cluster.node,
             own,
-            moving: cluster.virtual_ips.iter().map(|vip| vip.ip).collect(),
+            moving: cluster.virtual_ips.iter().map(|vip| vip.ip).chain(cluster.moving_ips()).collect(),
         }
     }
 

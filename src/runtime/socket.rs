@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::{ListenerId, Transport};
 use crate::config::Listen;
-use crate::identity::{Identities, Identity};
+use crate::identity::{Identities, Identity, Shared};
 use crate::runtime::sys;
 
 /// Octets asked of the kernel for each direction of a UDP socket: about 20 ms of the densest traffic we know of.
@@ -205,20 +205,23 @@ pub fn addresses(bound: &[Bound]) -> Vec<Listen> {
 /// The identities of bound listeners: a concrete address is one itself; a wildcard gives one per local address of its
 /// family (`local`), loopback last, so that the first one is an address that others can reach. Those that the pair shares
 /// come before all, whether they are here or not.
-pub fn identities(listeners: &[Listen], local: &[IpAddr], shared: &[IpAddr]) -> Identities {
-    let own = local.iter().copied().filter(|ip| !is_link_local(ip) && !shared.contains(ip));
-    let mut hosts: Vec<IpAddr> = shared.iter().copied().chain(own).collect();
-    hosts.sort_by_key(|ip| !shared.contains(ip) && ip.is_loopback());
+pub fn identities(listeners: &[Listen], local: &[IpAddr], shared: Shared) -> Identities {
+    let moving: Vec<IpAddr> = shared.ips.iter().chain(&shared.guests).chain(&shared.virtual_ips).copied().collect();
+    let own = local.iter().copied().filter(|ip| !is_link_local(ip) && !moving.contains(ip));
+    let mut hosts: Vec<IpAddr> = moving.iter().copied().chain(own).collect();
+    hosts.sort_by_key(|ip| !moving.contains(ip) && ip.is_loopback());
     let of_listener = |(n, listen): (usize, &Listen)| {
         let fits = |ip: &&IpAddr| ip.is_ipv4() == listen.addr.is_ipv4();
         let ips: Vec<IpAddr> = match listen.addr.ip() {
             ip if ip.is_unspecified() => hosts.iter().filter(fits).copied().collect(),
+            // A balancer that translates addresses sends here what it gets for those that all nodes stand behind.
+            ip if !shared.sends => std::iter::once(ip).chain(shared.ips.iter().filter(fits).copied()).collect(),
             ip => vec![ip],
         };
         let (transport, port) = (listen.transport, listen.addr.port());
         ips.into_iter().map(move |ip| Identity::new(transport, SocketAddr::new(ip, port), ListenerId(n as u16)))
     };
-    Identities::new(listeners.iter().enumerate().flat_map(of_listener))
+    Identities::new(listeners.iter().enumerate().flat_map(of_listener)).shared_by(shared)
 }
 
 /// A link-local address means nothing without its interface, which a URI cannot name.
@@ -283,9 +286,23 @@ mod tests {
     fn a_wildcard_is_every_local_address_of_its_family() {
         let listeners = [listen(Transport::Udp, "0.0.0.0:5060"), listen(Transport::Tcp, "[2001:db8::9]:5061")];
         let local = ["127.0.0.1", "192.0.2.1", "fe80::1", "2001:db8::9"].map(|ip| ip.parse().unwrap());
-        let table = identities(&listeners, &local, &[]);
+        let table = identities(&listeners, &local, Shared::default());
         let texts: Vec<&str> = table.iter().map(Identity::text).collect();
         assert_eq!(texts, ["192.0.2.1:5060", "127.0.0.1:5060", "[2001:db8::9]:5061"]);
         assert_eq!(table.iter().map(|i| i.listener.0).collect::<Vec<_>>(), [0, 0, 1]);
+    }
+
+    #[test]
+    fn a_listener_that_gets_what_a_balancer_translates_stands_behind_its_address() {
+        let listeners = [listen(Transport::Udp, "192.0.2.11:5060")];
+        let shared = |sends| Shared { ips: vec!["192.0.2.10".parse().unwrap()], sends, ..Shared::default() };
+        let table = identities(&listeners, &[], shared(false));
+        let own = table.by_local(Transport::Udp, listeners[0].addr).unwrap();
+        let recorded = table.recorded(own);
+        assert_eq!((table.get(own).text(), table.get(recorded).text()), ("192.0.2.11:5060", "192.0.2.10:5060"));
+        assert_eq!(table.sender(recorded), own, "nothing can leave from there");
+        // Where a node has the address itself, a listener that does not has nothing to do with it.
+        let table = identities(&listeners, &[], shared(true));
+        assert_eq!(table.iter().count(), 1);
     }
 }

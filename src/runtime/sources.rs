@@ -30,7 +30,8 @@ impl Sources {
     pub fn of(settings: &Settings, hosts: Vec<IpAddr>, identities: &Identities) -> Self {
         let Some(networks) = &settings.allow_from else { return Self::EVERYBODY };
         let members = settings.cluster.members.iter().flat_map(|member| &member.paths).map(|path| path.ip());
-        let virtual_ips = settings.cluster.virtual_ips.iter().map(|virtual_ip| virtual_ip.ip);
+        let services = settings.cluster.service_ips.iter().flat_map(|s| &s.ips);
+        let virtual_ips = settings.cluster.virtual_ips.iter().chain(services).map(|virtual_ip| virtual_ip.ip);
         let balancers = &settings.proxy_protocol_from;
         let networks: Vec<Prefix> = networks.iter().chain(balancers).copied().collect();
         let own = identities.iter().map(|identity| identity.addr.ip());

@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::base::{Epoch, NodeId};
+use crate::cluster::{HaMode, Mode};
 use crate::config::Cluster;
 
 /// A file that could not be read or written.
@@ -52,8 +54,7 @@ pub const SECRET_VARIABLE: &str = "TANDEM_CLUSTER_SECRET";
 /// octets that are made once, so that a restart keeps its dialogs. A pair must share them, and has no `node.key`.
 pub fn secrets(cluster: &Cluster, variable: Option<&OsStr>) -> Result<Vec<Vec<u8>>, StateError> {
     if let Some(path) = &cluster.secret_file {
-        let text = fs::read(path).map_err(failed(path, "read the secret file"))?;
-        return lines(&text).map_err(failed(path, "use the secret file"));
+        return secrets_of(path);
     }
     let name = Path::new(SECRET_VARIABLE);
     match variable {
@@ -65,6 +66,16 @@ pub fn secrets(cluster: &Cluster, variable: Option<&OsStr>) -> Result<Vec<Vec<u8
         }
         None => Ok(vec![node_key(&cluster.state_dir.join("node.key"))?.to_vec()]),
     }
+}
+
+/// The secrets that a file holds, one a line.
+///
+/// # Errors
+///
+/// It cannot be read, or what stands there is too short for a secret.
+pub fn secrets_of(path: &Path) -> Result<Vec<Vec<u8>>, StateError> {
+    let text = fs::read(path).map_err(failed(path, "read the secret file"))?;
+    lines(&text).map_err(failed(path, "use the secret file"))
 }
 
 fn lines(text: &[u8]) -> io::Result<Vec<Vec<u8>>> {
@@ -124,6 +135,44 @@ pub fn reserve_epochs(dir: &Path, upto: u32) -> Result<(), StateError> {
     replace(&dir.join("epoch"), format!("{upto}\n").as_bytes())
 }
 
+/// Keeps the mode that is in force, and what the file says meanwhile.
+pub fn keep_mode(dir: &Path, mode: Mode, file: HaMode) -> Result<(), StateError> {
+    let Mode { mode, word } = mode;
+    replace(&dir.join("ha-mode"), format!("{mode} {} {} {file}\n", word.counter, word.node.0).as_bytes())
+}
+
+/// The mode to start with: the one that was in force, unless the file has been edited since; then what it says is a later
+/// word, of this node.
+pub fn mode_at_start(settings: &Cluster) -> Result<Mode, StateError> {
+    let path = settings.state_dir.join("ha-mode");
+    let (file, me) = (settings.ha_mode, settings.node);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Ok(Mode { mode: file, word: Epoch { counter: 0, node: settings.first() } });
+        }
+        Err(e) => return Err(failed(&path, "read the mode")(e)),
+    };
+    let kept = mode_of(&text).ok_or_else(|| {
+        let cause = "it does not hold a mode; delete it on both nodes, and the configuration counts";
+        failed(&path, "use the mode")(io::Error::new(io::ErrorKind::InvalidData, cause))
+    })?;
+    let (mode, before) = kept;
+    if before == file && settings.modes().contains(&mode.mode) {
+        return Ok(mode);
+    }
+    let edited = Mode { mode: file, word: Epoch { counter: mode.word.counter.saturating_add(1), node: me } };
+    keep_mode(&settings.state_dir, edited, file)?;
+    Ok(edited)
+}
+
+fn mode_of(text: &str) -> Option<(Mode, HaMode)> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [mode, counter, node, file] = words[..] else { return None };
+    let word = Epoch { counter: counter.parse().ok()?, node: NodeId(node.parse().ok()?) };
+    Some((Mode { mode: mode.parse().ok()?, word }, file.parse().ok()?))
+}
+
 /// Writes a file whole or not at all: beside it, to disk, then in its place.
 fn replace(path: &Path, content: &[u8]) -> Result<(), StateError> {
     let beside = path.with_extension("new");
@@ -148,7 +197,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::cluster::HaMode;
     use crate::config::Settings;
 
     /// A directory that is gone when the test ends.

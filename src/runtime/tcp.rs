@@ -19,7 +19,7 @@ use crate::base::{ConnId, Flow, ListenerId, Transport, limits};
 use crate::config::Change;
 use crate::node::{Input, Received};
 use crate::runtime::connection::{Around, Connection, NotTaken};
-use crate::runtime::dial::{CONNECT_DEADLINE, connect, once_here, tune};
+use crate::runtime::dial::{self, CONNECT_DEADLINE, tune};
 use crate::runtime::inlet::Inlet;
 use crate::runtime::proxy_protocol::Balancers;
 use crate::runtime::reuse::{Way, offer};
@@ -48,6 +48,8 @@ pub struct Streams {
     next: AtomicU64,
     runtime: Handle,
     balancers: Balancers,
+    /// Addresses that no stream is opened from.
+    pub shared: dial::Shared,
     stats: Arc<IoStats>,
     inlet: Weak<dyn Inlet>,
     watch: OnceLock<Weak<dyn Watch>>,
@@ -80,6 +82,7 @@ impl Streams {
             next: AtomicU64::new(1),
             runtime,
             balancers: Balancers::default(),
+            shared: dial::Shared::default(),
             stats,
             inlet,
             watch: OnceLock::new(),
@@ -198,7 +201,8 @@ impl Streams {
     async fn open(self: Arc<Self>, connection: Arc<Connection>, names: Vec<Name>) {
         let opened = async {
             let place = Arc::clone(&self.places).acquire_owned().await;
-            (once_here(connection.flow.local.ip(), || connect(connection.flow)).await, place)
+            let opened = self.shared.open(connection.flow.local.ip(), connection.flow.remote).await;
+            (opened, place)
         };
         match time::timeout(CONNECT_DEADLINE, opened).await {
             Ok((Ok(stream), _place)) => {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::base::{CallKey, Flow, Host, InviteId, LegId, ResourceId, SessionId};
+use crate::base::{CallKey, Flow, Host, InviteId, LegId, Pin, ResourceId, SessionId};
 
 /// A change that somebody else must know, some before the message that depends on it leaves.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,26 @@ pub enum Change<'a> {
         /// Which.
         leg: LegId,
     },
+    /// A leg of another node was heard of: no state, but an event for its owner.
+    Heard {
+        /// The hash of its Call-ID.
+        call: CallKey,
+        /// Which.
+        leg: LegId,
+        /// What became of its session interval.
+        interval: Interval,
+    },
+}
+
+/// What a message of a dialog does to its session interval (RFC 4028).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interval {
+    /// Nothing.
+    Same,
+    /// There is none any more.
+    None,
+    /// It ends after this time.
+    EndsIn(Duration),
 }
 
 /// An initial INVITE and what became of it.
@@ -100,6 +120,8 @@ pub struct AttemptState<'a> {
     pub proceeding: bool,
     /// How long until that ends.
     pub due_in: Duration,
+    /// What binds it to that resource.
+    pub pin: Option<Pin>,
 }
 
 /// An answered leg.
@@ -123,6 +145,8 @@ pub struct LegState<'a> {
     pub expires_in: Option<Duration>,
     /// Hosts that its resource named for itself when it answered, as written in URIs.
     pub hosts: &'a [Host<'a>],
+    /// What binds it to that resource.
+    pub pin: Option<Pin>,
 }
 
 impl Change<'_> {
@@ -131,7 +155,7 @@ impl Change<'_> {
         match self {
             Change::Setup(setup) => setup.call,
             Change::Leg(leg) => leg.call,
-            Change::Gone { call, .. } | Change::Ended { call, .. } => *call,
+            Change::Gone { call, .. } | Change::Ended { call, .. } | Change::Heard { call, .. } => *call,
         }
     }
 }

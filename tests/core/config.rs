@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tandem::balance::{Monitor, SchemeName, resource_id};
+use tandem::balance::{Monitor, PinBy, SchemeName, resource_id};
 use tandem::base::{NodeId, Transport};
 use tandem::config::{Change, Settings, check, plan};
 
@@ -196,8 +196,8 @@ fn commented_keys_of_the_example_are_sound_too() {
     let text: Vec<String> = lines.collect();
     let settings = read(&text.join("\n"));
     assert_eq!(
-        put_in, 13,
-        "secret-file, sip.allow-from, sip.proxy-protocol-from, sip.threadpoolsize, [tls] and [snmp]"
+        put_in, 15,
+        "secret-file, sip.allow-from, sip.proxy-protocol-from, sip.threadpoolsize, drill, pin-by, [tls] and [snmp]"
     );
     assert_eq!(settings.workers, 4);
     assert_eq!(settings.allow_from.map(|list| list.len()), Some(2));
@@ -825,6 +825,35 @@ fn the_systemd_unit_fits_the_defaults() {
 
 fn planned(old: &str, new: &str) -> Vec<String> {
     plan(&read(old), &read(new)).expect("applicable").changes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_binds_calls_to_one_server_is_read_or_refused() {
+    let by = |value: &str| read(&in_group(&format!("pin-by = \"{value}\""))).groups[0].pin_by.clone();
+    assert_eq!(by("header X-Genesys-Room"), Some(PinBy::Header("X-Genesys-Room".into())));
+    assert_eq!(by("uri-parameter  conf "), Some(PinBy::UriParameter("conf".into())));
+    assert_eq!(read(SOUND).groups[0].pin_by, None);
+    for bad in ["", "X-Room", "cookie X-Room", "Header X-Room"] {
+        let error = "3:10: `pin-by` in [[resource-group]] does not say what calls have in common; \
+                     write \"header NAME\" or \"uri-parameter NAME\"";
+        one(&in_group(&format!("pin-by = \"{bad}\"")), error);
+    }
+    for bad in ["header ", "header X-Room: 7", "header a,b", &format!("uri-parameter {}", "x".repeat(129))] {
+        let error = "3:10: `pin-by` in [[resource-group]] names nothing that could stand in an INVITE; \
+                     write the name alone, without colon or value";
+        one(&in_group(&format!("pin-by = \"{bad}\"")), error);
+    }
+    one(
+        &in_group("pin-by = \"header X-Room\"\nmonitor-method = \"none\""),
+        "3:10: `pin-by` needs probes: only they tell when a server is dead and its calls belong elsewhere; \
+         write `monitor-method = \"option\"`, or remove `pin-by`",
+    );
+    let pinned = in_group("pin-by = \"header X-Room\"");
+    assert_eq!(planned(SOUND, &pinned), ["group MCP_LRG: `pin-by` from none to header X-Room"]);
+    assert_eq!(
+        planned(&pinned, &in_group("pin-by = \"uri-parameter conf\"")),
+        ["group MCP_LRG: `pin-by` from header X-Room to uri-parameter conf"]
+    );
 }
 
 #[test]

@@ -92,7 +92,6 @@ fn every_key_of_a_pair_is_read() {
         member.7 = "[2001:db8::7]:9802"
         member.3 = "[2001:db8::3]:9801"
         virtual-ip = ["192.0.2.10/24%bond0.7", "2001:db8::10/64", "192.0.2.20%eth1"]
-        service-ip.3 = "192.0.2.33"
         secret-file = "/s"
         reference-points = ["192.0.2.1", "2001:db8::1"]
         partition = "prefer-lower-id"
@@ -124,7 +123,6 @@ fn every_key_of_a_pair_is_read() {
     let vips: Vec<String> = c.virtual_ips.iter().map(ToString::to_string).collect();
     assert_eq!(vips, ["192.0.2.10/24%bond0.7", "2001:db8::10/64", "192.0.2.20%eth1"]);
     assert_eq!((c.virtual_ips[0].prefix, c.virtual_ips[2].interface.as_deref()), (Some(24), Some("eth1")));
-    assert_eq!(c.service_ips, [(NodeId(3), IpAddr::from([192, 0, 2, 33]))]);
     assert_eq!(c.reference_points, ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
     assert_eq!((c.partition, c.floor, c.cold_reserve), (Partition::PreferLowerId, 60, 0));
     let ms = Duration::from_millis;
@@ -139,7 +137,6 @@ fn every_key_of_a_pair_is_read() {
         costs,
         [
             "the nodes share one path",
-            "`service-ip` in [cluster] has no effect in active-standby",
             "`partition` is \"prefer-lower-id\"",
             "`commit` is \"async\"",
             "`preempt` is true",
@@ -158,31 +155,171 @@ fn members_may_stand_in_a_table_of_their_own() {
 
 #[test]
 fn without_a_pair_its_keys_have_no_effect_and_say_so() {
-    let (s, warnings) = parse(&changed("ha-mode", "ha-mode = \"none\""));
+    let alone = changed("ha-mode", "ha-mode = \"none\"").replace("virtual-ip = \"192.0.2.10\"\n", "");
+    let (s, warnings) = parse(&alone);
     assert!(!s.cluster.is_pair() && s.cluster.own().is_none() && s.cluster.peer().is_none());
-    assert_eq!(
-        warnings,
-        [
-            "4:1: `member` in [cluster] has no effect while `ha-mode` is \"none\"",
-            "6:14: `virtual-ip` in [cluster] has no effect while `ha-mode` is \"none\"",
-        ]
-    );
-    assert_eq!(parse(&changed("ha-mode", "")).1, warnings);
+    assert_eq!(warnings, ["4:1: `member` in [cluster] has no effect while `ha-mode` is \"none\""]);
+    assert_eq!(s.cluster.modes(), [HaMode::None]);
+}
+
+#[test]
+fn a_pair_knows_the_modes_that_its_addresses_allow() {
+    use HaMode::{ActiveActive, ActiveStandby, None};
+    let services = "service-ip.1 = \"192.0.2.21\"\nservice-ip.2 = \"192.0.2.22\"";
+    let all = with(services);
+    let balanced = changed("ha-mode", "ha-mode = \"active-active\"");
+    for (text, modes) in [
+        (with(""), vec![None, ActiveStandby]),
+        (changed("ha-mode", ""), vec![None, ActiveStandby]),
+        (all.clone(), vec![None, ActiveStandby, ActiveActive]),
+        (all.replace("active-standby", "none"), vec![None, ActiveStandby, ActiveActive]),
+        (all.replace("active-standby", "active-active"), vec![None, ActiveStandby, ActiveActive]),
+        (crossed(services), vec![None, ActiveActive]),
+        (balanced.clone(), vec![None, ActiveActive]),
+    ] {
+        let (settings, _) = parse(&text);
+        assert_eq!((settings.cluster.modes(), settings.cluster.is_pair()), (modes, true), "{text}");
+    }
+    let why = |text: &str, mode| parse(text).0.cluster.why_no_mode(mode).unwrap_or_default();
+    assert!(why(&with(""), ActiveActive).contains("the balancer needs an address of its own"));
+    assert!(why(&balanced, ActiveStandby).contains("is the load balancer's"));
+    assert!(why(&crossed(services), ActiveStandby).contains("there is no `virtual-ip`"));
+    let settings = parse(&all).0;
+    assert_eq!((settings.cluster.moving_ips().count(), settings.cluster.balanced_ips().len()), (3, 0));
+    let roles = settings.roles(7, 1);
+    assert_eq!((roles.shared, roles.leads, roles.mode.word.node), (true, true, NodeId(1)));
+    let other = parse(&all.replace("active-standby", "active-active")).0;
+    assert_eq!(other.roles(7, 1).config, roles.config, "the mode is agreed upon, and makes no difference");
+    assert_eq!((settings.cluster.partition, settings.cluster.floor), (Partition::Exact, 50));
+}
+
+#[test]
+fn a_mode_that_its_addresses_allow_is_changed_by_a_reload() {
+    let services = "service-ip.1 = \"192.0.2.21\"\nservice-ip.2 = \"192.0.2.22\"";
+    let (old, new) = (parse(&with(services)).0, parse(&with(services).replace("active-standby", "active-active")).0);
+    let said: Vec<String> = plan(&old, &new).unwrap().changes.iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["`ha-mode` from active-standby to active-active"]);
+    let old = parse(&with("")).0;
+    let refused = plan(&old, &parse(&both("")).0).unwrap_err();
+    assert!(refused.iter().any(|e| e.key == "cluster.ha-mode"), "{refused:?}");
 }
 
 #[test]
 fn modes_are_words_of_the_model() {
     one(
-        &changed("ha-mode", "ha-mode = \"active-active\""),
-        concat!(
-            "2:11: `ha-mode` in [cluster] cannot be \"active-active\": this version has not got that far; ",
-            "write \"active-standby\" for a pair of nodes"
-        ),
-    );
-    one(
         &changed("ha-mode", "ha-mode = \"active-stanby\""),
         "2:11: `ha-mode` in [cluster] cannot be \"active-stanby\"; did you mean \"active-standby\"?",
     );
+}
+
+/// `PAIR` in active-active, behind a balancer that returns directly.
+fn both(lines: &str) -> String {
+    let text = changed("ha-mode", "ha-mode = \"active-active\"");
+    text.replacen("\n\n", &format!("\nvirtual-ip-in-via = true\n{lines}\n\n"), 1)
+}
+
+#[test]
+fn where_both_nodes_serve_each_has_half_of_every_limit_and_no_address_moves() {
+    let (settings, warnings) = parse(&both(""));
+    assert_eq!(warnings, [""; 0]);
+    let cluster = &settings.cluster;
+    assert_eq!((cluster.ha_mode, cluster.partition, cluster.floor), (HaMode::ActiveActive, Partition::Exact, 50));
+    assert_eq!((cluster.in_via, &cluster.vip_manager), (true, &VipManager::None));
+    assert_eq!(cluster.moving_ips().count(), 0);
+    assert_eq!(cluster.shared_ips().collect::<Vec<_>>(), ["192.0.2.10".parse::<IpAddr>().unwrap()]);
+    let roles = settings.roles(7, 1);
+    assert_eq!((roles.mode.mode, roles.probes, roles.check()), (HaMode::ActiveActive, false, Ok(())));
+    let (_, warnings) = parse(&both("floor = 60\npreempt = true\nvip-manager = \"builtin\"\nguard-limit = 70"));
+    assert_eq!(
+        warnings,
+        [
+            "9:9: `floor` in [cluster] has no effect where both nodes can serve: each has half of every limit",
+            "10:11: `preempt` in [cluster] has no effect where both nodes can serve",
+            "11:15: `vip-manager` in [cluster] has no effect in active-active without `service-ip`: no address moves",
+            "12:15: `guard-limit` in [cluster] has no effect in active-active without `service-ip`: no address moves",
+        ]
+    );
+    let (settings, warnings) = parse(&with("virtual-ip-in-via = true"));
+    assert_eq!(warnings, ["8:21: `virtual-ip-in-via` in [cluster] has no effect in active-standby: it always is"]);
+    assert!(!settings.cluster.in_via);
+}
+
+#[test]
+fn what_active_active_costs_and_cannot_do_is_told() {
+    let of = |text: &str| parse(text).1;
+    let away = of(&changed("ha-mode", "ha-mode = \"active-active\""));
+    assert_eq!(
+        away,
+        [concat!(
+            "1:1: `virtual-ip-in-via` is false: answers of media servers go to the node that asked, so calls that ring ",
+            "at a node that dies are lost; let the balancer return directly, give each node the virtual IP as a silent ",
+            "address, and write true"
+        )]
+    );
+    let alone = of(&both("").replace("virtual-ip = \"192.0.2.10\"\n", "").replace("virtual-ip-in-via = true\n", ""));
+    assert!(alone.len() == 1 && alone[0].contains("all calls of a node that dies are stranded"), "{alone:?}");
+    let available = of(&both("partition = \"available\""));
+    assert!(available.len() == 1 && available[0].contains("spend every limit together twice"), "{available:?}");
+    let listeners = "[proxy]\nsip.transport = [\"udp:192.0.2.10:5060\", \"udp:192.0.2.11:5060\"]\n\n[[resource-group]]";
+    let own = both("").replacen("[[resource-group]]", listeners, 1);
+    let stranded = of(&own);
+    assert!(stranded.len() == 1 && stranded[0].contains("takes nothing that is sent to a virtual IP"), "{stranded:?}");
+    let translated = of(&own.replace("virtual-ip-in-via = true\n", ""));
+    assert!(translated.len() == 1 && translated[0].contains("`virtual-ip-in-via` is false"), "{translated:?}");
+    one(
+        &both("").replace("virtual-ip = \"192.0.2.10\"\n", ""),
+        concat!(
+            "7:21: `virtual-ip-in-via` is true in [cluster], but there is no `virtual-ip`; ",
+            "write the address of the load balancer"
+        ),
+    );
+    let listens = "[proxy]\nsip.transport = [\"udp:192.0.2.10:5060\"]\n";
+    let found = errors(&format!("{}{listens}", both("")));
+    assert!(found.len() == 1 && found[0].contains("media servers are probed from an own address"), "{found:?}");
+}
+
+/// A pair whose nodes have these service IPs.
+fn crossed(lines: &str) -> String {
+    changed("ha-mode", "ha-mode = \"active-active\"").replace("virtual-ip = \"192.0.2.10\"\n", &format!("{lines}\n"))
+}
+
+#[test]
+fn addresses_of_each_node_are_taken_over_by_the_other_one() {
+    let (settings, warnings) =
+        parse(&crossed("service-ip.2 = \"192.0.2.22\"\nservice-ip.1 = [\"192.0.2.21/24%eth0\"]\nguard-limit = 70"));
+    assert_eq!(warnings, [""; 0]);
+    let cluster = &settings.cluster;
+    let of = |own| cluster.service_ips_of(own).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((of(true), of(false)), (vec!["192.0.2.21/24%eth0".to_owned()], vec!["192.0.2.22".to_owned()]));
+    assert_eq!((cluster.moving_ips().count(), cluster.balanced_ips().len()), (2, 0));
+    assert_eq!((&cluster.vip_manager, cluster.timing.guard_limit), (&VipManager::Builtin, Duration::from_millis(70)));
+    let roles = settings.roles(7, 1);
+    assert_eq!((roles.probes, roles.crossed), (true, Some(Duration::from_secs(2 * 181 + 32))));
+}
+
+#[test]
+fn addresses_that_cannot_be_taken_over_are_refused() {
+    for (lines, cause) in [
+        ("service-ip.1 = \"192.0.2.21\"", "do not have the same number of `service-ip`"),
+        (
+            "service-ip.1 = [\"192.0.2.21\", \"192.0.2.23\"]\nservice-ip.2 = \"192.0.2.22\"",
+            "do not have the same number of `service-ip`",
+        ),
+        ("service-ip.1 = \"192.0.2.21\"\nservice-ip.2 = \"192.0.2.21\"", "the service IP 192.0.2.21 is there twice"),
+        ("service-ip.1 = \"192.0.2.11\"\nservice-ip.2 = \"192.0.2.22\"", "is a member's own address"),
+        ("service-ip.1 = \"127.0.0.2\"\nservice-ip.2 = \"192.0.2.22\"", "is a loopback address"),
+        (
+            "virtual-ip = \"192.0.2.22\"\nservice-ip.1 = \"192.0.2.21\"\nservice-ip.2 = \"192.0.2.22\"",
+            "the service IP 192.0.2.22 is the virtual IP, too",
+        ),
+        (
+            "reference-points = \"192.0.2.22\"\nservice-ip.1 = \"192.0.2.21\"\nservice-ip.2 = \"192.0.2.22\"",
+            "the reference point 192.0.2.22 is a service IP",
+        ),
+    ] {
+        let found = errors(&crossed(lines));
+        assert!(found.len() == 1 && found[0].contains(cause), "{lines}: {found:?}");
+    }
 }
 
 #[test]
@@ -225,13 +362,6 @@ fn options_of_the_model_that_have_no_counterpart_say_what_does_their_work() {
     one(
         &with("hotstandby = true"),
         "8:1: `hotstandby` in [cluster] has no counterpart: a standby is always hot; remove it",
-    );
-    one(
-        &with("virtual-ip-in-via = true"),
-        concat!(
-            "8:1: `virtual-ip-in-via` in [cluster] belongs to active-active behind a load balancer, which this version ",
-            "has not; remove it"
-        ),
     );
     one(
         &with("FailOverScript = \"/x\""),
@@ -517,15 +647,16 @@ fn the_cluster_is_told_what_the_text_says() {
     assert_eq!(roles.check(), Ok(()));
     assert_eq!((roles.me, roles.incarnation, roles.counter), (NodeId(1), 99, 12));
     assert_eq!(
-        (roles.mode, roles.partition, roles.priority, roles.preempt),
+        (roles.mode.mode, roles.partition, roles.priority, roles.preempt),
         (HaMode::ActiveStandby, Partition::Exact, 7, true)
     );
     let peers: Vec<(u16, u8)> = roles.peers.iter().map(|p| (p.id.0, p.paths)).collect();
     assert_eq!((peers, roles.config), (vec![(2, 2)], settings.shared_digest()));
     let west = parse(&with("name = \"west\"")).0;
     assert_ne!(west.roles(99, 12).cluster, roles.cluster);
-    let alone = parse(&changed("ha-mode", "beat-interval = 500")).0.roles(1, 1);
-    assert_eq!((alone.mode, alone.peers.len(), alone.check()), (HaMode::None, 0, Ok(())));
+    let alone = changed("ha-mode", "beat-interval = 500").replace("virtual-ip = \"192.0.2.10\"\n", "");
+    let alone = parse(&alone).0.roles(1, 1);
+    assert_eq!((alone.mode.mode, alone.peers.len(), alone.check()), (HaMode::None, 0, Ok(())));
 }
 
 #[test]
@@ -538,8 +669,8 @@ fn numbers_have_bounds() {
         ("priority = 256", "8:12: `priority` in [cluster] is 256; allowed is 0 to 255"),
         ("boot-hold = 2299", "8:13: `boot-hold` in [cluster] is 2.299s; allowed is 2.3s to 300s"),
         (
-            "partition = \"witness\"",
-            "8:13: `partition` in [cluster] cannot be \"witness\"; one of \"available\", \"exact\", \"prefer-lower-id\"",
+            "partition = \"best\"",
+            "8:13: `partition` in [cluster] cannot be \"best\"; one of \"available\", \"exact\", \"prefer-lower-id\", \"witness\"",
         ),
         ("commit = \"acync\"", "8:10: `commit` in [cluster] cannot be \"acync\"; did you mean \"async\"?"),
         (
@@ -567,7 +698,7 @@ fn check_says_what_a_choice_costs() {
     warns(
         &PAIR.replace(", \"10.0.0.1:9801\"", "").replace(", \"10.0.0.2:9801\"", ""),
         concat!(
-            "4:1: the nodes share one path: when it is cut, only an ARP probe of the virtual IP tells that from a death; ",
+            "4:1: the nodes share one path: when it is cut, only an ARP probe of the address tells that from a death; ",
             "add a second address to each member, on another network"
         ),
     );
@@ -650,7 +781,7 @@ fn a_reload_changes_policies_while_calls_go_on() {
 fn a_reload_does_not_change_what_the_nodes_agreed_upon() {
     let new = with(
         "floor = 80\ncold-reserve = 20\nbeat-interval = 25\nsuspicion-timeout = 200\nguard-limit = 90\nboot-hold = 4000\n\
-         vip-manager = \"script\"\nfailover-script = \"/x\"\nservice-ip.1 = \"192.0.2.33\"",
+         vip-manager = \"script\"\nfailover-script = \"/x\"",
     );
     let new = new
         .replace("virtual-ip = \"192.0.2.10\"", "virtual-ip = \"192.0.2.10/24%eth0\"")
@@ -666,7 +797,6 @@ fn a_reload_does_not_change_what_the_nodes_agreed_upon() {
         [
             line("4:1", "member", &members("10.0.0.2"), &members("10.0.0.3")),
             line("6:14", "virtual-ip", "192.0.2.10", "192.0.2.10/24%eth0"),
-            line("16:1", "service-ip", "none", "1:192.0.2.33"),
             line("8:9", "floor", "90", "80"),
             line("9:16", "cold-reserve", "10", "20"),
             line("10:17", "beat-interval", "20ms", "25ms"),
@@ -678,7 +808,8 @@ fn a_reload_does_not_change_what_the_nodes_agreed_upon() {
             line("1:1", "failover-script-timeout", "none", "5s"),
         ]
     );
-    let alone = plan(&parse(PAIR).0, &parse(&changed("ha-mode", "")).0).expect_err("refused");
+    let alone = changed("ha-mode", "").replace("virtual-ip = \"192.0.2.10\"\n", "");
+    let alone = plan(&parse(PAIR).0, &parse(&alone).0).expect_err("refused");
     assert_eq!(alone[0].cause, "`cluster.ha-mode` cannot change from active-standby to none while calls go on");
 }
 

@@ -8,6 +8,7 @@ mod config_pair;
 mod config_snmp;
 #[cfg(all(feature = "runtime", feature = "tls"))]
 mod config_tls;
+mod config_witness;
 mod answers;
 mod calls;
 mod crashers;
@@ -19,6 +20,7 @@ mod framing;
 mod frozen;
 mod link;
 mod parse;
+mod pins;
 mod property;
 mod sha256;
 mod tls;

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tandem::balance::{Config as FarmConfig, GroupConfig, ResourceConfig, Route, SchemeName, Terms, resource_id};
+use tandem::balance::{
+    Config as FarmConfig, GroupConfig, PinBy, ResourceConfig, Route, SchemeName, Terms, resource_id,
+};
 use tandem::base::{ConnId, Epoch, Flow, ListenerId, NodeId, Time, Transport};
 use tandem::identity::{Identities, Identity};
 use tandem::node::{Capacity, Command, Config, Gauges, Input, Node, ProxyConfig, Received, Scratch, Single, Stats};
@@ -43,11 +45,12 @@ pub struct Bend {
     pub stream: bool,
     /// Whether the node speaks TLS, and how many of its members do, the last ones.
     pub secure: Option<usize>,
+    pub pin_by: Option<PinBy>,
 }
 
 impl Default for Bend {
     fn default() -> Self {
-        Bend { port_capacity: None, epoch: 1, members: 3, stream: false, secure: None }
+        Bend { port_capacity: None, epoch: 1, members: 3, stream: false, secure: None, pin_by: None }
     }
 }
 
@@ -211,6 +214,7 @@ pub fn config(bend: &Bend) -> Config {
             first_response_timeout: Duration::from_secs(2),
             retry_codes: vec![408..=408, 480..=480, 500..=500, 502..=504, 506..=512, 514..=599],
         },
+        pin_by: bend.pin_by.clone(),
         resources: resources.collect(),
     };
     Config {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tandem::agent::script::{Outcome, Plan, Report};
 use tandem::base::Time;
 
-use crate::scenario::{PATIENCE, SERVERS, server_addr};
+use crate::scenario::{PATIENCE, ROOM, SERVERS, server_addr};
 
 /// What happened so far, as far as it excuses something.
 #[derive(Default)]
@@ -74,7 +74,8 @@ impl Model {
         }
         // Nobody is tried any more once the caller has cancelled.
         let cancelled = history.plan.cancel_after.is_some_and(|after| report.invited + after <= report.ended);
-        if cancelled || !matches!(status, 408 | 480 | 500) {
+        let bound = history.plan.extra.contains(ROOM);
+        if cancelled || bound || !matches!(status, 408 | 480 | 500) {
             return None;
         }
         let passed_over =

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tandem::agent::chance::Chance;
 use tandem::agent::media_server::{Behaviour, Mood};
 use tandem::agent::script::{Plan, Step};
-use tandem::balance::{self, GroupConfig, Monitor, ResourceConfig, Route, SchemeName, Terms, resource_id};
+use tandem::balance::{self, GroupConfig, Monitor, PinBy, ResourceConfig, Route, SchemeName, Terms, resource_id};
 use tandem::base::{Epoch, Flow, ListenerId, NodeId, Time, Transport};
 use tandem::identity::{Identities, Identity};
 use tandem::node::{Capacity, Config, ProxyConfig};
@@ -14,6 +14,8 @@ use tandem::token::Keys;
 
 use crate::net::Weather;
 
+/// What calls show that must be on one server. Those that do not show it go anywhere.
+pub const ROOM: &str = "X-Room";
 /// Media servers of the world.
 pub const SERVERS: usize = 3;
 /// Faults happen before, and everything ends well after.
@@ -66,6 +68,16 @@ pub struct Settings {
 
 pub fn node_addr() -> SocketAddr {
     "10.0.0.1:5060".parse().unwrap()
+}
+
+/// The address of one of two nodes that each have their own.
+pub fn service_addr(n: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 71 + n as u8], 5060))
+}
+
+/// Whether callers know a node by this address.
+pub fn is_node(ip: std::net::IpAddr) -> bool {
+    [node_addr(), service_addr(0), service_addr(1)].iter().any(|addr| addr.ip() == ip)
 }
 
 pub fn caller_addr(n: usize) -> SocketAddr {
@@ -131,6 +143,7 @@ impl Settings {
             monitor: self.monitor,
             noresource_response_code: 480,
             terms,
+            pin_by: Some(PinBy::Header(ROOM.into())),
             resources,
         };
         Config {

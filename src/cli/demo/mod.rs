@@ -3,7 +3,6 @@
 //! no call that can be saved is lost.
 
 mod nodes;
-mod stage;
 mod tally;
 mod takeover;
 mod screen;
@@ -16,13 +15,14 @@ use std::time::Duration;
 
 use self::nodes::{NODES, Nodes, Seen};
 use self::screen::Screen;
-use self::stage::Stage;
 use self::takeover::Takeovers;
 use self::tally::{Death, Tally};
 use crate::agent::chance::Chance;
+use crate::agent::heard::Timing;
 use crate::agent::media_server::{Behaviour, Mood};
 use crate::agent::script::{Plan, Step};
 use crate::base::Time;
+use crate::cli::stage::{self, Setting, Stage};
 use crate::cli::table::{Align, table};
 use crate::cli::terminal::{FAILURE, SUCCESS, complain, say};
 use crate::runtime::sys;
@@ -80,7 +80,7 @@ pub fn run(seconds: Option<u64>) -> ExitCode {
 
 struct Demo {
     nodes: Nodes,
-    stage: Stage,
+    stage: Stage<()>,
     tally: Tally,
     takeovers: Takeovers,
     screen: Screen,
@@ -110,7 +110,8 @@ impl Demo {
             answer_after: Duration::from_millis(250),
             mood: Mood::Sound,
         };
-        let stage = Stage::new(nodes.sip, sockets, behaviour).map_err(text)?;
+        let setting = Setting { run: String::new(), node: nodes.sip, timing: Timing::default(), behaviour };
+        let stage = stage::bind().and_then(|socket| Stage::new(setting, socket, sockets, ())).map_err(text)?;
         say(&format!(
             "tandem demo: {NODES} nodes behind {}, {SERVERS} media servers, 1 caller, {} s\n",
             nodes.sip,

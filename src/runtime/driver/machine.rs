@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 
+use super::waiting::Waiting;
 use crate::base::{Flow, ListenerId, ResourceId, Time, Transport};
 use crate::node::{self, Input, Node, Received, Scratch};
 use crate::out::{Event, Out};
@@ -61,6 +62,8 @@ pub struct Driver {
     pub(super) names: RwLock<HashMap<ResourceId, String>>,
     /// The way to the peer, if there is one.
     pub(super) port: OnceLock<Arc<dyn Port>>,
+    /// What cannot be sent before an address of the pair is here.
+    pub(super) waiting: Waiting,
 }
 
 /// The way to the peer, as the driver sees it.
@@ -122,6 +125,7 @@ impl Driver {
                 stopping: AtomicBool::new(false),
                 names: RwLock::default(),
                 port: OnceLock::new(),
+                waiting: Waiting::default(),
             }
         })
     }
@@ -348,7 +352,7 @@ impl Inlet for Driver {
     }
 
     fn undecided(&self, flow: &Flow) -> bool {
-        self.node.is_undecided() && self.node.shares(flow.local.ip())
+        self.node.is_undecided(flow.local.ip())
     }
 
     fn deliver(&self, flow: Flow, name: Option<&[u8]>, bytes: &[u8]) {

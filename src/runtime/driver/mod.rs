@@ -2,6 +2,7 @@
 //! them, after the node's locks are released.
 #![forbid(unsafe_code)]
 
+mod waiting;
 mod machine;
 mod send;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::machine::{Driver, Turn, UdpSocket};
-use crate::base::{Flow, Time, Transport};
+use crate::base::{Flow, ListenerId, Time, Transport};
 use crate::out::{Out, Transmit};
 use crate::runtime::datagram::Packet;
 use crate::runtime::stats::{Closed, SendError};
@@ -31,6 +31,8 @@ impl Driver {
 
     /// Sends the transmits of `turn.sent` in order, neighbours on one socket in one call.
     pub(super) fn send(&self, turn: &mut Turn) {
+        // What was to leave before comes first.
+        self.send_waiting(turn);
         let sent = std::mem::take(&mut turn.sent);
         let mut next = 0;
         while let Some(transmit) = sent.transmits.get(next) {
@@ -95,34 +97,73 @@ impl Driver {
             tracing::trace!(from = %transmit.flow.local, to = %transmit.flow.remote, octets = transmit.bytes.len(), "datagram to send");
         }
         let mut done = 0;
-        let mut retried = false;
         while done < length {
-            match turn.outbox.send(socket.listener.socket.as_fd(), &packets[done..]) {
-                Ok(n) => {
-                    self.stats.datagrams_out.add(n as u64);
-                    let octets: usize = packets[done..done + n].iter().map(|p| p.bytes.len()).sum();
-                    self.stats.octets_out.add(octets as u64);
-                    done += n.max(1);
-                    retried = false;
-                }
-                // It may be a pending one that an earlier datagram caused. The queue need not say so: another thread may
-                // have read it, or it was full.
-                Err(_) if !retried => {
-                    self.take_errors(transmits[0].flow.listener, turn);
-                    retried = true;
-                }
-                Err(e) => {
-                    let cause = SendError::of(&e);
-                    self.stats.send_error(cause);
-                    // An address of the pair that has not arrived yet says nothing of the target; timers send again.
-                    let moving = cause.may_be_of_source() && self.node.shares(transmits[done].flow.local.ip());
-                    if !cause.transient() && !moving {
-                        turn.failed.push(start + done);
+            match self.put(transmits[0].flow.listener, &packets[done..], turn) {
+                Ok(n) => done += n.max(1),
+                Err(cause) => {
+                    let flow = transmits[done].flow;
+                    // An address of the pair that has not arrived yet says nothing of the target.
+                    let moving = cause.may_be_of_source() && self.node.shares(flow.local.ip());
+                    if !(moving && self.keep(flow, packets[done].bytes)) {
+                        self.stats.send_error(cause);
+                        if !cause.transient() && !moving {
+                            turn.failed.push(start + done);
+                        }
                     }
                     done += 1;
-                    retried = false;
                 }
             }
+        }
+    }
+
+    /// Sends the first of `packets`; how many the kernel took, or why not the first one.
+    fn put(&self, listener: ListenerId, packets: &[Packet<'_>], turn: &mut Turn) -> Result<usize, SendError> {
+        let Some(socket) = self.socket(listener) else { return Err(SendError::NoSocket) };
+        let fd = socket.listener.socket.as_fd();
+        let mut sent = turn.outbox.send(fd, packets);
+        if sent.is_err() {
+            // It may be a pending error that an earlier datagram caused. The queue need not say so: another thread may
+            // have read it, or it was full.
+            self.take_errors(listener, turn);
+            sent = turn.outbox.send(fd, packets);
+        }
+        let n = sent.map_err(|e| SendError::of(&e))?;
+        self.stats.datagrams_out.add(n as u64);
+        let octets: usize = packets[..n].iter().map(|p| p.bytes.len()).sum();
+        self.stats.octets_out.add(octets as u64);
+        Ok(n)
+    }
+
+    /// Keeps a datagram whose address is on its way here; whether it may leave later. To a node that does not act no
+    /// address comes.
+    fn keep(&self, flow: Flow, octets: &[u8]) -> bool {
+        self.node.is_active_now() && self.waiting.keep(sys::now(), flow, octets)
+    }
+
+    /// Sends what waits for its address, once that is here. No timer would repeat an answer.
+    fn send_waiting(&self, turn: &mut Turn) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let lost = self.waiting.offer(sys::now(), |flow, bytes| {
+            let Some(socket) = self.socket(flow.listener) else { return true };
+            if self.node.is_stale(flow.local.ip()) {
+                return true;
+            }
+            match self.put(flow.listener, &[socket.packet(&flow, bytes)], turn) {
+                Err(cause) if cause.may_be_of_source() => return false,
+                Err(cause) => self.stats.send_error(cause),
+                Ok(_) => {}
+            }
+            true
+        });
+        self.stats.send_errors[SendError::Unreachable as usize].add(lost);
+    }
+
+    /// Looks whether what waits for its address can leave now. For those who come by in any case.
+    pub fn look_for_waiting(&self) {
+        if !self.waiting.is_empty() {
+            self.with_turn(|_, _| ());
         }
     }
 

@@ -50,6 +50,8 @@ pub async fn keep(shared: Arc<Shared>, index: usize, connects: bool) {
                 pause = FIRST_PAUSE;
                 continue;
             }
+        } else if shared.config.faults.is_parted() {
+            // Nothing is raised over a network that is cut.
         } else if connects {
             raise(&shared, index, &mut silent).await;
         } else {

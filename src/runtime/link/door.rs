@@ -60,6 +60,7 @@ impl Door {
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         while !self.shared.is_stopping() {
             match listener.accept().await {
+                Ok(_) if self.shared.config.faults.is_parted() => {}
                 Ok((tcp, remote)) => self.receive(tcp, remote),
                 Err(e) => {
                     self.shared.stats.accept_errors.count();

@@ -125,6 +125,11 @@ impl Links {
         }
     }
 
+    /// A fault of the drill has ended: what waited for that is read and leaves.
+    pub fn resume(&self) {
+        self.shared.waker.notify();
+    }
+
     /// Tells every peer that this process ends, as proof that it serves no more: the last frame. No link is raised or
     /// accepted from now on.
     pub fn goodbye(&self) {
@@ -160,6 +165,9 @@ impl Drop for Links {
 impl Shared {
     /// Gives the kernel what was queued for a peer.
     pub(super) fn flush(&self, peer: &Peer) {
+        if self.config.faults.is_parted() {
+            return;
+        }
         for (n, slot) in peer.out.iter().enumerate() {
             if !slot.dirty.swap(false, Ordering::AcqRel) {
                 continue;

@@ -51,8 +51,13 @@ impl Reader {
     /// Appends what to poll for. The streams stay open until [`Reader::serve`].
     pub fn interests(&self, list: &mut Vec<Interest>) {
         list.push(Interest::readable(self.shared.waker.as_fd()));
+        let deaf = self.shared.config.faults.is_deaf();
         for (link, peer) in self.links.iter().zip(&self.shared.peers) {
             for (incoming, slot) in link.iter().flatten().zip(&peer.out) {
+                if deaf {
+                    list.push(Interest::none());
+                    continue;
+                }
                 let mut interest = Interest::readable(incoming.carrier.fd());
                 if slot.blocked.load(Ordering::Acquire) {
                     interest = interest.or_writable();
@@ -103,6 +108,7 @@ impl Reader {
             self.shared.flush(&self.shared.peers[index]);
         }
         if interest.ready()
+            && !self.shared.config.faults.is_deaf()
             && let Err(cause) = self.read(index, stream, READS)
         {
             self.lost(index, cause);
@@ -349,7 +355,8 @@ mod tests {
             };
             let peers = vec![Member { node: PEER, addrs: vec!["127.0.0.2:9801".parse().unwrap()] }];
             let own = vec!["127.0.0.1:9801".parse().unwrap()];
-            let config = Config { local, keys, own, peers, seed: [1; 32], encryption: None };
+            let faults = Arc::default();
+            let config = Config { local, keys, own, peers, seed: [1; 32], faults, encryption: None };
             let (links, ear) = (Links::new(config, Arc::default()).unwrap(), Arc::new(Ear::default()));
             let mut reader = Reader::new(&links, Arc::<Ear>::clone(&ear));
             let [urgent, bulk] = decoders;

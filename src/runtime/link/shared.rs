@@ -16,6 +16,7 @@ use crate::base::NodeId;
 use crate::replica::Stream;
 use crate::replica::frame::{Broken, Decoder, Sealer};
 use crate::replica::handshake::{Local, NONCE, Nonce};
+use crate::runtime::fault::Faults;
 use crate::runtime::link::carrier::Carrier;
 use crate::runtime::link::encryption::Encryption;
 use crate::runtime::link::outgoing::Outgoing;
@@ -43,6 +44,8 @@ pub struct Config {
     pub peers: Vec<Member>,
     /// Random octets that no other process start has.
     pub seed: [u8; 32],
+    /// What a drill wants to fail.
+    pub faults: Arc<Faults>,
     /// TLS around everything; `None`: in the clear, and authenticated all the same.
     pub encryption: Option<Arc<Encryption>>,
 }

@@ -108,7 +108,8 @@ impl Side {
         encryption: Option<Arc<Encryption>>,
     ) -> Self {
         let (keys, local) = (Keys::new("tests", &[secret]).unwrap(), local(node, incarnation));
-        let config = Config { local, keys, own, peers: vec![peer], seed: [incarnation as u8; 32], encryption };
+        let (seed, faults) = ([incarnation as u8; 32], Arc::default());
+        let config = Config { local, keys, own, peers: vec![peer], seed, faults, encryption };
         let links = Arc::new(Links::new(config, Arc::default()).unwrap());
         let (sender, told) = mpsc::channel();
         let hold = Arc::new(Mutex::new(()));

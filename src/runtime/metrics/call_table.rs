@@ -38,6 +38,16 @@ pub(super) static CALLS: &[Family] = &[
             rows.size(s.gauges.remembered);
         },
     ),
+    gauge("tandem_pins", "Keys that bind calls to a media server (pin-by).", &[], |s, rows| rows.size(s.gauges.pins)),
+    counter("tandem_pin_moves_total", "Keys that moved because their media server was down.", &[], |s, rows| {
+        rows.count(s.stats.pins.moved)
+    }),
+    counter(
+        "tandem_pin_refusals_total",
+        "INVITEs refused because the media server of their key took no call, or could not be decided.",
+        &[],
+        |s, rows| rows.count(s.stats.pins.refused),
+    ),
     gauge("tandem_timers", "Timers pending.", &[], |s, rows| rows.size(s.gauges.timers)),
     gauge(
         "tandem_loss_if_failed_now",

@@ -76,7 +76,11 @@ impl Sample {
 
     /// The role of this node; one without a peer is always active.
     pub fn role(&self) -> Role {
-        self.pair.as_ref().map_or(Role::Active, |pair| pair.status.role)
+        match self.pair.as_ref().map_or(Role::Active, |pair| pair.status.role) {
+            // Whoever serves is active for those who watch.
+            Role::Joined => Role::Active,
+            role => role,
+        }
     }
 
     /// The counter of the epoch in force: of a pair, that of whoever is active.

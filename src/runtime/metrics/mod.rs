@@ -106,7 +106,10 @@ mod tests {
     fn pair() -> PairSample {
         let took = Some(std::time::Duration::from_millis(3));
         PairSample {
-            status: crate::report::pair::tests::status(),
+            status: crate::cluster::Status {
+                witness: Some(crate::cluster::WitnessStatus { answers: Some(true), held: false, holder: None }),
+                ..crate::report::pair::tests::status()
+            },
             facts: crate::report::PairFacts { took, ..Default::default() },
             links: Default::default(),
             beats: Default::default(),
@@ -190,7 +193,7 @@ mod tests {
     fn no_series_is_exported_twice_while_the_old_address_of_a_name_drains() {
         let at = |remote| servers::tests::farm(&[("sip:mcp.example", remote), ("sip:b.example", "192.0.2.9:5060")]).1;
         let mut farm = Farm::new(at("192.0.2.1:5060"));
-        let ask = Ask { leg: LegId(1), service: None, secure: false, tried: &[] };
+        let ask = Ask { leg: LegId(1), service: None, secure: false, tried: &[], shows: &() };
         let grant = farm.admit(Time::ZERO, &ask).unwrap();
         farm.reconfigure(Time::ZERO, at("192.0.2.2:5060"));
         let sample = Sample { resources: farm.view(), ..sample() };
@@ -242,6 +245,8 @@ mod tests {
             r#"tandem_role{role="starting"} 1"#,
             r#"tandem_role{role="active"} 0"#,
             "tandem_armed 0",
+            "tandem_witness_reachable 1",
+            "tandem_witness_held 0",
             r#"tandem_loss_if_failed_now{phase="answered"} 0"#,
             "tandem_takeover_last_seconds 0.003",
             r#"tandem_peer_path_heard{path="1"} 0"#,

@@ -62,6 +62,12 @@ pub(super) static PAIR: &[Family] = &[
         &[],
         |s, rows| of(s, |_| rows.count(s.stats.gate.unprotected + s.stats.calls.commit_unprotected)),
     ),
+    gauge("tandem_witness_reachable", "1 while the witness answers; only with a witness.", &[], |s, rows| {
+        of(s, |pair| pair.status.witness.into_iter().for_each(|w| rows.one(yes(w.answers == Some(true)))));
+    }),
+    gauge("tandem_witness_held", "1 while this node holds the lease of the witness; only with one.", &[], |s, rows| {
+        of(s, |pair| pair.status.witness.into_iter().for_each(|w| rows.one(yes(w.held))));
+    }),
     counter("tandem_records_written_total", "Records written for the peer.", &[], |s, rows| {
         of(s, |_| rows.count(s.stats.gate.records));
     }),
@@ -90,11 +96,12 @@ pub(super) static PAIR: &[Family] = &[
     }),
     counter(
         "tandem_relayed_total",
-        "Messages passed on to the node that acts, by direction.",
+        "Messages passed on to the node that acts for them, by direction.",
         &["direction"],
         |s, rows| {
             of(s, |_| {
-                rows.add(&["out"], s.stats.peer.relayed_out as f64);
+                let offered = s.stats.calls.offered as f64;
+                rows.add(&["out"], s.stats.peer.relayed_out as f64 + offered);
                 rows.add(&["in"], s.stats.peer.relayed_in as f64);
             });
         },

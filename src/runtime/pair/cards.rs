@@ -35,7 +35,7 @@ impl Cards {
     }
 
     /// Whether an answer with this address surely is none of a member. Without knowledge of the peer nobody is a stranger.
-    fn is_strange(&self, mac: Mac) -> bool {
+    pub fn is_strange(&self, mac: Mac) -> bool {
         (1..=CARDS).contains(&self.known.len()) && !self.known.contains(&mac)
     }
 

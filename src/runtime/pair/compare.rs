@@ -3,12 +3,14 @@
 
 use super::machine::Pair;
 use crate::base::NodeId;
+use crate::cluster::HaMode;
 use crate::config::Shared;
 use crate::replica::{Kind, Stream, settings};
 
 impl Pair {
     /// What both nodes must have alike, as it is in force here from now on.
-    pub fn configured(&self, lines: Vec<Shared>) {
+    pub fn configured(&self, lines: Vec<Shared>, file_mode: HaMode) {
+        self.facts.lock().file_mode = file_mode;
         {
             let mut alike = self.alike.lock();
             alike.ours = lines;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::base::{Epoch, Time};
-use crate::cluster::{self, Fitness, Refusal, Role};
+use crate::cluster::{self, Fitness, HaMode, Refusal, Role};
 
 use super::fitness::Watched;
 
@@ -21,10 +21,12 @@ pub(super) struct Facts {
     pub reach: Option<Option<bool>>,
     /// What came to the pair's addresses concerned this node.
     pub concerned: bool,
-    /// The interface of an address has no link.
-    pub dark: bool,
-    /// Somebody works who can hold addresses.
-    pub guarded: bool,
+    /// The interface of an address has no link: by whose they are.
+    pub dark: [bool; 3],
+    /// Somebody works who can hold addresses, by whose they are.
+    pub guarded: [bool; 3],
+    /// `ha-mode` as the file says.
+    pub file_mode: HaMode,
     pub next_kick: Time,
     pub next_reach: Time,
     pub answer: Option<Result<(), Refusal>>,
@@ -63,8 +65,9 @@ impl Facts {
             fitness: Fitness::Fit,
             reach: None,
             concerned: false,
-            dark: false,
-            guarded: true,
+            dark: [false; 3],
+            guarded: [true; 3],
+            file_mode: HaMode::None,
             next_kick: now,
             next_reach: now,
             answer: None,

@@ -24,6 +24,7 @@ use crate::runtime::snmp::Traps;
 use crate::runtime::state;
 use crate::runtime::sys;
 use crate::runtime::vip::{Vip, Wish};
+use crate::runtime::witness::Watch;
 use crate::runtime::worker::Pulse;
 
 /// How often the guard is told that this process works.
@@ -42,6 +43,7 @@ pub const RESERVE: u32 = 64;
 use super::alike::Alike;
 use super::cards::Cards;
 use super::facts::Facts;
+use super::keepers::Keepers;
 use super::turns::Turns;
 
 /// This node as one of a pair.
@@ -49,6 +51,10 @@ pub struct Pair {
     pub(super) driver: Arc<Driver>,
     pub(super) links: Arc<Links>,
     pub(super) vip: Vip,
+    /// Keeps the addresses of the peer while this node stands in for it.
+    pub(super) guest: Option<Vip>,
+    /// Keeps those that are with who is active, where each node has its own, too.
+    pub(super) lead: Option<Vip>,
     /// The ports that move, if both nodes are on one machine.
     pub(super) ports: Turns,
     pub(super) traps: Traps,
@@ -68,6 +74,8 @@ pub struct Pair {
     /// Beats that another thread than the heart wants sent.
     pub(super) beats: Mutex<Vec<(NodeId, PathId, Vec<u8>)>>,
     pub(super) heart: OnceLock<Beats>,
+    /// Asks the witness.
+    pub(super) witness: OnceLock<Watch>,
     pub(super) pulses: OnceLock<Vec<Arc<Pulse>>>,
     pub(super) left: AtomicBool,
     /// Whom the link was last raised to.
@@ -79,7 +87,7 @@ impl Pair {
     pub fn new(
         driver: Arc<Driver>,
         links: Arc<Links>,
-        vip: Vip,
+        keepers: Keepers,
         ports: Turns,
         traps: Traps,
         state_dir: PathBuf,
@@ -89,7 +97,9 @@ impl Pair {
         Arc::new(Self {
             driver,
             links,
-            vip,
+            vip: keepers.own,
+            guest: keepers.guest,
+            lead: keepers.lead,
             ports,
             traps,
             state_dir,
@@ -102,21 +112,11 @@ impl Pair {
             reach: Mutex::default(),
             beats: Mutex::default(),
             heart: OnceLock::new(),
+            witness: OnceLock::new(),
             pulses: OnceLock::new(),
             left: AtomicBool::new(false),
             peer: OnceLock::new(),
         })
-    }
-
-    /// The guard keeps the sockets of listeners alive if this process dies, so that nobody is told that the port is
-    /// closed.
-    pub fn lend_sockets(&self) {
-        let sockets: Vec<_> = self.driver.listeners().map(|(_, l)| std::os::fd::AsFd::as_fd(&l.socket)).collect();
-        if let Err(e) = self.vip.lend(&sockets) {
-            tracing::warn!(
-                "the guard does not take the sockets: {e}; if this process dies, callers may see its port closed"
-            );
-        }
     }
 
     /// What tells this node that it is not cut off.
@@ -155,7 +155,10 @@ impl Pair {
         if let Some(heart) = self.heart.get() {
             heart.stop();
         }
+        self.witness.get().into_iter().for_each(Watch::stop);
         self.wish(Wish::Drop);
+        self.wish_guest(cluster::Wish::Drop);
+        self.wish_lead(cluster::Wish::Drop);
         self.links.goodbye();
     }
 
@@ -202,15 +205,21 @@ impl Pair {
             }
             Effect::Persist(counter) => self.persist(*counter),
             Effect::Role { role, epoch } => self.take_role(now, *role, *epoch),
-            Effect::Vip(wish) => self.wish(match wish {
-                cluster::Wish::Hold => Wish::Hold { epoch: self.facts.lock().epoch },
-                cluster::Wish::Quiet => Wish::Quiet,
-                cluster::Wish::Drop => Wish::Drop,
-            }),
-            Effect::Announce => self.wish(Wish::Announce),
+            Effect::Vip(wish) => self.wish(self.in_epoch(*wish)),
+            Effect::Guest(wish) => self.wish_guest(*wish),
+            Effect::Lead(wish) => self.wish_lead(*wish),
+            Effect::Mode(mode) => self.keep_mode(*mode),
+            Effect::Announce => {
+                self.wish(Wish::Announce);
+                self.tell_guest(Wish::Announce);
+                self.tell_lead(Wish::Announce);
+            }
+            // Who is silent has its own addresses, where each has some.
+            Effect::Probe if self.guest.is_some() => self.tell_guest(Wish::Probe { within: PROBE }),
             Effect::Probe => self.wish(Wish::Probe { within: PROBE }),
             Effect::Answer(answer) => self.facts.lock().answer = Some(*answer),
             Effect::Notice(notice) => self.notice(notice),
+            Effect::Witness(ask) => self.witness.get().into_iter().for_each(|witness| witness.want(*ask)),
             Effect::Done => self.left.store(true, Ordering::SeqCst),
             // The node's own.
             Effect::Adopt { .. }
@@ -220,7 +229,9 @@ impl Pair {
             | Effect::Yield { .. }
             | Effect::Budget(_)
             | Effect::Relay(_)
+            | Effect::Beside(_)
             | Effect::Armed(_)
+            | Effect::Lanes(_)
             | Effect::Flush { .. }
             | Effect::Tell { .. } => {}
         }
@@ -242,23 +253,16 @@ impl Pair {
     pub(super) fn take_role(&self, now: Time, role: Role, epoch: Epoch) {
         let mut facts = self.facts.lock();
         facts.epoch = epoch;
+        let claims = role == Role::Active;
+        // Whoever serves is active for those who watch.
+        let role = if role == Role::Joined { Role::Active } else { role };
         if facts.role == role {
             return;
         }
         (facts.role, facts.since) = (role, now);
-        if role == Role::Active {
+        if claims {
             facts.takeovers += 1;
             facts.claimed = Some(now);
-        }
-    }
-
-    pub(super) fn wish(&self, wish: Wish) {
-        let told = match self.ports.follow(wish, &self.driver) {
-            Ok(()) => self.vip.wish(wish),
-            Err(e) => self.vip.fail(e.to_string()),
-        };
-        if let Err(e) = told {
-            tracing::warn!("the keeper of the virtual addresses does not listen: {e}");
         }
     }
 }

@@ -6,12 +6,15 @@ mod facts;
 mod turns;
 mod alike;
 mod cards;
+mod keepers;
 mod machine;
+mod wishes;
 mod view;
 mod compare;
 mod watch;
 mod callers;
 
 pub use facts::PairView;
+pub use keepers::Keepers;
 pub use machine::{Pair, RESERVE};
 pub use turns::Turns;

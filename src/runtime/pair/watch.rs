@@ -6,10 +6,22 @@ use std::net::IpAddr;
 use super::facts::Facts;
 use super::machine::{Pair, REACH, STUCK, WORK};
 use crate::base::{Epoch, Time};
-use crate::cluster::{self, Input, Level, Notice, Role};
+use crate::cluster::{self, Input, Level, Notice, Role, Word};
 use crate::runtime::snmp::{self, Trap};
 use crate::runtime::sys;
 use crate::runtime::vip::{self, Event, Mac};
+use crate::runtime::witness::Watch;
+
+/// Whose addresses a guard has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// Those that are here while this node serves.
+    Own = 0,
+    /// Those of the peer, where each node has its own.
+    Peer = 1,
+    /// Those that are with who is active, where each node has its own, too.
+    Lead = 2,
+}
 
 impl Pair {
     pub(super) fn notice(&self, notice: &Notice) {
@@ -43,41 +55,73 @@ impl Pair {
         self.traps.send(Trap { event, role, epoch: facts.epoch, cause });
     }
 
-    /// What the guard says of the addresses.
+    /// Who is asked which node goes on when they do not hear each other. Comes before the heart.
+    pub fn watch_by(&self, witness: Watch) {
+        let _ = self.witness.set(witness);
+    }
+
+    /// What the witness said; `None`: it is silent.
+    pub fn witnessed(&self, word: Option<Word>) {
+        self.tell(sys::now(), Input::Witness(word));
+        self.nudge();
+    }
+
+    /// What the guards say of the addresses.
     pub(super) fn hear_guard(&self, now: Time) {
+        // What makes this node claim again comes last: it puts back what both have lost.
+        while let Some(event) = self.guest.as_ref().and_then(vip::Vip::event) {
+            self.guard_says(now, Whose::Peer, event);
+        }
+        while let Some(event) = self.lead.as_ref().and_then(vip::Vip::event) {
+            self.guard_says(now, Whose::Lead, event);
+        }
         while let Some(event) = self.vip.event() {
-            match event {
-                Event::Held { epoch } => self.held(now, epoch),
-                Event::Quiet | Event::Dropped { cause: vip::Cause::Wished } => {}
-                Event::ProbeAnswered { ip, mac } => self.answered(now, ip, mac),
-                Event::ProbeEnded => {
-                    let strange = self.cards.lock().strange();
-                    self.probed(now, if strange { cluster::Answer::Stranger } else { cluster::Answer::Nobody });
-                }
-                Event::CarrierBack { .. } => self.mended(now, &event, |facts| facts.dark = false),
-                Event::GuardBack => self.mended(now, &event, |facts| facts.guarded = true),
-                Event::AddressDeleted { ip } => {
-                    tracing::warn!("somebody deleted the virtual address {ip} from this host; it was put back");
-                }
-                Event::Stranger { ip, mac } => self.name_stranger(ip, mac),
-                Event::CarrierLost { .. } => {
-                    tracing::warn!("the virtual addresses cannot be held here: {event}");
-                    if let Ok(carried) = sys::carried_addresses() {
-                        // What would be said over that cable now would be waited for in vain.
-                        self.links.leave(&carried);
-                    }
-                    self.usable(now, |facts| facts.dark = true);
-                }
-                Event::GuardDied => {
-                    tracing::warn!("the virtual addresses cannot be held here: {event}");
-                    self.usable(now, |facts| facts.guarded = false);
-                }
-                Event::Dropped { .. } | Event::Failed { .. } => {
-                    tracing::warn!("the virtual addresses are not held here any more: {event}");
-                    self.tell(now, Input::Dropped);
-                }
-                Event::Hindered { reason } => tracing::warn!("{reason}"),
+            self.guard_says(now, Whose::Own, event);
+        }
+    }
+
+    fn guard_says(&self, now: Time, whose: Whose, event: Event) {
+        let n = whose as usize;
+        match event {
+            Event::Held { epoch } if whose == Whose::Own => self.held(now, epoch),
+            Event::Held { .. } if whose == Whose::Lead => {}
+            Event::Held { .. } => {
+                tracing::info!("the service addresses of the peer are here: this node stands in for it")
             }
+            Event::Dropped { cause: vip::Cause::Wished } if whose == Whose::Peer => {
+                tracing::debug!("the service addresses of the peer are not here");
+            }
+            Event::Quiet | Event::Dropped { cause: vip::Cause::Wished } => {}
+            Event::ProbeAnswered { ip, mac } => self.answered(now, ip, mac),
+            Event::ProbeEnded => {
+                let strange = self.cards.lock().strange();
+                self.probed(now, if strange { cluster::Answer::Stranger } else { cluster::Answer::Nobody });
+            }
+            Event::CarrierBack { .. } => self.mended(now, &event, |facts| facts.dark[n] = false),
+            Event::GuardBack => self.mended(now, &event, |facts| facts.guarded[n] = true),
+            Event::AddressDeleted { ip } => {
+                tracing::warn!("somebody deleted the virtual address {ip} from this host; it was put back");
+            }
+            // Each node has had the addresses of both: who gives them back hears who gets them.
+            Event::Stranger { mac, .. } if self.guest.is_some() && !self.cards.lock().is_strange(mac) => {}
+            Event::Stranger { ip, mac } => self.name_stranger(ip, mac),
+            Event::CarrierLost { .. } => {
+                tracing::warn!("the virtual addresses cannot be held here: {event}");
+                if let Ok(carried) = sys::carried_addresses() {
+                    // What would be said over that cable now would be waited for in vain.
+                    self.links.leave(&carried);
+                }
+                self.usable(now, |facts| facts.dark[n] = true);
+            }
+            Event::GuardDied => {
+                tracing::warn!("the virtual addresses cannot be held here: {event}");
+                self.usable(now, |facts| facts.guarded[n] = false);
+            }
+            Event::Dropped { .. } | Event::Failed { .. } => {
+                tracing::warn!("the virtual addresses are not held here any more: {event}");
+                self.tell(now, if whose == Whose::Peer { Input::GuestDropped } else { Input::Dropped });
+            }
+            Event::Hindered { reason } => tracing::warn!("{reason}"),
         }
     }
 
@@ -94,7 +138,7 @@ impl Pair {
     fn usable(&self, now: Time, learn: impl FnOnce(&mut Facts)) -> bool {
         let mut facts = self.facts.lock();
         learn(&mut facts);
-        let usable = facts.guarded && !facts.dark;
+        let usable = facts.guarded == [true; 3] && facts.dark == [false; 3];
         drop(facts);
         self.tell(now, Input::Usable(usable));
         usable
@@ -133,11 +177,13 @@ impl Pair {
 
     /// Whether this process works: the guard's kick, the node's fitness, what it reaches.
     pub(super) fn look_at_self(&self, now: Time) {
+        self.driver.look_for_waiting();
         let turning = |limit| self.pulses.get().is_none_or(|all| all.iter().all(|pulse| pulse.beats(now, limit)));
         let node = &self.driver.node;
         let entitled = now <= node.authority() || !node.is_active_now() || node.is_passing_on();
         if entitled && turning(WORK) {
             self.vip.kick();
+            self.guest.iter().chain(&self.lead).for_each(vip::Vip::kick);
         }
         let concerned = node.is_concerned();
         if std::mem::replace(&mut self.facts.lock().concerned, concerned) && !concerned {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,16 +14,17 @@ use sd_notify::NotifyState;
 use tracing::{info, warn};
 
 use crate::base::{NodeId, Time};
-use crate::cluster::{self, Role};
+use crate::cluster::{self, HaMode, Role};
 use crate::config::{ConfigError, Settings};
 use crate::node::{Command, Gauges};
-use crate::report::{self, Answer, CallRow, Diff, Phase, Reload};
+use crate::report::{self, Answer, CallRow, Diff, ModePlan, Phase, Reload};
 use crate::runtime::admin::{Observed, Order};
+use crate::runtime::fault::Fault;
 use crate::runtime::log::Log;
 use crate::runtime::machine::Machine;
 use crate::runtime::metrics::process::Process;
 use crate::runtime::metrics::{Edge, Sample};
-use crate::runtime::running::ReloadError;
+use crate::runtime::reload_error::ReloadError;
 use crate::runtime::secure;
 use crate::runtime::sys;
 
@@ -45,6 +46,8 @@ pub struct Service<M> {
     /// `drain-timeout` as in force.
     pub(super) patience: Mutex<Duration>,
     pub(super) last: Mutex<Option<(Time, Reload)>>,
+    /// `[admin] drill` as in force.
+    pub(super) drills: AtomicBool,
 }
 
 impl<M: Machine> Service<M> {
@@ -64,6 +67,7 @@ impl<M: Machine> Service<M> {
             reloading: Mutex::new(()),
             patience: Mutex::new(settings.drain_timeout),
             last: Mutex::new(None),
+            drills: AtomicBool::new(settings.drill),
         }
     }
 
@@ -102,17 +106,19 @@ impl<M: Machine> Service<M> {
         let placed = |errors: &[ConfigError]| errors.iter().map(|e| format!("{file}:{e}")).collect::<Vec<_>>();
         let text = fs::read_to_string(&self.file).map_err(|e| vec![format!("{file}: {e}")])?;
         let (new, warnings) = Settings::parse(&text).map_err(|errors| placed(&errors))?;
-        let (patience, level) = (new.drain_timeout, new.log_level);
+        let (patience, level, drills) = (new.drain_timeout, new.log_level, new.drill);
         let found = secure::examine(&new);
         if !found.errors.is_empty() {
             return Err(placed(&found.errors));
         }
         let plan = self.machine.reload(new).map_err(|e| match e {
             ReloadError::Restart(errors) => placed(&errors),
+            e @ ReloadError::Mode(_) => vec![e.to_string()],
             ReloadError::Route(e) => vec![e.to_string()],
             ReloadError::Secure(e) => vec![e.to_string()],
         })?;
         *self.patience.lock() = patience;
+        self.drills.store(drills, Ordering::Relaxed);
         self.log.set_level(level);
         warnings.iter().chain(&found.warnings).for_each(|w| warn!("{file}:{w}"));
         if plan.changes.is_empty() {
@@ -128,6 +134,32 @@ impl<M: Machine> Service<M> {
                 info!("an operator: {done}");
                 Answer { done: vec![done], errors: Vec::new() }
             }
+            Err(why) => Answer { done: Vec::new(), errors: vec![why] },
+        }
+    }
+
+    /// Another mode for the pair, as far as this node can tell.
+    fn set_mode(&self, to: HaMode) -> Answer {
+        let Some(plan) = self.machine.plan_mode(to) else {
+            let why = "this node has no peer: write member.N and the addresses of both into [cluster], and restart";
+            return Answer { done: Vec::new(), errors: vec![why.to_owned()] };
+        };
+        match plan.refused.is_empty() || plan.from == plan.to {
+            true => self.of_pair(cluster::Command::SetMode(to), format!("ha-mode {to} is asked for")),
+            false => Answer { done: Vec::new(), errors: vec![plan.refused] },
+        }
+    }
+
+    /// Lets something fail for a drill, where the configuration permits it.
+    pub(super) fn fail(&self, fault: Fault, span: Duration) -> Answer {
+        if !self.drills.load(Ordering::Relaxed) {
+            let why = "the configuration permits no drill: set `drill = true` in [admin] and `tandem reload`";
+            return Answer { done: Vec::new(), errors: vec![why.to_owned()] };
+        }
+        warn!("an operator: a drill, {fault} for {} s", span.as_secs());
+        self.log.flush();
+        match self.machine.fail(fault, span) {
+            Ok(()) => Answer { done: vec![format!("{fault} for {} s", span.as_secs())], errors: Vec::new() },
             Err(why) => Answer { done: Vec::new(), errors: vec![why] },
         }
     }
@@ -188,6 +220,8 @@ impl<M: Machine> Observed for Service<M> {
             Order::Drain => self.turn(Phase::Draining, Command::Drain),
             Order::Resume => self.turn(Phase::Serving, Command::Resume),
             Order::Reload => self.reload(),
+            Order::Fail(fault, span) => self.fail(fault, span),
+            Order::SetMode(to) => self.set_mode(to),
             Order::Switchover => self.of_pair(cluster::Command::Switchover, "the other node becomes active".into()),
             Order::DeclareDead(id) => {
                 let done = format!("member {} counts as dead", id.0);
@@ -222,6 +256,10 @@ impl<M: Machine> Observed for Service<M> {
 
     fn diff(&self) -> Option<Diff> {
         self.machine.diff()
+    }
+
+    fn plan_mode(&self, to: HaMode) -> Option<ModePlan> {
+        self.machine.plan_mode(to)
     }
 
     fn edge(&self) -> &Edge {
@@ -272,6 +310,7 @@ port-capacity = 10
         armed: bool,
         wanted: Mutex<Vec<cluster::Command>>,
         told: Mutex<Vec<Command>>,
+        failed: Mutex<Vec<(Fault, Duration)>>,
         settings: Mutex<Option<Settings>>,
     }
 
@@ -332,8 +371,17 @@ port-capacity = 10
             if self.armed { Ok(()) } else { Err("the peer does not hold a complete copy yet".into()) }
         }
 
+        fn fail(&self, fault: Fault, span: Duration) -> Result<(), String> {
+            self.failed.lock().push((fault, span));
+            Ok(())
+        }
+
         fn diff(&self) -> Option<Diff> {
             None
+        }
+
+        fn plan_mode(&self, to: HaMode) -> Option<ModePlan> {
+            self.armed.then(|| ModePlan { to: to.to_string(), ..ModePlan::default() })
         }
 
         fn leave(&self) -> bool {
@@ -402,6 +450,20 @@ port-capacity = 10
         *rig.service.machine.role.lock() = None;
         rig.service.order(Order::Resume);
         assert_eq!(rig.service.in_a_word(), "active, serving");
+    }
+
+    #[test]
+    fn a_node_fails_only_where_its_configuration_permits_it() {
+        let rig = Rig::new("drill");
+        let order = Order::Fail(Fault::Partition, Duration::from_secs(5));
+        let refused = rig.service.order(order).errors;
+        assert!(refused.len() == 1 && refused[0].contains("`drill = true` in [admin]"), "{refused:?}");
+        assert!(rig.service.machine.failed.lock().is_empty());
+        assert_eq!(rig.reload(&format!("{TEXT}\n[admin]\ndrill = true\n")).errors, Vec::<String>::new());
+        assert_eq!(rig.service.order(order).done, ["partition for 5 s"]);
+        assert_eq!(*rig.service.machine.failed.lock(), [(Fault::Partition, Duration::from_secs(5))]);
+        rig.reload(TEXT);
+        assert_eq!(rig.service.order(order).errors, refused);
     }
 
     #[test]

@@ -127,6 +127,12 @@ pub fn die_together(command: &mut Command) -> &mut Command {
     }
 }
 
+/// Ends this process at once, as a crash does: nothing is said, closed or given back.
+pub fn die() {
+    // SAFETY: kill takes numbers; the process that it names is this one.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+}
+
 /// Kills a child that leads a process group of its own, and the whole group.
 pub fn kill_group(leader: u32) -> io::Result<()> {
     // Never 0 or 1: those would be our own group, or everybody.

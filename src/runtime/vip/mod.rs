@@ -188,7 +188,18 @@ impl Vip {
     /// this thread gives them up, so it must be called before there are other threads. It waits for the end of an
     /// earlier guard, so it must also be called before sockets are bound.
     pub fn start(manager: Manager, addresses: Vec<VirtualIp>) -> Result<Vip, VipError> {
-        if addresses.is_empty() || addresses.len() > ADDRESSES {
+        let guarded = matches!(manager, Manager::Builtin { .. });
+        let vip = Self::start_first(manager, addresses)?;
+        if guarded {
+            process::give_up(&[CAP_NET_ADMIN, CAP_NET_RAW]).map_err(VipError::Privileges)?;
+        }
+        Ok(vip)
+    }
+
+    /// The same with privileges kept, for another manager that is still to be started.
+    pub fn start_first(manager: Manager, addresses: Vec<VirtualIp>) -> Result<Vip, VipError> {
+        let some = !addresses.is_empty() || matches!(manager, Manager::None);
+        if !some || addresses.len() > ADDRESSES {
             return Err(VipError::Count(addresses.len()));
         }
         let (control, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).map_err(VipError::Start)?;
@@ -196,7 +207,6 @@ impl Vip {
             Manager::Builtin { program, state_dir, limit } => {
                 let setup = Setup { state_dir, limit, addresses };
                 let child = start_guard(program, setup, &control, other)?;
-                process::give_up(&[CAP_NET_ADMIN, CAP_NET_RAW]).map_err(VipError::Privileges)?;
                 KeptBy::Guard(Mutex::new(child))
             }
             Manager::Script { path, limit } => {

@@ -153,7 +153,10 @@ fn where_nobody_manages_wishes_are_fulfilled_by_saying_so() {
 #[test]
 fn errors_name_cause_and_cure() {
     let start = |addresses| Vip::start(Manager::None, addresses).unwrap_err().to_string();
-    assert_eq!(start(vec![]), "cluster.virtual-ip: 0 addresses; write 1 to 16");
+    let script = Manager::Script { path: "/bin/true".into(), limit: Manager::LIMIT };
+    let none = Vip::start(script, vec![]).unwrap_err().to_string();
+    assert_eq!(none, "cluster.virtual-ip: 0 addresses; write 1 to 16");
+    assert!(Vip::start(Manager::None, vec![]).is_ok(), "where no address moves there need be none");
     assert!(start([addresses(), vec![addresses().remove(0); 15]].concat()).contains("17 addresses"));
     let guard = |program: &str| {
         let manager = Manager::Builtin { program: program.into(), state_dir: "/".into(), limit: Manager::LIMIT };

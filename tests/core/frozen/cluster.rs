@@ -1,7 +1,7 @@
 //! What the cluster says: messages of a hand-over with every reason to refuse, and the beat with every state and flag.
 
 use tandem::base::{Epoch, NodeId};
-use tandem::cluster::{BEAT_LEN, Beat, Flags, Message, NoMessage, Refusal, State};
+use tandem::cluster::{BEAT_LEN, Beat, Flags, HaMode, Message, Mode, ModeStep, NoMessage, Refusal, State};
 
 use super::{hex, octets};
 
@@ -12,7 +12,7 @@ const BEAT: &str = "\
 const TERM: Epoch = Epoch { counter: 0x0102_0304, node: NodeId(0x0506) };
 
 /// Every message and its octets.
-const MESSAGES: [(Message, &str); 9] = [
+const MESSAGES: [(Message, &str); 12] = [
     (Message::Request, "01"),
     (Message::Prepare { term: TERM, urgent: true }, "0201020304050601"),
     (Message::Prepare { term: TERM, urgent: false }, "0201020304050600"),
@@ -22,9 +22,12 @@ const MESSAGES: [(Message, &str); 9] = [
     (Message::Taken { epoch: TERM }, "06010203040506"),
     (Message::Abort { term: TERM }, "07010203040506"),
     (Message::Goodbye, "08"),
+    (mode(ModeStep::Ask, HaMode::None), "09000000010203040506"),
+    (mode(ModeStep::Refuse(Refusal::PeerServes), HaMode::ActiveStandby), "09031001010203040506"),
+    (mode(ModeStep::Set, HaMode::ActiveActive), "09040002010203040506"),
 ];
 
-const REFUSALS: [(Refusal, u8); 14] = [
+const REFUSALS: [(Refusal, u8); 17] = [
     (Refusal::NoPeer, 1),
     (Refusal::NotArmed, 2),
     (Refusal::LinkDown, 3),
@@ -38,8 +41,15 @@ const REFUSALS: [(Refusal, u8); 14] = [
     (Refusal::OtherTerm, 11),
     (Refusal::TimedOut, 12),
     (Refusal::Withdrawn, 13),
+    (Refusal::Apart, 14),
+    (Refusal::NoSuchMode, 15),
+    (Refusal::PeerServes, 16),
     (Refusal::Other, 255),
 ];
+
+const fn mode(step: ModeStep, mode: HaMode) -> Message {
+    Message::Mode { step, to: Mode { mode, word: TERM } }
+}
 
 fn written(message: Message) -> String {
     let mut octets = Vec::new();
@@ -54,7 +64,7 @@ fn every_message_is_written_and_read_as_it_was_frozen() {
         assert_eq!(Message::read(&octets(frozen)), Ok(message), "{frozen}");
         assert_eq!(Message::read(&octets(&format!("{frozen}99"))), Ok(message), "with a field of a later version");
     }
-    assert_eq!(Message::read(&[9]), Err(NoMessage::Kind(9)), "a kind of a later version");
+    assert_eq!(Message::read(&[10]), Err(NoMessage::Kind(10)), "a kind of a later version");
     for (why, number) in REFUSALS {
         let (message, frozen) = (Message::Refuse { term: TERM, why }, format!("04010203040506{number:02x}"));
         assert_eq!((written(message), Message::read(&octets(&frozen))), (frozen, Ok(message)));

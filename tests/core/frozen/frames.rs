@@ -95,11 +95,19 @@ fn kinds_and_streams_have_their_numbers() {
         (11, Kind::Callers),
         (12, Kind::Ask),
         (13, Kind::Doubts),
+        (14, Kind::Offer),
+        (15, Kind::Marks),
+        (16, Kind::Ports),
+        (17, Kind::Hosts),
+        (18, Kind::Tokens),
+        (19, Kind::Borrow),
+        (20, Kind::Sight),
     ];
     assert_eq!(kinds.map(|(_, kind)| kind), Kind::ALL);
     for (number, kind) in kinds {
         assert_eq!((kind as u8, Kind::of(number)), (number, Some(kind)));
-        assert_eq!(kind.is_ignorable(), kind == Kind::Doubts, "{kind:?}");
+        let known = [Kind::Doubts, Kind::Marks, Kind::Ports, Kind::Hosts, Kind::Tokens, Kind::Borrow, Kind::Sight];
+        assert_eq!(kind.is_ignorable(), known.contains(&kind), "{kind:?}");
     }
     for (number, stream) in [(0, Stream::Urgent), (1, Stream::Bulk)] {
         assert_eq!((stream as u8, Stream::of(number)), (number, Some(stream)));

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tandem::base::{Bucket, CallKey, Host, InviteId, LegId, ResourceId, Seq, SessionId, Transport};
+use tandem::base::{Bucket, CallKey, Host, InviteId, LegId, Pin, PinKey, ResourceId, Seq, SessionId, Transport};
 use tandem::replica::body::{AttemptBody, FlowBody, LegBody, Read, SetupBody, read};
 use tandem::replica::record::{Class, Head, Records, head, write_body, write_preamble};
-use tandem::session::change::{Answer, AttemptState, Change, LegState, Setup};
+use tandem::session::change::{Answer, AttemptState, Change, Interval, LegState, Setup};
 
 use super::{VERSION, flow, hex, octets};
 
@@ -29,6 +29,16 @@ const LEG: &str = "\
     41220361406228f0a20430e8fb0338c1ee6d42036d63704a06c000020900004a1220010db80000000000000000000000090000";
 const ENDLESS: &str = "03000abc31323334353637380000000700020a0b0c0d0e0f10110000000e09010000000000c0ab2203614062";
 const ENDED: &str = "04000abc31323334353637380000000700020a0b0c0d0e0f10110000000909010000000000c0ab";
+const HEARD: &str = "05010abc31323334353637380000000700020a0b0c0d0e0f10110000000909010000000000c0ab";
+const REFRESHED: &str = "05010abc31323334353637380000000700020a0b0c0d0e0f10110000000d09010000000000c0ab10c2bb01";
+const ENDLESSLY: &str = "05010abc31323334353637380000000700020a0b0c0d0e0f10110000000b09010000000000c0ab1001";
+const PINNED_SETUP: &str = "\
+    01000abc11121314151617180000000700020a0b0c0d0e0f10110000009b12920008011206c000020a13c41a06c000026313c61a92000801\
+    1206c000020a13c41a06c000026313c62104000000000000003801400248c8015ad5000938373635343332311148474645444342411a0a7a\
+    39684734624b6f6e6522920008011206c000020a13c41a06c633641513ce2a123139382e35312e3130302e32313a3530373030920151e8e7\
+    e6e5e4e3e2e1580361010000000000c0ab";
+const PINNED_LEG: &str = "\
+    03000abc31323334353637380000000700020a0b0c0d0e0f10110000001909010000000000c0ab220361406251e8e7e6e5e4e3e2e15803";
 const LATER_SETUP: &str = "\
     01000abc11121314151617180000000700020a0b0c0d0e0f10110000005012920008011206c000020a13c41a06c000026313c65aa9000938\
     3736353433323122980008011206c000020a13c41a06c633641513ce22046d6f7265480540dc0b61010000000000c0ab6a046e657773";
@@ -44,6 +54,7 @@ const INVITE: InviteId = InviteId(0x1112_1314_1516_1718);
 const LEG_ID: LegId = LegId(0x3132_3334_3536_3738);
 const SESSION: SessionId = SessionId(0x2122_2324_2526_2728);
 const RESOURCE: ResourceId = ResourceId(0x4142_4344_4546_4748);
+const PIN: Pin = Pin { key: PinKey(0xe1e2_e3e4_e5e6_e7e8), generation: 3 };
 const NODE: &str = "192.0.2.10:5060";
 const CALLER: &str = "192.0.2.99:5062";
 const SERVER: &str = "198.51.100.21:5070";
@@ -65,6 +76,7 @@ fn attempt(transport: Transport) -> AttemptState<'static> {
         superseded: false,
         proceeding: false,
         due_in: Duration::ZERO,
+        pin: None,
     }
 }
 
@@ -129,6 +141,7 @@ fn leg<'a>(hosts: &'a [Host<'a>]) -> LegState<'a> {
         answered: Duration::from_secs(65),
         expires_in: Some(Duration::from_secs(1_800)),
         hosts,
+        pin: None,
     }
 }
 
@@ -161,7 +174,8 @@ fn records(payload: &[u8]) -> Vec<(Head, Read)> {
 
 #[track_caller]
 fn assert_read(hex: &str, class: Class, id: u64, meant: Read) {
-    let head = Head { class, ignorable: false, bucket: Bucket(0xabc), id, version: VERSION };
+    let ignorable = class == Class::Heard;
+    let head = Head { class, ignorable, bucket: Bucket(0xabc), id, version: VERSION };
     assert_eq!(records(&octets(hex)), [(head, meant)]);
 }
 
@@ -178,11 +192,31 @@ fn every_class_of_record_is_written_as_it_was_frozen() {
     assert_eq!(written(&Change::Leg(leg(&hosts))), LEG);
     assert_eq!(written(&Change::Leg(endless())), ENDLESS);
     assert_eq!(written(&Change::Ended { call: CALL, leg: LEG_ID }), ENDED);
+    for (octets, interval) in heard() {
+        assert_eq!(written(&Change::Heard { call: CALL, leg: LEG_ID, interval }), octets);
+    }
+    let pinned = AttemptState { pin: Some(PIN), ..attempt(Transport::Udp) };
+    assert_eq!(written(&Change::Setup(accepted(&[pinned]))), PINNED_SETUP);
+    assert_eq!(written(&Change::Leg(LegState { pin: Some(PIN), ..endless() })), PINNED_LEG);
+}
+
+#[test]
+fn what_binds_a_call_to_its_server_is_read_as_it_was_meant() {
+    let bodies: Vec<Read> = [PINNED_SETUP, PINNED_LEG].map(|hex| records(&octets(hex)).remove(0).1).into();
+    let [Read::Setup(setup), Read::Leg(leg)] = &bodies[..] else { panic!("{bodies:?}") };
+    assert_eq!((setup.attempts[0].pin(), leg.pin()), (Some(PIN), Some(PIN)));
+    assert_eq!((attempt_body().pin(), leg_body().pin()), (None, None));
 }
 
 #[test]
 fn classes_have_their_numbers() {
-    assert_eq!([Class::Setup, Class::Gone, Class::Leg, Class::Ended].map(|class| class as u8), [1, 2, 3, 4]);
+    let classes = [Class::Setup, Class::Gone, Class::Leg, Class::Ended, Class::Heard];
+    assert_eq!(classes.map(|class| class as u8), [1, 2, 3, 4, 5]);
+}
+
+fn heard() -> [(&'static str, Interval); 3] {
+    let refreshed = Interval::EndsIn(Duration::from_secs(24));
+    [(HEARD, Interval::Same), (REFRESHED, refreshed), (ENDLESSLY, Interval::None)]
 }
 
 /// A flow body as its octets say it: number of the transport, IP and port.
@@ -208,6 +242,8 @@ fn attempt_body() -> AttemptBody {
         key: 0x92,
         flags: 1 | 2,
         due: 1_500,
+        pin: 0,
+        generation: 0,
     }
 }
 
@@ -221,6 +257,8 @@ fn refused_body() -> SetupBody {
         key: 7,
         flags: 2 | 4,
         due: 180_000,
+        pin: 0,
+        generation: 0,
     };
     SetupBody {
         request: b"INVITE sip:x SIP/2.0".to_vec(),
@@ -283,6 +321,8 @@ fn leg_body() -> LegBody {
         expires: 1_800_001,
         names: vec![b"mcp".to_vec()],
         addresses: ["c00002090000", "20010db80000000000000000000000090000"].map(octets).to_vec(),
+        pin: 0,
+        generation: 0,
     }
 }
 
@@ -294,6 +334,9 @@ fn a_leg_and_what_ends_are_read_as_they_were_meant() {
     assert_read(ENDLESS, Class::Leg, LEG_ID.0, Read::Leg(endless));
     assert_read(GONE, Class::Gone, INVITE.0, Read::Gone(CALL));
     assert_read(ENDED, Class::Ended, LEG_ID.0, Read::Ended(CALL));
+    for (octets, interval) in heard() {
+        assert_read(octets, Class::Heard, LEG_ID.0, Read::Heard(interval));
+    }
 }
 
 #[test]

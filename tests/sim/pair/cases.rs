@@ -10,7 +10,7 @@ use tandem::proxy::Commit;
 use tandem::replica::Kind;
 
 use super::machine::Machine;
-use super::scenario::{Act, CALLERS, HOSTS, Scenario, Side, TIMING};
+use super::scenario::{Act, CALLERS, HOSTS, Scenario, Side, Spread, TIMING};
 use super::wire::Event;
 use super::world::World;
 use crate::scenario::{SERVERS, caller_addr, node_addr, server_addr};
@@ -152,6 +152,40 @@ fn a_cancel_that_was_answered_is_carried_out_by_the_survivor() {
     assert!(!cancels.is_empty() && cancels.windows(2).all(|two| two[0] == two[1]));
     let over = |w: &World| w.servers.iter().all(|s| s.calls() == 0) && w.node(1).gauges().grants == 0;
     w.run_until(Duration::from_secs(1), over);
+}
+
+/// Both nodes serve, and the one that was given the call is silent: the other one has its INVITE, and not yet as its own.
+#[test]
+fn a_cancel_for_a_node_that_fell_silent_waits_for_who_goes_on_with_its_calls() {
+    let mut w = World::armed_in(4, Scenario { spread: Some(Spread::Calls), ..Scenario::quiet() });
+    w.sent = Some(Vec::new());
+    let slow = Behaviour { answer_after: ms(9_000), ..Default::default() };
+    w.servers.iter_mut().for_each(|server| server.behave(slow));
+    w.call(0, Plan { cancel_after: Some(ms(1_500)), ..Plan::default() });
+    w.run_until(ms(200), |w| (0..2).any(|n| w.node(n).gauges().shadows == 1));
+    let survivor = usize::from(w.node(1).gauges().shadows == 1);
+    w.run_until(ms(900), |w| w.up("SIP/2.0 180") == 1);
+    w.hang(1 - survivor, NEVER);
+    w.run_until(Duration::from_secs(8), |w| !w.reports.is_empty());
+    assert_eq!(w.node(survivor).stats().calls.setups_taken_over, 1);
+    assert_eq!(w.reports[0].outcome, Outcome::Cancelled);
+}
+
+/// The lease is 50 s: whoever owns a call hears of too little of it to keep it alive.
+#[test]
+fn what_passes_through_one_node_keeps_a_call_of_the_other_one_alive() {
+    for seed in 0..6 {
+        let mut w = World::armed_in(seed, Scenario { spread: Some(Spread::Datagrams), ..Scenario::quiet() });
+        let steps = vec![(Duration::from_secs(24), Step::Info); 10];
+        w.call(0, Plan { hold: Duration::from_secs(20), steps, ..Plan::default() });
+        w.run_for(Duration::from_secs(239));
+        let lapsed = |w: &World| [0, 1].map(|n| w.node(n).stats().calls.calls_ended_inactive);
+        assert_eq!((lapsed(&w), [0, 1].map(|n| w.node(n).gauges().legs)), ([0; 2], [1; 2]), "seed {seed}");
+        w.run_until(Duration::from_secs(30), |w| !w.reports.is_empty());
+        assert_eq!(w.reports[0].outcome, Outcome::Completed);
+        w.run_for(ms(5_000));
+        assert_eq!([0, 1].map(|n| w.node(n).gauges().grants), [0; 2], "seed {seed}");
+    }
 }
 
 /// Over a stream nobody repeats anything: neither the caller its INVITE nor the node its final.
@@ -477,6 +511,32 @@ fn two_halves_of_a_cut_keep_the_limits_of_servers_that_both_reach() {
     assert_eq!(calls(&mut w), 30);
 }
 
+/// Both reach the same servers and the witness; who led goes on with everything, the other one takes nothing new.
+#[test]
+fn in_a_cut_the_witness_lets_one_half_have_all_ports() {
+    let mut settings = Scenario::quiet().settings;
+    settings.members = [Some(Some(10)); SERVERS];
+    let partition = tandem::cluster::Partition::Witness;
+    let mut w = World::armed_in(21, Scenario { partition, settings, ..Scenario::quiet() });
+    let held = |w: &World, n: usize| w.node(n).pair_status().unwrap().witness.unwrap().held;
+    w.run_until(ms(5_000), |w| held(w, 0));
+    w.run_for(ms(1_000));
+    let sides = |host| if host < CALLERS { Side::Of(host % 2) } else { Side::Both };
+    let calls = |w: &mut World, caller: usize| {
+        (0..40).for_each(|_| w.call(caller, Plan { hold: Duration::from_secs(120), ..Plan::default() }));
+        w.run_for(ms(5_000));
+        w.servers.iter().map(|server| server.calls()).sum::<usize>()
+    };
+    w.play(Act::Part(Some(std::array::from_fn::<_, HOSTS, _>(sides))));
+    w.run_for(ms(4_000));
+    assert!(w.machines.iter().all(Machine::is_active));
+    assert_eq!((calls(&mut w, 1), calls(&mut w, 0)), (0, 30));
+    // The holder loses the witness: nothing that the other one does not know of is spent twice.
+    w.play(Act::CutWitness(0, true));
+    w.run_for(ms(5_000));
+    assert_eq!(([0, 1].map(|n| held(&w, n)), calls(&mut w, 1)), ([false, true], 30));
+}
+
 /// The end of a call is remembered for 64*T1, and a cut may last longer.
 #[test]
 fn a_call_that_ended_at_one_side_of_a_long_cut_ends_at_the_other_when_they_meet() {
@@ -508,7 +568,7 @@ fn a_call_that_moved_to_the_other_side_of_a_long_cut_is_over_when_they_meet() {
     w.run_until(ms(2_000), |w| w.node(0).gauges().legs == 1);
     w.run_for(ms(500));
     w.play(Act::Part(Some([Side::Of(1); HOSTS])));
-    w.arp = [1; HOSTS];
+    w.arp = [[1; 2]; HOSTS];
     w.run_until(ms(12_000), |w| !w.reports.is_empty());
     assert_eq!(w.reports[0].outcome, Outcome::Completed);
     w.run_for(ms(20_000));

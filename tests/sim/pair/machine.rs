@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use tandem::base::{Epoch, NodeId, Time};
-use tandem::cluster::{self, Effect, Role, Wish};
+use tandem::cluster::{self, Effect, Mode, Role, Wish};
 use tandem::node::{Config, Input, Node, Received, Scratch, Single};
 use tandem::out::Out;
 use tandem::replica::Kind;
@@ -28,6 +28,13 @@ pub struct Machine {
     pub durable: u32,
     /// Whether the kernel has the virtual address.
     pub present: bool,
+    /// The virtual address is a balancer's, and a silent one of this host, too.
+    pub shared: bool,
+    /// What is wished of the addresses of the other machine, where each has its own, and whether the kernel has them.
+    pub guest: Wish,
+    /// The mode that is durable.
+    pub mode: Option<Mode>,
+    pub stands_in: bool,
     /// Whether the cable of the service network is in.
     pub plugged: bool,
     pub wish: Wish,
@@ -43,6 +50,14 @@ pub struct Machine {
     pub scratch: Scratch,
     /// Messages that left without the peer's word, when last looked at.
     pub unprotected: u64,
+    /// What it wants of the witness, how often that changed, and how often it has asked.
+    pub ask: Option<cluster::Ask>,
+    pub asks: u64,
+    pub serial: u64,
+    /// When it asked last.
+    pub asked_at: Time,
+    /// Whether the way to the witness is cut.
+    pub unseen: bool,
 }
 
 impl Machine {
@@ -53,6 +68,10 @@ impl Machine {
             life: 0,
             durable: 0,
             present: false,
+            shared: false,
+            guest: Wish::Drop,
+            mode: None,
+            stands_in: false,
             plugged: true,
             wish: Wish::Drop,
             epoch: Epoch::default(),
@@ -63,6 +82,11 @@ impl Machine {
             done: false,
             scratch: Scratch::default(),
             unprotected: 0,
+            ask: None,
+            asks: 0,
+            serial: 0,
+            asked_at: Time::ZERO,
+            unseen: false,
         }
     }
 
@@ -83,6 +107,11 @@ impl Machine {
         self.present && self.wish == Wish::Hold
     }
 
+    /// Whether its host answers for the address of the other machine.
+    pub fn answers_for_other(&self) -> bool {
+        self.stands_in && self.guest == Wish::Hold
+    }
+
     pub fn is_active(&self) -> bool {
         self.node.as_ref().is_some_and(Node::is_active_now)
     }
@@ -92,10 +121,12 @@ impl Machine {
     }
 
     pub fn start(&mut self, now: Time, config: Config) {
+        (self.ask, self.asks) = (None, self.asks + 1);
         self.node = Some(Node::new(now, config));
         self.stall += self.stall % 2;
         self.backlog.clear();
-        (self.wish, self.role, self.done, self.present) = (Wish::Drop, Role::Starting, false, false);
+        (self.wish, self.role, self.done, self.present) = (Wish::Drop, Role::Starting, false, self.shared);
+        (self.guest, self.stands_in) = (Wish::Drop, false);
         self.lost = Epoch::default();
         self.unprotected = 0;
     }
@@ -135,7 +166,13 @@ impl Machine {
 
     /// The guard gives the address up, because the process does not turn.
     pub fn give_up(&mut self) {
+        if self.shared {
+            return;
+        }
         self.present = false;
+        if std::mem::take(&mut self.stands_in) && self.hung() && self.guest != Wish::Drop {
+            self.backlog.push_back(Waiting::Pair(cluster::Input::GuestDropped));
+        }
         if self.hung() && self.wish != Wish::Drop {
             self.lost = self.epoch;
             self.backlog.push_back(Waiting::Pair(cluster::Input::Dropped));
@@ -156,9 +193,16 @@ impl Machine {
             }
             Effect::Role { role, epoch } => {
                 self.role = role;
-                if role == Role::Active {
+                if matches!(role, Role::Active | Role::Joined) {
                     self.epoch = epoch;
                 }
+            }
+            Effect::Mode(mode) => self.mode = Some(mode),
+            Effect::Vip(_) if self.shared => {}
+            Effect::Guest(wish) => {
+                self.guest = wish;
+                self.stands_in &= wish != Wish::Drop;
+                return Some(effect);
             }
             Effect::Vip(wish) => {
                 self.wish = wish;

@@ -2,6 +2,7 @@
 
 mod cases;
 mod machine;
+mod rooms;
 mod scenario;
 mod steps;
 mod wire;
@@ -14,7 +15,11 @@ use world::{Summary, World};
 use crate::number;
 
 /// Pairs of one full run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 360;
+/// Pairs of which both nodes serve.
+const BOTH: u64 = 140;
+/// Pairs of which both nodes serve at addresses of their own.
+const CROSSED: u64 = 80;
 
 /// Says which seed failed, however it failed.
 struct Banner(u64);
@@ -40,10 +45,40 @@ pub fn given(octets: &[u8]) {
     World::new(seed, false, Scenario::draw(Chance::given(story, seed))).run();
 }
 
+fn run_two(seed: u64, loud: bool) -> Summary {
+    let _banner = Banner(seed);
+    World::new(seed, loud, Scenario::of_two(seed)).run()
+}
+
+fn run_crossed(seed: u64, loud: bool) -> Summary {
+    let _banner = Banner(seed);
+    World::new(seed, loud, Scenario::crossed(seed)).run()
+}
+
 fn run_share(share: u64) {
     let seeds = number("TANDEM_SIM_SEEDS").unwrap_or(SEEDS);
+    run_all(share * seeds / 4..(share + 1) * seeds / 4, run);
+}
+
+fn run_half_of_both(share: u64) {
+    let seeds = number("TANDEM_SIM_SEEDS").unwrap_or(BOTH);
+    run_all(share * seeds / 2..(share + 1) * seeds / 2, run_two);
+}
+
+/// Says which of many runs fail, and goes on.
+fn hunt(run: fn(u64, bool) -> Summary) {
+    let Some(from) = number("TANDEM_SIM_HUNT") else { return };
+    for seed in from..from + number("TANDEM_SIM_SEEDS").unwrap_or(200) {
+        if let Err(e) = std::panic::catch_unwind(|| run(seed, false)) {
+            let text = e.downcast_ref::<String>().cloned().unwrap_or_default();
+            println!("HUNT {seed}: {}", text.lines().next().unwrap_or_default());
+        }
+    }
+}
+
+fn run_all(seeds: std::ops::Range<u64>, run: fn(u64, bool) -> Summary) {
     let mut sum = Summary::default();
-    for seed in share * seeds / 4..(share + 1) * seeds / 4 {
+    for seed in seeds {
         let one = run(seed, false);
         sum.calls += one.calls;
         sum.completed += one.completed;
@@ -55,10 +90,12 @@ fn run_share(share: u64) {
         sum.divergent += one.divergent;
         sum.ended_twice += one.ended_twice;
         sum.compared += one.compared;
+        sum.together += one.together;
     }
     println!("sim: pairs: {sum:?}");
     assert!(sum.completed > sum.calls / 2, "most calls complete");
     assert!(sum.divergent > 0, "some calls differ and are mended");
+    assert!(sum.together > 0, "some calls belong together");
 }
 
 #[test]
@@ -82,6 +119,45 @@ fn fourth_quarter_of_the_pairs() {
 }
 
 #[test]
+fn first_half_of_those_that_both_serve() {
+    run_half_of_both(0);
+}
+
+#[test]
+fn second_half_of_those_that_both_serve() {
+    run_half_of_both(1);
+}
+
+#[test]
+fn those_that_both_serve_at_addresses_of_their_own() {
+    run_all(0..number("TANDEM_SIM_SEEDS").unwrap_or(CROSSED), run_crossed);
+}
+
+#[test]
+fn one_of_the_crossed() {
+    if let Some(seed) = number("TANDEM_SIM_SEED") {
+        println!("sim: {:?}", run_crossed(seed, true));
+    }
+}
+
+#[test]
+fn many_of_the_crossed_to_look_at() {
+    hunt(run_crossed);
+}
+
+#[test]
+fn one_of_two() {
+    if let Some(seed) = number("TANDEM_SIM_SEED") {
+        println!("sim: {:?}", run_two(seed, true));
+    }
+}
+
+#[test]
+fn many_of_two_to_look_at() {
+    hunt(run_two);
+}
+
+#[test]
 fn a_story_in_octets_is_played() {
     for octets in [Vec::new(), (0..=255).collect::<Vec<u8>>(), vec![0; 400], vec![255; 400]] {
         given(&octets);
@@ -97,11 +173,5 @@ fn one_pair() {
 
 #[test]
 fn many_pairs_to_look_at() {
-    let Some(from) = number("TANDEM_SIM_HUNT") else { return };
-    for seed in from..from + number("TANDEM_SIM_SEEDS").unwrap_or(200) {
-        if let Err(e) = std::panic::catch_unwind(|| run(seed, false)) {
-            let text = e.downcast_ref::<String>().cloned().unwrap_or_default();
-            println!("HUNT {seed}: {}", text.lines().next().unwrap_or_default());
-        }
-    }
+    hunt(run);
 }

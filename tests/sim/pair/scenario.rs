@@ -7,12 +7,12 @@ use tandem::agent::chance::Chance;
 use tandem::agent::media_server::Behaviour;
 use tandem::agent::script::Plan;
 use tandem::base::{Epoch, Flow, ListenerId, NodeId, Time, Transport};
-use tandem::cluster::{self, HaMode, Partition, PeerConfig};
-use tandem::identity::{Identities, Identity};
+use tandem::cluster::{self, HaMode, Mode, Partition, PeerConfig};
+use tandem::identity::{Identities, Identity, Shared};
 use tandem::node::{Commit, Config, Pair, ProxyConfig};
 
 use crate::net::Weather;
-use crate::scenario::{SERVERS, Settings, behaviour, node_addr, plan, weather};
+use crate::scenario::{ROOM, SERVERS, Settings, behaviour, node_addr, plan, service_addr, weather};
 
 /// Callers of the world.
 pub const CALLERS: usize = 2;
@@ -37,6 +37,8 @@ pub enum Act {
     /// It does not run for so long.
     Hang(Who, Duration),
     Switchover,
+    /// An operator wants another mode, at this node.
+    SetMode(Who, HaMode),
     /// SIGTERM; a new process starts so much later.
     Stop(Who, Duration),
     CutLink(bool),
@@ -45,6 +47,10 @@ pub enum Act {
     Unplug(Who, Duration, bool),
     /// The nodes are cut from each other, and each host is on these sides; `None`: the LAN is whole.
     Part(Option<[Side; HOSTS]>),
+    /// The way of a machine to the witness.
+    CutWitness(usize, bool),
+    /// The witness starts anew and remembers nothing.
+    RestartWitness,
     Drain(bool),
     Reload(Settings),
     Calm,
@@ -56,6 +62,17 @@ pub enum Side {
     /// One of them.
     Of(usize),
     Both,
+}
+
+/// How a balancer spreads what hosts send to the virtual address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Each datagram on its own.
+    Datagrams,
+    /// All of one host to one node.
+    Hosts,
+    /// All of one call to one node.
+    Calls,
 }
 
 /// Which machine, by its role at that time.
@@ -73,6 +90,10 @@ pub struct Scenario {
     /// Longest one-way delay of the streams in microseconds.
     pub delay: u64,
     pub icmp: bool,
+    /// `Some`: both nodes serve behind a balancer.
+    pub spread: Option<Spread>,
+    /// Both nodes serve, each at an address of its own.
+    pub crossed: bool,
     pub partition: Partition,
     pub commit: Commit,
     pub settings: Settings,
@@ -86,7 +107,59 @@ pub fn own_addr(machine: usize) -> SocketAddr {
 
 impl Scenario {
     pub fn of(seed: u64) -> Self {
-        Self::draw(Chance::new(seed ^ 0x7061_6972))
+        Self::draw(Chance::new(seed ^ 0x7061_6972)).with_rooms(seed)
+    }
+
+    /// Both nodes serve.
+    pub fn of_two(seed: u64) -> Self {
+        let mut chance = Chance::new(seed ^ 0x626f_7468);
+        let spread = *chance.pick(&[Spread::Datagrams, Spread::Datagrams, Spread::Hosts, Spread::Calls]);
+        Self { spread: Some(spread), ..Self::draw(chance).with_rooms(seed) }
+    }
+
+    /// Some calls belong together; what else happens does not depend on that.
+    fn with_rooms(mut self, seed: u64) -> Self {
+        let mut chance = Chance::new(seed ^ 0x726f_6f6d);
+        let share = *chance.pick(&[0, 500, 900]);
+        let early = |at: &Time| *at < Time::ZERO + SAFETY;
+        for (_, act) in self.acts.iter_mut().filter(|(at, _)| early(at)) {
+            if let Act::Call(_, plan) = act
+                && chance.per_mille(share)
+            {
+                plan.extra += &format!("{ROOM}: {}\r\n", chance.within(0..4));
+            }
+        }
+        self
+    }
+
+    /// Both nodes serve, each at an address of its own.
+    pub fn crossed(seed: u64) -> Self {
+        Self { crossed: true, ..Self::draw(Chance::new(seed ^ 0x6372_6f73)).with_rooms(seed) }.with_modes(seed)
+    }
+
+    /// In half of the runs one of the nodes stands by for a while, once or twice.
+    fn with_modes(mut self, seed: u64) -> Self {
+        let mut chance = Chance::new(seed ^ 0x6d6f_6465);
+        let mut at = chance.within(2_500..12_000);
+        for _ in 0..*chance.pick(&[0, 0, 1, 2]) {
+            for mode in [HaMode::ActiveStandby, HaMode::ActiveActive] {
+                let who = *chance.pick(&[Who::Active, Who::Other]);
+                self.acts.push((Time::ZERO + Duration::from_millis(at), Act::SetMode(who, mode)));
+                at += chance.within(5..6_000);
+            }
+        }
+        // What was refused, or came to nothing, is asked for again.
+        for n in 0..20 {
+            let again = Time::ZERO + SAFETY + Duration::from_millis(500 * n);
+            self.acts.push((again, Act::SetMode(Who::Active, HaMode::ActiveActive)));
+        }
+        self.acts.sort_by_key(|(at, _)| *at);
+        self
+    }
+
+    /// Whether both nodes serve.
+    pub fn both_serve(&self) -> bool {
+        self.spread.is_some() || self.crossed
     }
 
     pub fn draw(mut chance: Chance) -> Self {
@@ -122,18 +195,37 @@ impl Scenario {
             acts.push((Time::ZERO + LAST_CALLS, Act::Call(caller, Plan::default())));
         }
         acts.sort_by_key(|(at, _)| *at);
-        Self {
+        let drawn = Self {
             weather,
             paths: chance.within(1..3) as u8,
             beats_lost: *chance.pick(&[0, 0, 5]),
             delay: *chance.pick(&[200, 1_000, 2_000, 4_000]),
             icmp: chance.per_mille(500),
-            partition: *chance.pick(&[Partition::Available, Partition::Available, Partition::Exact]),
+            spread: None,
+            crossed: false,
+            partition: *chance.pick(&[Partition::Available, Partition::Exact, Partition::Witness]),
             commit: Commit::PeerAck,
             settings,
             second: chance.millis(1..800),
             acts,
+        };
+        if drawn.partition == Partition::Witness { drawn.without_witness(&mut chance) } else { drawn }
+    }
+
+    /// In half of the runs the witness fails, too.
+    fn without_witness(mut self, chance: &mut Chance) -> Self {
+        for machine in 0..2 {
+            if chance.per_mille(300) {
+                let at = Time::ZERO + chance.millis(2_000..25_000);
+                let until = at + chance.millis(100..12_000);
+                self.acts.extend([(at, Act::CutWitness(machine, true)), (until, Act::CutWitness(machine, false))]);
+            }
         }
+        if chance.per_mille(200) {
+            self.acts.push((Time::ZERO + chance.millis(2_000..28_000), Act::RestartWitness));
+        }
+        self.acts.sort_by_key(|(at, _)| *at);
+        self
     }
 
     /// Nothing happens but what a test does.
@@ -146,6 +238,8 @@ impl Scenario {
             beats_lost: 0,
             delay: 200,
             icmp: false,
+            spread: None,
+            crossed: false,
             partition: Partition::Available,
             commit: Commit::PeerAck,
             settings: Settings { scheme, monitor: None, members },
@@ -154,22 +248,44 @@ impl Scenario {
         }
     }
 
-    pub fn config(&self, settings: &Settings, machine: usize, seed: u64, incarnation: u64, counter: u32) -> Config {
+    /// What the configuration says.
+    pub fn mode(&self) -> Mode {
+        let mode = if self.both_serve() { HaMode::ActiveActive } else { HaMode::ActiveStandby };
+        Mode { mode, word: Epoch { counter: 0, node: NodeId(1) } }
+    }
+
+    pub fn config(
+        &self,
+        settings: &Settings,
+        machine: usize,
+        seed: u64,
+        (incarnation, counter): (u64, u32),
+        mode: Option<Mode>,
+    ) -> Config {
         let mut config = settings.config(seed);
         let (me, peer) = (NodeId(machine as u16 + 1), NodeId(2 - machine as u16));
         let own = own_addr(machine);
         for resource in config.farm.groups.iter_mut().flat_map(|g| &mut g.resources) {
             let flow = resource.route.flow;
             resource.route.own = Some(Flow { local: own, ..flow });
+            if self.crossed {
+                let here = |flow: Flow| Flow { local: service_addr(machine), ..flow };
+                (resource.route.flow, resource.route.stream) = (here(flow), resource.route.stream.map(here));
+            }
         }
         let cluster = cluster::Config {
             me,
             incarnation,
             counter,
             cluster: 77,
-            mode: HaMode::ActiveStandby,
+            mode: mode.unwrap_or_else(|| self.mode()),
+            modes: vec![HaMode::None, HaMode::ActiveStandby, HaMode::ActiveActive],
+            shared: self.both_serve(),
+            leads: false,
             peers: vec![PeerConfig { id: peer, paths: self.paths }],
             timing: cluster::Timing::default(),
+            probes: self.spread.is_none(),
+            crossed: self.crossed.then_some(Duration::from_secs(46)),
             partition: self.partition,
             priority: 100,
             preempt: false,
@@ -177,16 +293,21 @@ impl Scenario {
         };
         cluster.check().expect("times fit together");
         let vip = node_addr();
+        let known = if self.crossed { vec![service_addr(machine), service_addr(1 - machine)] } else { vec![vip] };
+        let shared = match self.crossed {
+            true => Shared { ips: vec![known[0].ip()], sends: true, guests: vec![known[1].ip()], ..Shared::default() },
+            false => Shared::default(),
+        };
+        let of = |addr: &SocketAddr| {
+            [Identity::new(Transport::Udp, *addr, ListenerId(0)), Identity::new(Transport::Tcp, *addr, ListenerId(1))]
+        };
+        let own = Identity::new(Transport::Udp, own, ListenerId(0));
         Config {
             node: me,
             epoch: Epoch { counter, node: me },
             incarnation,
             seed: seed ^ incarnation,
-            identities: Identities::new([
-                Identity::new(Transport::Udp, vip, ListenerId(0)),
-                Identity::new(Transport::Tcp, vip, ListenerId(1)),
-                Identity::new(Transport::Udp, own, ListenerId(0)),
-            ]),
+            identities: Identities::new(known.iter().flat_map(of).chain([own])).shared_by(shared),
             proxy: ProxyConfig {
                 t1: TIMING.t1,
                 t2: TIMING.t2,
@@ -198,10 +319,14 @@ impl Scenario {
             pair: Some(Pair {
                 cluster,
                 peer,
-                virtual_ips: vec![vip.ip()],
+                virtual_ips: if self.spread.is_some() {
+                    Vec::new()
+                } else {
+                    known.iter().map(SocketAddr::ip).collect()
+                },
                 commit: self.commit,
                 commit_timeout: Duration::from_millis(5),
-                active_share: 900,
+                active_share: if self.both_serve() { 500 } else { 900 },
                 cold_reserve: 0,
             }),
             ..config

@@ -81,14 +81,32 @@ pub enum Event {
     Plug {
         node: usize,
     },
-    /// A host learns who holds the virtual address.
+    /// The guard has put the address of the other machine up.
+    StandsIn {
+        node: usize,
+        life: u64,
+    },
+    /// A host learns who holds the virtual address, or that of a node.
     Arp {
         host: usize,
+        address: usize,
         holder: usize,
     },
     Again {
         node: usize,
         life: u64,
+    },
+    /// A node asks the witness, if that is still what it wants.
+    Ask {
+        node: usize,
+        asks: u64,
+    },
+    /// The question is there.
+    Asked {
+        node: usize,
+        life: u64,
+        serial: u64,
+        ask: cluster::Ask,
     },
 }
 

@@ -9,28 +9,38 @@ use tandem::agent::chance::Chance;
 use tandem::agent::media_server::{self, Behaviour, MediaServer, Mood};
 use tandem::agent::script::{Outcome, Plan, Report};
 use tandem::base::{Bucket, Epoch, Flow, LegId, NodeId, Time, table_hash};
-use tandem::cluster::{self, Effect, Link, Loss, Notice, Partition, Role, Wish};
+use tandem::cluster::{self, Ask, Effect, Keeper, LEASE as WITNESSED, Link, Loss, Notice, Partition, Role, Wish};
 use tandem::node::{Command, Input, Node, Single};
 use tandem::out::{Event as Fact, Out};
 use tandem::proxy::Commit;
-use tandem::replica::Stream;
+use tandem::replica::{Kind, Stream, relay};
 
 use super::machine::{Machine, Waiting};
-use super::scenario::{Act, CALLERS, HOSTS, LAST_CALLS, SAFETY, SETTLED, Scenario, Side, TIMING, Who, own_addr};
+use super::scenario::{
+    Act, CALLERS, HOSTS, LAST_CALLS, SAFETY, SETTLED, Scenario, Side, Spread, TIMING, Who, own_addr,
+};
 use super::wire::{Event, Wire};
 use crate::check::Check;
 use crate::model::{History, Model};
 use crate::net::{Net, Packet, Weather};
-use crate::scenario::{SERVERS, Settings, caller_addr, node_addr, resource_of, server_addr};
+use crate::scenario::{SERVERS, Settings, caller_addr, node_addr, resource_of, server_addr, service_addr};
 
 const STEPS_AT_ONCE: usize = 20_000;
 /// Older datagrams are thrown away by who wakes up.
 const LEASE: Duration = Duration::from_millis(2_300);
+/// A node that goes on may not notice the silence of its peer for so long: suspicion, and its right to act without a look.
+const UNNOTICED: Duration = Duration::from_millis(250);
 /// What it takes to put the address up.
 const HOLD: Duration = Duration::from_micros(300);
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
+}
+
+/// The number of an address by which callers know nodes: that of the pair is the first.
+fn address_of(addr: std::net::SocketAddr) -> Option<usize> {
+    let own = (0..2).find(|n| service_addr(*n) == addr);
+    own.or_else(|| (addr == node_addr()).then_some(0))
 }
 
 fn call_id(bytes: &[u8]) -> String {
@@ -81,8 +91,8 @@ pub struct World {
     next_act: Option<(Time, Act)>,
     scenario: Scenario,
     settings: Settings,
-    /// Who each host believes to hold the address.
-    pub arp: [usize; HOSTS],
+    /// Who each host believes to hold the virtual address, or that of each node.
+    pub arp: [[usize; 2]; HOSTS],
     /// Where each host is while the nodes are cut from each other.
     part: Option<[Side; HOSTS]>,
     /// By host and Call-ID: the machine that a host on both sides heard of the call from.
@@ -95,12 +105,25 @@ pub struct World {
     draining: bool,
     /// A node has claimed and nobody remembered the calls of before.
     cold: bool,
+    /// Nodes that each have their own address have not heard each other, and none has claimed.
+    unheard: bool,
     ports: [Option<u32>; SERVERS],
     pub reports: Vec<Report>,
     pub summary: Summary,
     compared: Time,
     /// For named cases: every message that left, with its sender.
     pub sent: Option<Vec<(Flow, String)>>,
+    keeper: Keeper,
+    /// Since when the nodes do not hear each other.
+    apart: Option<Time>,
+    /// By server: INVITEs that went there before a node noticed that nobody hears of them any more.
+    unnoticed: [usize; SERVERS],
+    /// A node has taken a server for dead.
+    fell: bool,
+    /// The servers that are configured have changed.
+    reseated: bool,
+    /// What a balancer believes of the machines, since it looked last.
+    healthy: [bool; 2],
 }
 
 /// What one run says when it went well.
@@ -119,6 +142,8 @@ pub struct Summary {
     pub compared: u64,
     /// Calls whose end two nodes told.
     pub ended_twice: u64,
+    /// How often calls were seen that belong together.
+    pub together: u64,
 }
 
 impl World {
@@ -126,7 +151,8 @@ impl World {
         let mut chance = Chance::new(seed ^ 0x7461_6e64_656d);
         let callers = (0..CALLERS).map(|n| {
             let (name, addr, transport) = (format!("c{n}"), caller_addr(n), tandem::base::Transport::Udp);
-            Caller::new(caller::Config { name, addr, transport, node: node_addr(), timing: TIMING })
+            let node = if scenario.crossed { service_addr(n % 2) } else { node_addr() };
+            Caller::new(caller::Config { name, addr, transport, node, timing: TIMING })
         });
         let servers = (0..SERVERS).map(|n| {
             let (name, addr) = (format!("m{n}"), server_addr(n));
@@ -147,7 +173,7 @@ impl World {
             acts,
             settings: scenario.settings.clone(),
             ports: scenario.settings.members.map(|member| member.unwrap_or(Some(0))),
-            arp: [0; HOSTS],
+            arp: [if scenario.crossed { [0, 1] } else { [0; 2] }; HOSTS],
             part: None,
             paths: BTreeMap::new(),
             check: Check::new(),
@@ -157,19 +183,29 @@ impl World {
             ended: BTreeMap::new(),
             draining: false,
             cold: false,
+            unheard: false,
             reports: Vec::new(),
             summary: Summary::default(),
             compared: Time::ZERO,
             sent: None,
+            keeper: Keeper::new(Time::ZERO),
+            apart: None,
+            unnoticed: [0; SERVERS],
+            fell: false,
+            reseated: false,
+            healthy: [true; 2],
             scenario,
         };
+        world.check.both = world.scenario.both_serve();
+        let shared = world.scenario.spread.is_some();
+        world.machines.iter_mut().for_each(|machine| (machine.shared, machine.present) = (shared, shared));
         world.wire.at(Time::from_micros(1), Event::Start { node: 0 });
         world.wire.at(Time::ZERO + world.scenario.second, Event::Start { node: 1 });
         world.wire.at(Time::from_micros(2), Event::Link);
         world
     }
 
-    /// A pair that is armed and has nothing to do; node 0 is active.
+    /// A pair that is armed and has nothing to do; node 0 is active, or both are.
     pub fn armed(seed: u64) -> Self {
         Self::armed_in(seed, Scenario::quiet())
     }
@@ -177,7 +213,8 @@ impl World {
     pub fn armed_in(seed: u64, scenario: Scenario) -> Self {
         let mut world = World::new(seed, std::env::var("TANDEM_SIM_LOUD").is_ok(), scenario);
         world.run_until(ms(10_000), World::is_pair);
-        assert_eq!(world.active(), Some(0));
+        let both = world.scenario.both_serve();
+        assert_eq!(world.active(), if both { None } else { Some(0) });
         world
     }
 
@@ -345,7 +382,7 @@ impl World {
             }
             Event::Probe { node, life } => {
                 let meet = self.part.is_none() && self.machines.iter().all(|machine| machine.plugged);
-                let held = self.machines[1 - node].answers() && meet;
+                let held = self.machines[1 - node].answers() && meet && !self.machines[node].shared;
                 let address = if held { cluster::Answer::Somebody } else { cluster::Answer::Nobody };
                 if self.machines[node].life == life {
                     self.pair_input(node, cluster::Input::Probed { address, reference: None });
@@ -379,6 +416,8 @@ impl World {
                     self.pair_input(node, cluster::Input::Dropped);
                 }
             }
+            Event::Ask { node, asks } => self.ask_witness(node, asks),
+            Event::Asked { node, life, serial, ask } => self.witness(node, life, serial, ask),
             Event::Link => self.look_after_link(),
             Event::Resume { node, stall } => {
                 if self.machines[node].stall == stall {
@@ -388,9 +427,16 @@ impl World {
             Event::Start { node } => self.start(node),
             Event::Leave { node, life } => self.leave(node, life),
             Event::Plug { node } => self.plug(node),
-            Event::Arp { host, holder } => self.arp[host] = holder,
+            Event::Arp { host, address, holder } => self.arp[host][address] = holder,
+            Event::StandsIn { node, life } => {
+                let machine = &mut self.machines[node];
+                if machine.life == life && machine.turns() && machine.guest == Wish::Hold {
+                    machine.stands_in = true;
+                    self.announce_twice(node);
+                }
+            }
             Event::Again { node, life } => {
-                if self.machines[node].life == life && self.machines[node].answers() {
+                if self.machines[node].life == life {
                     self.announce(node);
                 }
             }
@@ -427,7 +473,8 @@ impl World {
         machine.life += 1;
         machine.durable += 1;
         let (incarnation, counter) = (machine.incarnation(), machine.durable);
-        let config = self.scenario.config(&self.settings, node, self.seed, incarnation, counter);
+        let mode = machine.mode;
+        let config = self.scenario.config(&self.settings, node, self.seed, (incarnation, counter), mode);
         self.note(|| format!("{node} starts"));
         self.machines[node].start(self.now, config);
         self.pair_turn(node);
@@ -480,6 +527,7 @@ impl World {
         self.note(|| format!("{node} hangs for {time:?}"));
         if time > ms(80) {
             self.fault(Some(node));
+            self.check.slept |= self.scenario.both_serve();
         }
         let machine = &mut self.machines[node];
         machine.stall += 1;
@@ -514,7 +562,7 @@ impl World {
         }
         self.note(|| format!("{node} has left"));
         self.machines[node].end();
-        self.machines[node].present = false;
+        (self.machines[node].present, self.machines[node].stands_in) = (false, false);
         if self.wire.link != 0 {
             self.wire.sever(true);
             self.tell_link(1 - node, ms(5), Link::Down(Loss::Goodbye));
@@ -532,6 +580,10 @@ impl World {
 
     fn look_after_link(&mut self) {
         self.wire.at(self.now + ms(20), Event::Link);
+        if self.now.as_micros() / 1_000 % 500 < 20 {
+            // A node that drains says no to its balancer, and is asked no more for new calls only: here all goes on.
+            self.healthy = std::array::from_fn(|n| self.machines[n].turns() && self.machines[n].is_active());
+        }
         let both = self.machines.iter().all(Machine::turns);
         if self.wire.link == 0 {
             if both && !self.wire.is_cut() {
@@ -581,7 +633,9 @@ impl World {
         } else {
             self.faults.push(Fault { at: now, until: Time::NEVER, single });
         }
-        self.check.parted |= !single;
+        // Two that serve and do not hear each other each go on with all calls.
+        let apart = node.is_none() && self.scenario.spread.is_some();
+        self.check.parted |= !single || apart;
     }
 
     pub fn play(&mut self, act: Act) {
@@ -600,6 +654,7 @@ impl World {
             Act::ReviveServer(n) => self.servers[n].revive(),
             Act::Crash(who, again) => self.crash(self.who(who), again),
             Act::Hang(who, time) => self.hang(self.who(who), time),
+            Act::SetMode(who, to) => self.command(self.who(who), cluster::Command::SetMode(to)),
             Act::Switchover => self.command(self.who(Who::Active), cluster::Command::Switchover),
             Act::Stop(who, again) => {
                 let node = self.who(who);
@@ -626,6 +681,8 @@ impl World {
                 self.part = part;
                 self.wire.parted = part.is_some();
             }
+            Act::CutWitness(n, cut) => self.machines[n].unseen = cut,
+            Act::RestartWitness => self.keeper = Keeper::new(now),
             Act::Drain(on) => self.drain(on),
             Act::Reload(settings) => self.reload(settings),
             Act::Calm => self.calm(),
@@ -673,6 +730,7 @@ impl World {
         self.drain(false);
         (self.part, self.wire.parted, self.wire.cut) = (None, false, [false; 2]);
         (self.wire.stream_cut, self.wire.loss) = (false, 0);
+        self.machines.iter_mut().for_each(|machine| machine.unseen = false);
         for server in &mut self.servers {
             server.revive();
             server.behave(Behaviour::default());
@@ -694,7 +752,8 @@ impl World {
     }
 
     fn who(&self, who: Who) -> usize {
-        let active = self.active().unwrap_or(0);
+        let leads = self.machines.iter().position(|m| m.role == Role::Active);
+        let active = self.active().or(leads).unwrap_or(0);
         if who == Who::Active { active } else { 1 - active }
     }
 
@@ -715,7 +774,8 @@ impl World {
     fn reload(&mut self, settings: Settings) {
         for n in 0..2 {
             let (incarnation, counter) = (self.machines[n].incarnation(), self.machines[n].durable);
-            let config = self.scenario.config(&settings, n, self.seed, incarnation, counter);
+            let mode = self.machines[n].mode;
+            let config = self.scenario.config(&settings, n, self.seed, (incarnation, counter), mode);
             if let Some(node) = &self.machines[n].node {
                 node.reconfigure(self.now, config, &mut self.out);
             }
@@ -728,6 +788,8 @@ impl World {
                 _ => None,
             };
         }
+        let seats = |settings: &Settings| settings.members.map(|member| member.is_some());
+        self.reseated |= seats(&self.settings) != seats(&settings);
         self.settings = settings;
     }
 
@@ -745,12 +807,15 @@ impl World {
         let flow = packet.flow;
         if packet.refused {
             let Some(host) = Self::host_of(flow.remote.ip()) else { return };
-            let to = if flow.local == node_addr() { self.arp[host] } else { packet.origin };
+            let to = match address_of(flow.local).filter(|_| self.scenario.spread.is_none()) {
+                Some(address) => self.arp[host][address],
+                None => packet.origin,
+            };
             return self.arrive(host, to, packet);
         }
         match Self::host_of(flow.remote.ip()) {
             Some(host) if self.reachable(host, packet.origin) => {
-                if self.part.is_some_and(|side| side[host] == Side::Both) && flow.local == node_addr() {
+                if self.part.is_some_and(|side| side[host] == Side::Both) && address_of(flow.local).is_some() {
                     self.paths.insert((host, call_id(&packet.bytes)), packet.origin);
                 }
                 self.at_host(host, packet);
@@ -760,26 +825,46 @@ impl World {
                 let Some(host) = Self::host_of(flow.local.ip()) else {
                     return self.ensure(false, || format!("a message to nowhere: {flow:?}"));
                 };
+                let believed = self.arp[host][address_of(flow.remote).unwrap_or(0)];
                 let to = match (0..2).find(|n| own_addr(*n).ip() == flow.remote.ip()) {
                     Some(own) => own,
+                    None if self.scenario.spread.is_some() => self.spread(host, &packet.bytes),
                     // Two hold the address; what answers goes back by where it came from.
                     None if self.part.is_some_and(|side| side[host] == Side::Both) => {
-                        self.paths.get(&(host, call_id(&packet.bytes))).copied().unwrap_or(self.arp[host])
+                        self.paths.get(&(host, call_id(&packet.bytes))).copied().unwrap_or(believed)
                     }
-                    None => self.arp[host],
+                    None => believed,
                 };
                 self.arrive(host, to, packet);
             }
         }
     }
 
+    /// The machine to which a balancer gives what `host` sends to the virtual address.
+    fn spread(&mut self, host: usize, bytes: &[u8]) -> usize {
+        let key = match self.scenario.spread {
+            Some(Spread::Hosts) => host as u64,
+            Some(Spread::Calls) => table_hash(self.seed, call_id(bytes).as_bytes()),
+            _ => self.wire.chance.within(0..2),
+        };
+        let picked = (key % 2) as usize;
+        let fits = |n: usize| self.healthy[n] && self.reachable(host, n);
+        if !fits(picked) && fits(1 - picked) { 1 - picked } else { picked }
+    }
+
     /// A packet of a host at a machine.
     fn arrive(&mut self, host: usize, to: usize, packet: Packet) {
         let address = if packet.refused { packet.flow.local } else { packet.flow.remote };
-        let taken = address != node_addr() || self.machines[to].present;
+        let taken = address_of(address).is_none_or(|n| self.has(to, n));
         if self.reachable(host, to) && self.machines[to].up() && taken {
             self.receive(to, packet);
         }
+    }
+
+    /// Whether the kernel of a machine has the virtual address, or that of a node.
+    fn has(&self, machine: usize, address: usize) -> bool {
+        let machine_ = &self.machines[machine];
+        if self.scenario.crossed && address != machine { machine_.stands_in } else { machine_.present }
     }
 
     fn receive(&mut self, to: usize, packet: Packet) {
@@ -825,7 +910,10 @@ impl World {
             self.show(source, flow, bytes);
             self.summary.trace = table_hash(self.summary.trace ^ self.now.as_micros(), bytes);
             if let Source::Machine(n) = source {
-                self.leaves(n, flow, bytes);
+                // What is wished for with it is sent after it was wished for.
+                let gets = |e: &Effect| matches!(e, Effect::Guest(Wish::Hold) | Effect::Vip(Wish::Hold));
+                self.leaves(n, flow, bytes, out.effects.iter().any(gets));
+                self.count_unnoticed(flow, bytes);
             }
             if let Err(why) = self.check.sent(flow, bytes, &mut self.model) {
                 self.fail(&why);
@@ -836,9 +924,13 @@ impl World {
             self.net.send_from(self.now, origin, flow, bytes.to_vec());
         }
         for event in &out.events {
+            if self.loud {
+                eprintln!("{:>12} {source:?} {event:?}", self.now.as_micros());
+            }
             if let Fact::Ended { leg, .. } = event {
                 self.leg_ended(*leg);
             }
+            self.fell |= matches!(event, Fact::Health { usable: false, .. });
         }
         if let Source::Machine(n) = source {
             for effect in &out.effects {
@@ -846,8 +938,13 @@ impl World {
             }
             for frame in &out.frames {
                 if self.loud {
-                    let kind = frame.kind;
-                    eprintln!("{:>12} {n} ={kind:?}=> {} octets", self.now.as_micros(), frame.payload.len());
+                    let (kind, payload) = (frame.kind, out.payload(frame));
+                    eprintln!("{:>12} {n} ={kind:?}=> {} octets", self.now.as_micros(), payload.len());
+                    if let Some((flow, message)) =
+                        relay::read(payload).filter(|_| matches!(kind, Kind::Relay | Kind::Offer))
+                    {
+                        self.show(source, flow, message);
+                    }
                 }
                 if self.wire.link != 0 {
                     self.wire.frame(self.now, n, frame.stream, frame.kind, out.payload(frame).to_vec());
@@ -867,15 +964,28 @@ impl World {
     }
 
     /// Only the node that has the address may send from it.
-    fn leaves(&self, n: usize, flow: Flow, bytes: &[u8]) {
-        let machine = &self.machines[n];
-        let vip = flow.local == node_addr();
-        let may = machine.present || machine.wish == Wish::Hold;
+    fn leaves(&self, n: usize, flow: Flow, bytes: &[u8], gets: bool) {
+        let (machine, address) = (&self.machines[n], address_of(flow.local));
+        let vip = address.is_some();
+        let present = address.is_some_and(|address| self.has(n, address));
+        let wish = if self.scenario.crossed && address != Some(n) { machine.guest } else { machine.wish };
         // A call's message may be late for its address; what asks for an answer there may not.
         let probe = bytes.starts_with(b"OPTIONS") && bytes.windows(12).any(|octets| octets == b"z9hG4bKprobe");
-        self.ensure(!(vip && probe) || machine.present, || format!("{n} probes from an address it does not have"));
-        self.ensure(!vip || may || machine.is_active(), || format!("{n} sends from an address it does not have"));
+        self.ensure(!(vip && probe) || present, || format!("{n} probes from an address it does not have"));
+        let may = present || wish == Wish::Hold || gets || (machine.is_active() && !self.scenario.crossed);
+        self.ensure(!vip || may, || format!("{n} sends from an address it does not have: {flow:?}"));
         self.ensure(vip || flow.local == own_addr(n), || format!("{n} sends from {}", flow.local));
+    }
+
+    /// With a witness a node spends until it notices that its peer is silent, but for the calls that its peer knows.
+    fn count_unnoticed(&mut self, flow: Flow, bytes: &[u8]) {
+        let cut = self.wire.is_cut() || self.wire.link == 0 || self.machines.iter().any(|m| !m.turns());
+        self.apart = if cut { self.apart.or(Some(self.now)) } else { None };
+        let fresh = self.apart.is_some_and(|since| self.now.since(since) <= UNNOTICED);
+        if fresh && self.scenario.partition == Partition::Witness && bytes.starts_with(b"INVITE") {
+            let to = (0..SERVERS).find(|n| server_addr(*n) == flow.remote);
+            to.into_iter().for_each(|n| self.unnoticed[n] += 1);
+        }
     }
 
     /// One end event for each call, by either node. Two where the first was told by a node that went before its peer had
@@ -883,7 +993,9 @@ impl World {
     fn leg_ended(&mut self, leg: LegId) {
         let before = self.ended.insert(leg, self.now);
         let unheard = |f: &Fault| before.is_some_and(|b| b <= f.at && f.at <= b + ms(20));
-        let excused = self.faults.iter().any(unheard) || self.check.parted;
+        // Where both serve, each may see a final of one BYE that was repeated.
+        let both = self.scenario.both_serve() && before.is_some_and(|b| self.now.since(b) < ms(20));
+        let excused = self.faults.iter().any(unheard) || self.check.parted || both;
         self.ensure(before.is_none() || excused, || format!("{leg:?} ended twice, first at {before:?}"));
         self.summary.ended_twice += u64::from(before.is_some());
     }
@@ -893,14 +1005,19 @@ impl World {
             self.note(|| format!("{n} {effect:?}"));
         }
         let life = self.machines[n].life;
-        self.cold |= matches!(effect, Effect::Notice(Notice::Cold)) && !self.ended.is_empty();
-        if let Effect::Role { role: Role::Active, epoch } = effect {
+        self.unheard |= self.scenario.crossed && matches!(effect, Effect::Notice(Notice::PeerSilent(_)));
+        self.cold |= matches!(effect, Effect::Notice(Notice::Cold)) && !self.model.calls.is_empty();
+        if let Effect::Role { role: Role::Active | Role::Joined, epoch } = effect {
             let id = self.machines[n].id;
             let own = epoch.node == id && epoch.counter <= self.machines[n].durable;
             self.ensure(own, || "a claim whose counter is not durable".into());
             let first = self.epochs.insert(epoch);
             self.ensure(first || self.machines[n].role == Role::Asking, || format!("{epoch:?} claimed twice"));
             self.summary.claims += 1;
+            // Silent for each other, be it that the link stands: both go on with all calls.
+            let other = self.machines[1 - n].role == Role::Active;
+            self.check.parted |=
+                self.scenario.both_serve() && other && matches!(effect, Effect::Role { role: Role::Active, .. });
         }
         match self.machines[n].carry_out(effect) {
             Some(Effect::Beat { path, beat, .. }) => self.wire.beat(self.now, n, path.0, beat),
@@ -912,10 +1029,49 @@ impl World {
                 };
                 self.wire.at(self.now + HOLD, event);
             }
-            Some(Effect::Announce) if self.machines[n].present => self.announce_twice(n),
+            Some(Effect::Guest(Wish::Hold)) => self.wire.at(self.now + HOLD, Event::StandsIn { node: n, life }),
+            Some(Effect::Announce) => self.announce_twice(n),
             Some(Effect::Probe) => self.wire.at(self.now + ms(19), Event::Probe { node: n, life }),
+            Some(Effect::Witness(ask)) => self.wants(n, ask),
             Some(Effect::Done) => self.wire.at(self.now + ms(2), Event::Leave { node: n, life }),
             _ => {}
+        }
+    }
+
+    fn wants(&mut self, node: usize, ask: Ask) {
+        let machine = &mut self.machines[node];
+        (machine.ask, machine.asks) = (Some(ask), machine.asks + 1);
+        let asks = machine.asks;
+        self.wire.at(self.now, Event::Ask { node, asks });
+    }
+
+    /// A node asks the witness, and again when an answer may have been lost.
+    fn ask_witness(&mut self, node: usize, asks: u64) {
+        let machine = &mut self.machines[node];
+        let Some(ask) = machine.ask.filter(|_| machine.asks == asks && machine.node.is_some()) else { return };
+        self.wire.at(self.now + ms(500), Event::Ask { node, asks });
+        if machine.hung() {
+            return;
+        }
+        machine.serial += 1;
+        machine.asked_at = self.now;
+        let (life, serial) = (machine.life, machine.serial);
+        if machine.unseen || !machine.plugged {
+            let input = cluster::Input::Witness(None);
+            return self.wire.at(self.now + ms(400), Event::Input { node, life, input });
+        }
+        let delay = Duration::from_micros(self.wire.chance.within(100..20_000));
+        self.wire.at(self.now + delay, Event::Asked { node, life, serial, ask });
+    }
+
+    /// The witness hears a question; its answer is of use until the next one is asked.
+    fn witness(&mut self, node: usize, life: u64, serial: u64, ask: Ask) {
+        let (id, asked) = (self.machines[node].id, self.machines[node].asked_at);
+        let Ok(reply) = self.keeper.ask(self.now, "sim", id, serial, ask) else { return };
+        if self.machines[node].serial == serial {
+            let input = cluster::Input::Witness(Some(reply.word(asked, WITNESSED)));
+            let delay = Duration::from_micros(self.wire.chance.within(100..20_000));
+            self.wire.at(self.now + delay, Event::Input { node, life, input });
         }
     }
 
@@ -925,14 +1081,20 @@ impl World {
         self.wire.at(self.now + ms(500), Event::Again { node: holder, life });
     }
 
+    /// Announces each address that a machine answers for.
     fn announce(&mut self, holder: usize) {
-        for host in 0..HOSTS {
-            if self.reachable(host, holder) {
-                let delay = match self.wire.chance.per_mille(900) {
-                    true => self.wire.chance.within(100..2_000),
-                    false => self.wire.chance.within(2_000..200_000),
-                };
-                self.wire.at(self.now + Duration::from_micros(delay), Event::Arp { host, holder });
+        let machine = &self.machines[holder];
+        let own = if self.scenario.crossed { holder } else { 0 };
+        let held = [(machine.answers(), own), (machine.answers_for_other(), 1 - holder)];
+        for (_, address) in held.into_iter().filter(|(answers, _)| *answers) {
+            for host in 0..HOSTS {
+                if self.reachable(host, holder) {
+                    let delay = match self.wire.chance.per_mille(900) {
+                        true => self.wire.chance.within(100..2_000),
+                        false => self.wire.chance.within(2_000..200_000),
+                    };
+                    self.wire.at(self.now + Duration::from_micros(delay), Event::Arp { host, address, holder });
+                }
             }
         }
     }
@@ -948,6 +1110,10 @@ impl World {
 
     /// One active, one standby that could take over.
     pub fn is_pair(&self) -> bool {
+        if self.scenario.both_serve() {
+            let serves = |m: &Machine| m.turns() && m.is_active() && m.node.as_ref().is_some_and(Node::is_armed);
+            return self.machines.iter().all(serves);
+        }
         let armed = |n: usize| self.machines[n].node.as_ref().is_some_and(Node::is_armed);
         self.active()
             .is_some_and(|n| self.machines[1 - n].turns() && self.machines[n].turns() && armed(n) && armed(1 - n))
@@ -980,6 +1146,7 @@ impl World {
             }
         }
         self.look_at_servers();
+        self.look_at_rooms();
         self.compare();
         let reports: Vec<Report> = self.callers.iter_mut().flat_map(Caller::take_reports).collect();
         for report in reports {
@@ -988,24 +1155,57 @@ impl World {
         }
     }
 
+    /// Answered calls that belong together are on one server, by each decision and, while no server died, by all.
+    fn look_at_rooms(&mut self) {
+        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        let pinned: BTreeMap<_, _> = nodes
+            .filter(|node| node.gauges().pins > 0)
+            .flat_map(|node| node.legs(usize::MAX))
+            .filter(|leg| leg.state == "answered")
+            .filter_map(|leg| Some((leg.id, (leg.pin?, leg.resource))))
+            .collect();
+        let (mut decisions, mut rooms) = (BTreeMap::new(), BTreeMap::new());
+        for (pin, resource) in pinned.values() {
+            let decided = *decisions.entry((pin.key, pin.generation)).or_insert(*resource);
+            let (calls, room) = rooms.entry(pin.key).or_insert((0, *resource));
+            *calls += 1;
+            let fine = decided == *resource && (*room == *resource || self.fell);
+            self.ensure(fine || self.reseated, || format!("a room is scattered: {pinned:?}"));
+        }
+        self.summary.together += u64::from(rooms.values().any(|(calls, _)| *calls > 1));
+    }
+
     fn look_at_servers(&mut self) {
-        let view = self.active().filter(|n| self.machines[*n].turns()).map(|n| self.node(n).resources());
+        // Where both serve a call may meet either's share.
+        let views: Vec<_> = match self.scenario.both_serve() {
+            true if self.is_pair() => (0..2).map(|n| self.node(n).resources()).collect(),
+            _ => self
+                .active()
+                .filter(|n| self.machines[*n].turns())
+                .map(|n| self.node(n).resources())
+                .into_iter()
+                .collect(),
+        };
         // Under `exact` no fault excuses more calls than a limit allows, but for a pair that remembers nothing.
         let harmed = match self.scenario.partition {
-            Partition::Exact => self.cold,
-            _ => self.check.parted,
+            Partition::Exact | Partition::Witness => self.cold,
+            _ => self.check.parted || self.unheard,
         };
         for n in 0..SERVERS {
-            let row = view.as_ref().and_then(|view| view.iter().find(|r| r.id == resource_of(n)));
-            let full = row.is_none_or(|r| {
-                let own = r.allowance.is_some_and(|ports| r.own >= ports);
-                own || r.capacity.is_some_and(|ports| r.in_use + r.withheld >= ports)
-            });
+            let rows: Vec<_> = views.iter().filter_map(|v| v.iter().find(|r| r.id == resource_of(n))).collect();
+            let full = rows.is_empty()
+                || rows.iter().any(|r| {
+                    let own = r.allowance.is_some_and(|ports| r.own >= ports);
+                    own || r.capacity.is_some_and(|ports| r.in_use + r.withheld >= ports)
+                });
             let (calls, ports) = (self.servers[n].calls(), self.ports[n]);
-            self.ensure(harmed || ports.is_none_or(|p| calls <= p as usize), || {
+            // What its kernel refused for it may be under way once more when it comes back.
+            let revived = self.scenario.icmp && !self.model.crashes[n].is_empty();
+            let ports = ports.map(|ports| ports.saturating_add(self.unnoticed[n] as u32));
+            self.ensure(harmed || revived || ports.is_none_or(|p| calls <= p as usize), || {
                 format!("server {n} has {calls} of {ports:?} calls")
             });
-            let up = row.is_some_and(|r| r.health == "up") && self.servers[n].alive();
+            let up = rows.iter().all(|r| r.health == "up") && self.servers[n].alive();
             let good =
                 up && !full && self.servers[n].behaviour().mood == Mood::Sound && self.settings.members[n].is_some();
             let since = self.model.good_since[n].unwrap_or(self.now);
@@ -1060,7 +1260,8 @@ impl World {
             self.ensure(excused, || why);
         }
         // Under `exact` a port that is the standby's by its share stays free; the model knows of those.
-        let last = report.invited >= Time::ZERO + LAST_CALLS && self.scenario.partition != Partition::Exact;
+        let shares = self.scenario.partition != Partition::Available || self.scenario.both_serve();
+        let last = report.invited >= Time::ZERO + LAST_CALLS && !shares;
         let fine = report.outcome == Outcome::Completed;
         self.ensure(!last || fine, || format!("after all faults had ended: {report:?}"));
     }
@@ -1068,7 +1269,9 @@ impl World {
     /// Whether a call may have lost its caller: nobody ends it at its server then.
     fn is_excused(&self) -> bool {
         // The first one is the start, before any call.
-        self.faults[1..].iter().any(|f| !f.single)
+        // So may one that two nodes handle that do not hear each other.
+        let apart = self.scenario.both_serve() && self.check.parted;
+        apart || self.faults[1..].iter().any(|f| !f.single)
     }
 
     fn over(&self) -> bool {

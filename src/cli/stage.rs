@@ -1,4 +1,4 @@
-//! The agents of the demo on real sockets: one thread, one socket each.
+//! The library's agents on real sockets: one thread, one socket each.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -20,18 +20,41 @@ pub fn bind() -> io::Result<UdpSocket> {
     bind_to(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
 }
 
-fn bind_to(addr: SocketAddr) -> io::Result<UdpSocket> {
+/// A socket there.
+pub fn bind_to(addr: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(addr)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
+/// Whose message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The caller.
+    Caller,
+    /// A media server.
+    Server,
+}
+
+/// Somebody who looks at each message as it passes.
+pub trait Tap {
+    /// `who` has sent these octets, or got them.
+    fn passed(&mut self, now: Time, who: Who, sent: bool, bytes: &[u8]);
+}
+
+/// Nobody looks on.
+impl Tap for () {
+    fn passed(&mut self, _: Time, _: Who, _: bool, _: &[u8]) {}
+}
+
 /// One caller and its media servers.
-pub struct Stage {
+pub struct Stage<T> {
     /// The caller.
     pub caller: Caller,
     /// The media servers.
     pub servers: Vec<MediaServer>,
+    /// Who looks on.
+    pub tap: T,
     /// One for each server and the caller's at the end; `None`: the process behind it is dead.
     sockets: Vec<Option<UdpSocket>>,
     addrs: Vec<SocketAddr>,
@@ -39,28 +62,47 @@ pub struct Stage {
     buffer: Vec<u8>,
 }
 
-impl Stage {
-    /// Agents around `node`; `sockets` are those of the media servers.
-    pub fn new(node: SocketAddr, sockets: Vec<UdpSocket>, behaviour: Behaviour) -> io::Result<Self> {
-        let timing = Timing::default();
+/// What the agents have in common.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Part of every name, so that two runs have no Call-ID, tag or branch in common.
+    pub run: String,
+    /// Where the caller finds the node.
+    pub node: SocketAddr,
+    /// Timers of all agents.
+    pub timing: Timing,
+    /// How the media servers treat calls that wish nothing else.
+    pub behaviour: Behaviour,
+}
+
+impl<T: Tap> Stage<T> {
+    /// A caller on `socket` and a media server on each of `sockets`.
+    pub fn new(setting: Setting, socket: UdpSocket, sockets: Vec<UdpSocket>, tap: T) -> io::Result<Self> {
+        let Setting { run, node, timing, behaviour } = setting;
         let mut servers = Vec::new();
         for (n, socket) in sockets.iter().enumerate() {
-            let (name, addr) = (format!("mcp{}", n + 1), socket.local_addr()?);
+            let (name, addr) = (format!("mcp{}{run}", n + 1), socket.local_addr()?);
             let mut server = MediaServer::new(media_server::Config { name, addr, timing, seed: n as u64 });
             server.behave(behaviour);
             servers.push(server);
         }
-        let socket = bind()?;
-        let (name, addr) = (String::from("caller"), socket.local_addr()?);
+        let (name, addr) = (format!("caller{run}"), socket.local_addr()?);
         let caller = Caller::new(caller::Config { name, addr, transport: Transport::Udp, node, timing });
         let sockets: Vec<Option<UdpSocket>> = sockets.into_iter().chain([socket]).map(Some).collect();
         let addrs = sockets.iter().flatten().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
-        Ok(Self { caller, servers, sockets, addrs, out: Out::new(), buffer: vec![0; crate::base::limits::MESSAGE] })
+        let buffer = vec![0; crate::base::limits::MESSAGE];
+        Ok(Self { caller, servers, tap, sockets, addrs, out: Out::new(), buffer })
     }
 
     /// Starts a call.
     pub fn call(&mut self, now: Time, plan: Plan) {
         self.caller.call(now, plan, &mut self.out);
+        self.flush();
+    }
+
+    /// Lets a call go on that waits at a media server.
+    pub fn go_on(&mut self, now: Time, call_id: &str) {
+        self.servers.iter_mut().for_each(|server| server.go_on(now, call_id.as_bytes(), &mut self.out));
         self.flush();
     }
 
@@ -110,6 +152,8 @@ impl Stage {
             let local = self.addrs[n];
             let flow = Flow { transport: Transport::Udp, listener: Default::default(), local, remote, conn: None };
             let bytes = &self.buffer[..length];
+            let who = if n < self.servers.len() { Who::Server } else { Who::Caller };
+            self.tap.passed(now, who, false, bytes);
             match self.servers.get_mut(n) {
                 Some(server) => server.handle(now, bytes, flow, &mut self.out),
                 None => self.caller.handle(now, bytes, flow, &mut self.out),
@@ -120,9 +164,12 @@ impl Stage {
 
     /// A datagram that the kernel refuses is lost like any other; SIP repeats it.
     fn flush(&mut self) {
+        let now = sys::now();
         for transmit in &self.out.transmits {
             let from = self.addrs.iter().position(|addr| *addr == transmit.flow.local);
-            if let Some(socket) = from.and_then(|n| self.sockets[n].as_ref()) {
+            if let Some((n, socket)) = from.and_then(|n| Some((n, self.sockets[n].as_ref()?))) {
+                let who = if n < self.servers.len() { Who::Server } else { Who::Caller };
+                self.tap.passed(now, who, true, self.out.bytes(transmit));
                 let _lost = socket.send_to(self.out.bytes(transmit), transmit.flow.remote);
             }
         }

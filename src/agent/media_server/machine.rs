@@ -1,37 +1,35 @@
-//! A sans-IO media server: a UAS that answers calls as its [`Behaviour`] says, soundly or not.
+//! The media server itself: calls in set-up, and what is due.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::chance::Chance;
-use super::endpoint::Endpoint;
-use super::heard::{Asked, Heard, Violations, server_key};
-use super::incoming::{Incoming, Phase, babble, ok, retry_after, wrong};
-use super::refer;
-use super::wire::Response;
+use crate::agent::chance::Chance;
+use crate::agent::endpoint::Endpoint;
+use crate::agent::heard::{Asked, Heard, Violations, server_key};
+use crate::agent::hold::Hold;
+use crate::agent::incoming::{Behaviour, Config, Incoming, Mood, Phase, Tally, babble, ok, retry_after, wrong};
+use crate::agent::wire::Response;
 use crate::base::{Flow, Time};
 use crate::out::Out;
 use crate::sip::{Index, Message, Method};
 
-pub use super::incoming::{Behaviour, Config, Mood, Tally};
-
 /// A media server.
 pub struct MediaServer {
-    config: Config,
-    behaviour: Behaviour,
-    alive: bool,
-    endpoint: Endpoint,
-    calls: BTreeMap<u64, Incoming>,
-    tags: BTreeMap<String, u64>,
-    timers: BTreeSet<(Time, u64)>,
-    chance: Chance,
-    tally: Tally,
-    violations: Violations,
-    index: Index,
-    scratch: Index,
+    pub(super) config: Config,
+    pub(super) behaviour: Behaviour,
+    pub(super) alive: bool,
+    pub(super) endpoint: Endpoint,
+    pub(super) calls: BTreeMap<u64, Incoming>,
+    pub(super) tags: BTreeMap<String, u64>,
+    pub(super) timers: BTreeSet<(Time, u64)>,
+    pub(super) chance: Chance,
+    pub(super) tally: Tally,
+    pub(super) violations: Violations,
+    pub(super) index: Index,
+    pub(super) scratch: Index,
 }
 
-const ALLOW: &str = "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER\r\n";
+pub(super) const ALLOW: &str = "Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER\r\n";
 
 impl MediaServer {
     /// A media server without calls.
@@ -90,6 +88,11 @@ impl MediaServer {
     /// Calls answered and not ended: ports in use, as it sees them.
     pub fn calls(&self) -> usize {
         self.calls.values().filter(|call| call.phase == Phase::Answered).count()
+    }
+
+    /// Calls that have not ended, those in set-up too.
+    pub fn alive_calls(&self) -> usize {
+        self.calls.values().filter(|call| call.phase != Phase::Over).count()
     }
 
     /// What it has seen since its start.
@@ -168,7 +171,10 @@ impl MediaServer {
         }
     }
 
-    fn on_request(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
+    pub(super) fn on_request(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
+        if self.holds_back(now, asked, out) {
+            return;
+        }
         if asked.message.to_tag().is_some() {
             return self.on_in_dialog(now, asked, out);
         }
@@ -185,15 +191,19 @@ impl MediaServer {
         self.tally.invited += 1;
         let number = self.tally.invited;
         let tag = format!("{}{:x}", self.config.name, self.chance.bits() >> 16);
-        match self.behaviour.mood {
+        let hold = Hold::of(asked.message);
+        let behaviour = hold.map_or(self.behaviour, Behaviour::of);
+        match behaviour.mood {
             Mood::Sound | Mood::Stalled => self.reply(now, asked, 100, "", out),
             Mood::Babbling => return babble(asked, out),
             Mood::Silent | Mood::Late | Mood::Refusing(..) => {}
         }
-        let call = Incoming::new(now, asked, tag.clone(), self.behaviour);
+        let mut call = Incoming::new(now, asked, tag.clone(), behaviour);
+        call.hold = hold;
         let due = call.due;
         self.tags.insert(tag, number);
         self.calls.insert(number, call);
+        self.tally.busiest = self.tally.busiest.max(self.alive_calls());
         self.arm(number, due);
     }
 
@@ -204,55 +214,6 @@ impl MediaServer {
         self.reply(now, asked, if found.is_some() { 200 } else { 481 }, "", out);
         if let Some((number, Phase::Trying | Phase::Ringing)) = found {
             self.final_response(now, number, 487, "", out);
-        }
-    }
-
-    fn on_in_dialog(&mut self, now: Time, asked: &Asked<'_>, out: &mut Out) {
-        let message = asked.message;
-        let number = self.number_of(message);
-        // RFC 3261 §15.1.1: after its own BYE the dialog is over, but a BYE that crosses it is still answered. A PRACK
-        // comes in the early dialog.
-        let any_phase = matches!(message.method(), Method::Bye | Method::Prack);
-        let call = self.calls.get_mut(&number).filter(|call| call.phase == Phase::Answered || any_phase);
-        let Some(dialog) = call.and_then(|call| call.dialog.as_mut()).filter(|dialog| dialog.covers(message)) else {
-            return self.reply(now, asked, 481, "", out);
-        };
-        if message.cseq().number <= dialog.heard {
-            self.violations.push(format!("call {number}: CSeq did not grow"));
-            return self.reply(now, asked, 500, "", out);
-        }
-        dialog.heard = message.cseq().number;
-        match message.method() {
-            Method::Invite => {
-                let bytes = self.ok(number, message, asked.flow);
-                self.endpoint.respond(now, asked.key, 200, bytes.clone(), out);
-                self.await_ack(now, number, asked.flow, message.cseq().number, bytes);
-            }
-            Method::Bye => {
-                self.reply(now, asked, 200, "", out);
-                self.end(now, number);
-            }
-            Method::Prack => {
-                let due = self.calls.get_mut(&number).and_then(Incoming::pracked);
-                due.into_iter().for_each(|due| self.arm(number, due));
-                self.reply(now, asked, 200, "", out);
-            }
-            Method::Refer => {
-                self.reply(now, asked, 202, &self.contact(), out);
-                self.notify(now, number, message.cseq().number, out);
-            }
-            Method::Info | Method::Update | Method::Options => self.reply(now, asked, 200, "", out),
-            _ => self.reply(now, asked, 405, ALLOW, out),
-        }
-    }
-
-    fn on_ack(&mut self, now: Time, message: &Message<'_>) {
-        let number = self.number_of(message);
-        let Some(call) = self.calls.get_mut(&number).filter(|call| call.phase == Phase::Answered) else { return };
-        if call.ok.as_ref().is_some_and(|(_, cseq, _)| *cseq == message.cseq().number) {
-            call.ok = None;
-            let due = call.hang_up.take().map_or(Time::NEVER, |after| now + after);
-            self.arm(number, due);
         }
     }
 
@@ -288,7 +249,7 @@ impl MediaServer {
         self.arm(number, due);
     }
 
-    fn answer(&mut self, now: Time, number: u64, out: &mut Out) {
+    pub(super) fn answer(&mut self, now: Time, number: u64, out: &mut Out) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         let (invite, key, flow) = (std::mem::take(&mut call.invite), call.key.clone(), call.flow);
         call.phase = Phase::Answered;
@@ -304,12 +265,12 @@ impl MediaServer {
         self.tally.peak = self.tally.peak.max(self.calls());
     }
 
-    fn final_response(&mut self, now: Time, number: u64, status: u16, extra: &str, out: &mut Out) {
+    pub(super) fn final_response(&mut self, now: Time, number: u64, status: u16, extra: &str, out: &mut Out) {
         self.respond_to_invite(now, number, status, extra, out);
         self.end(now, number);
     }
 
-    fn respond_to_invite(&mut self, now: Time, number: u64, status: u16, extra: &str, out: &mut Out) {
+    pub(super) fn respond_to_invite(&mut self, now: Time, number: u64, status: u16, extra: &str, out: &mut Out) {
         let Some(call) = self.calls.get(&number) else { return };
         let mut bytes = Vec::new();
         if self.scratch.parse(&call.invite).is_ok() {
@@ -320,52 +281,18 @@ impl MediaServer {
         }
     }
 
-    fn ok(&self, number: u64, message: &Message<'_>, flow: Flow) -> Vec<u8> {
+    pub(super) fn ok(&self, number: u64, message: &Message<'_>, flow: Flow) -> Vec<u8> {
         let tag = self.calls.get(&number).map_or("", |call| call.tag.as_str());
         ok(message, flow, tag, self.config.addr, number, self.contact())
     }
 
-    fn await_ack(&mut self, now: Time, number: u64, flow: Flow, cseq: u32, bytes: Vec<u8>) {
+    pub(super) fn await_ack(&mut self, now: Time, number: u64, flow: Flow, cseq: u32, bytes: Vec<u8>) {
         let due = self.calls.get_mut(&number).map(|call| call.await_ack(now, self.config.timing, (flow, cseq, bytes)));
         due.into_iter().for_each(|due| self.arm(number, due));
     }
 
-    /// RFC 3515 §2.4.4: at once, and no more.
-    fn notify(&mut self, now: Time, number: u64, cseq: u32, out: &mut Out) {
-        let extra = self.contact() + &refer::telling(cseq);
-        self.ask(now, number, ("NOTIFY", &extra, refer::DONE), out);
-        self.calls.get_mut(&number).into_iter().for_each(|call| call.notifying += 1);
-    }
-
-    fn bye(&mut self, now: Time, number: u64, out: &mut Out) {
-        // RFC 3261 §12.2.2: one that overtakes a NOTIFY makes it out of order.
-        if self.calls.get(&number).is_some_and(|call| call.notifying > 0) {
-            return self.arm(number, now + self.config.timing.t1);
-        }
-        self.ask(now, number, ("BYE", "", b""), out);
-        self.end(now, number);
-    }
-
-    fn ask(&mut self, now: Time, number: u64, (method, extra, body): (&str, &str, &[u8]), out: &mut Out) {
-        let Some(dialog) = self.calls.get_mut(&number).and_then(|call| call.dialog.as_mut()) else { return };
-        match self.endpoint.inside(dialog, method, None, extra, body) {
-            Some((branch, flow, bytes)) => _ = self.endpoint.request(now, number, branch, flow, bytes, out),
-            None => self.violations.push(format!("call {number}: route set leads nowhere")),
-        }
-    }
-
-    /// A request inside the dialog got this response, 408 also if none. One whose BYE is out has ended; a NOTIFY ends it
-    /// if the other end knows of no dialog any more (RFC 3261 §12.2.1.2).
-    fn on_final(&mut self, now: Time, number: u64, status: u16, out: &mut Out) {
-        let Some(call) = self.calls.get_mut(&number).filter(|call| status >= 200 && call.notifying > 0) else { return };
-        call.notifying -= 1;
-        if matches!(status, 408 | 481) && call.phase == Phase::Answered {
-            self.bye(now, number, out);
-        }
-    }
-
     /// The port is free at once; the dialog is remembered for what still comes.
-    fn end(&mut self, now: Time, number: u64) {
+    pub(super) fn end(&mut self, now: Time, number: u64) {
         let until = now + self.config.timing.patience();
         let Some(call) = self.calls.get_mut(&number).filter(|call| call.phase != Phase::Over) else { return };
         call.phase = Phase::Over;
@@ -373,7 +300,7 @@ impl MediaServer {
         self.arm(number, until);
     }
 
-    fn arm(&mut self, number: u64, due: Time) {
+    pub(super) fn arm(&mut self, number: u64, due: Time) {
         if let Some(call) = self.calls.get_mut(&number) {
             call.due = due;
             if due < Time::NEVER {
@@ -382,17 +309,17 @@ impl MediaServer {
         }
     }
 
-    fn reply(&mut self, now: Time, asked: &Asked<'_>, status: u16, extra: &str, out: &mut Out) {
+    pub(super) fn reply(&mut self, now: Time, asked: &Asked<'_>, status: u16, extra: &str, out: &mut Out) {
         let tag = format!("{}r", self.config.name);
         self.endpoint.reply(now, asked, Response { status, tag: &tag, extra, body: b"" }, out);
     }
 
-    fn number_of(&self, request: &Message<'_>) -> u64 {
+    pub(super) fn number_of(&self, request: &Message<'_>) -> u64 {
         let tag = request.to_tag().and_then(|tag| std::str::from_utf8(tag).ok()).unwrap_or_default();
         self.tags.get(tag).copied().unwrap_or_default()
     }
 
-    fn contact(&self) -> String {
+    pub(super) fn contact(&self) -> String {
         format!("Contact: <sip:{}@{}>\r\n", self.config.name, self.config.addr)
     }
 }
@@ -491,8 +418,46 @@ mod tests {
         assert_eq!(report.answered, Some(Time::from_micros(202_000)), "200 ms and two ways");
         assert_eq!((pair.count("INVITE"), pair.count("ACK"), pair.count("BYE")), (2, 2, 1));
         assert_eq!((pair.count("INFO"), pair.count("UPDATE"), pair.count("OPTIONS")), (1, 1, 1));
-        assert_eq!(pair.server.tally(), Tally { invited: 1, answered: 1, forgotten: 0, peak: 1 });
+        assert_eq!(pair.server.tally(), Tally { invited: 1, answered: 1, forgotten: 0, peak: 1, busiest: 1 });
         assert!(report.refused.is_empty() && pair.caller.violations().is_empty());
+    }
+
+    /// What a canary does that is to wait there.
+    fn canary(hold: Hold) -> Plan {
+        let step = Duration::from_millis(50);
+        Plan {
+            params: format!(";{}={}", Hold::PARAMETER, hold.name()),
+            hold: if hold == Hold::Answered { Duration::from_secs(600) } else { step },
+            steps: if hold == Hold::ReInvite { vec![(step, Step::ReInvite)] } else { Vec::new() },
+            cancel_after: (hold == Hold::Cancel).then_some(step),
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn a_call_waits_where_it_was_asked_to_and_then_goes_on() {
+        for hold in Hold::ALL {
+            // Nobody else is served meanwhile.
+            let mut pair = Pair::new(Mood::Refusing(480, None));
+            let call_id = pair.caller.next_call_id();
+            pair.caller.call(pair.now, canary(hold), &mut pair.out);
+            pair.run_until(Time::ZERO + Duration::from_secs(20));
+            assert_eq!(pair.server.waits(call_id.as_bytes()), Some(hold));
+            assert_eq!((pair.caller.take_reports().len(), pair.server.tally().busiest), (0, 1), "{hold:?}");
+            assert_eq!(pair.count("SIP/2.0 200") > 0, matches!(hold, Hold::Answered | Hold::ReInvite | Hold::Bye));
+
+            pair.now = Time::ZERO + Duration::from_secs(20);
+            pair.server.go_on(pair.now, call_id.as_bytes(), &mut pair.out);
+            assert_eq!(pair.server.waits(call_id.as_bytes()), None, "{hold:?}");
+            pair.run_until(Time::ZERO + Duration::from_secs(900));
+            let reports = pair.caller.take_reports();
+            let wanted = if hold == Hold::Cancel { Outcome::Cancelled } else { Outcome::Completed };
+            assert_eq!(reports.iter().map(|r| r.outcome).collect::<Vec<_>>(), [wanted], "{hold:?}");
+            assert_eq!((reports[0].hung_up, reports[0].refused.len()), (hold == Hold::Answered, 0), "{hold:?}");
+            assert_eq!(pair.count("SIP/2.0 487") > 0, hold == Hold::Cancel);
+            assert!(pair.caller.violations().is_empty(), "{:?}", pair.caller.violations());
+            assert!(pair.server.idle() && pair.caller.next_timeout().is_none(), "nothing is left");
+        }
     }
 
     #[test]
