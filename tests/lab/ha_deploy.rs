@@ -101,8 +101,7 @@ fn keepalived_follows_the_roles_and_the_roles_follow_keepalived() {
     assert_eq!(pair.until_armed(), active);
 
     // Tandem first: keepalived brings the address to who serves.
-    let (code, said) = pair.nodes[active].order(&["switchover"]);
-    assert_eq!(code, Some(0), "{said}");
+    pair.switch_over(active);
     assert_eq!(pair.until_armed(), 1 - active);
     pair.wait("the notification of the second holder", || calls(1 - active).contains(&came).then_some(()));
     assert_eq!(pair.nodes[1 - active].epoch(), epoch + 1.0, "one hand-over, and no second one by the notification");

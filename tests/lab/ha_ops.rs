@@ -29,6 +29,8 @@ const MOVED_ELSEWHERE: &[(&str, &str)] = &[
     ("tandem_peer_frames_skipped_total", "tests/core/link.rs: kinds of a later version"),
     ("tandem_peer_frames_unsent_total", "runtime::link: frames without a link"),
     ("tandem_records_without_room_total", "node::shard: a call of the peer without room here"),
+    ("tandem_witness_reachable", "ha_witness: both nodes, while they reach it and while they do not"),
+    ("tandem_witness_held", "ha_witness: who leads"),
     ("tandem_stale_messages_total", "node::signs: what waited while the peer took over"),
 ];
 

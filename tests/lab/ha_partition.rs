@@ -31,29 +31,31 @@ const SHARED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 24);
 /// only while the halves are apart, or the address would be there twice.
 struct Shared {
     server: Mcp,
+    left: Cable,
     right: Cable,
 }
 
 impl Shared {
     fn new(plan: &Plan) -> Shared {
-        let (server, right) = Self::legs(plan, |sockets| Mcp::in_networks(sip(SHARED), sockets));
-        Shared { server, right }
+        let (server, [left, right]) = Self::legs(plan, |sockets| Mcp::in_networks(sip(SHARED), sockets));
+        Shared { server, left, right }
     }
 
     /// One that refuses what is more than `ports` calls, and how many it refused.
     fn full_at(plan: &Plan, ports: u32) -> (Shared, Arc<AtomicU64>) {
-        let (server, right) = Self::legs(plan, |sockets| Mcp::with_room_for(ports as usize, sip(SHARED), sockets));
-        (Shared { server: server.0, right }, server.1)
+        let room = |sockets| Mcp::with_room_for(ports as usize, sip(SHARED), sockets);
+        let ((server, refused), [left, right]) = Self::legs(plan, room);
+        (Shared { server, left, right }, refused)
     }
 
-    fn legs<T>(plan: &Plan, serve: impl FnOnce([Udp; 2]) -> T) -> (T, Cable) {
+    fn legs<T>(plan: &Plan, serve: impl FnOnce([Udp; 2]) -> T) -> (T, [Cable; 2]) {
         let lan = &plan.field.lan;
         let legs = ["leg-left", "leg-right"].map(|name| lan.host(name));
-        let [_, right] = [(0, Net::Left), (1, Net::Right)].map(|(n, net)| lan.plug(&legs[n], "eth0", net, &[SHARED]));
-        right.cut();
+        let cables = [(0, Net::Left), (1, Net::Right)].map(|(n, net)| lan.plug(&legs[n], "eth0", net, &[SHARED]));
+        cables[1].cut();
         legs[1].ip(&format!("link set dev eth0 address {}", legs[0].mac("eth0")));
         let sockets = [0, 1].map(|n| legs[n].within(|| Udp::bind(sip(SHARED))));
-        (serve(sockets), right)
+        (serve(sockets), cables)
     }
 
     fn part(&self, pair: &Pair<'_>) {
@@ -262,8 +264,12 @@ fn every_caller_is_served_by_two_halves_that_share_a_full_media_server() {
     assert!(refused > 0, "it was full, and was asked all the same");
     let repaired = |pair: &Pair<'_>| pair.nodes.iter().map(|n| n.metrics().sum("tandem_buckets_sent_total")).sum();
     let sent: f64 = repaired(&pair);
+    // While both nodes are active a server may answer to the one that did not ask, and who did asks the next server. A user
+    // agent ends one of two answers (RFC 3261 §13.2.2.4), SIPp gives the call up: nothing is heard of this server meanwhile.
+    shared.left.cut();
     shared.heal(&pair);
     one_place(&pair);
+    shared.left.heal();
     assert!(loads.iter_mut().all(Load::goes_on), "healed under load");
     assert!(pair.until_equal() > 0.0, "equal while calls live");
     assert!(repaired(&pair) > sent, "the halves had different calls, and told each other");
@@ -408,18 +414,18 @@ fn a_cut_under_load_leaves_the_limit_to_the_lower_id() {
 
 #[test]
 fn a_network_that_comes_and_goes_makes_no_role_come_and_go() {
-    const FLAPS: u32 = 60;
+    let flaps: u32 = if std::env::var_os("TANDEM_LAB_FULL").is_some() { 60 } else { 30 };
     let world = World::beside("ha-flaps");
     let Some(plan) = plan(&world, "1000", "available") else { return };
     let pair = plan.start(&world);
     let before = pair.nodes[pair.until_armed()].epoch();
-    for flap in 0..2 * FLAPS {
+    for flap in 0..2 * flaps {
         let since = Instant::now();
         pair.field.part(flap % 2 == 0);
         until_true("a second", Duration::from_secs(10), || since.elapsed() >= Duration::from_secs(1));
     }
     let after = pair.nodes[pair.until_armed()].epoch();
-    println!("{} claims in {} s", after - before, 2 * FLAPS);
+    println!("{} claims in {} s", after - before, 2 * flaps);
     // Three a minute.
-    assert!(after - before <= f64::from(FLAPS / 10), "{} claims in {} s", after - before, 2 * FLAPS);
+    assert!(after - before <= f64::from(flaps / 10), "{} claims in {} s", after - before, 2 * flaps);
 }

@@ -127,7 +127,7 @@ fn a_machine_that_stands_still_for_a_while_is_of_use_again() {
 }
 
 /// The process of the guard of node `n`.
-fn guard(pair: &Pair<'_>, n: usize) -> u32 {
+pub fn guard(pair: &Pair<'_>, n: usize) -> u32 {
     let main = pair.nodes[n].process.pid();
     let pids = pair.field.nodes[n].pids();
     let guards: Vec<u32> = pids.iter().map(|pid| pid.unsigned_abs()).filter(|pid| *pid != main).collect();

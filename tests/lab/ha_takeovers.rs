@@ -129,20 +129,21 @@ fn shuffled(count: usize) -> Vec<Kind> {
     kinds
 }
 
+/// In full two thousand calls across twenty takeovers.
 #[test]
-fn two_thousand_calls_across_twenty_takeovers_of_random_kinds() {
-    const CALLS: u32 = 2_000;
-    const TAKEOVERS: u32 = 20;
+fn calls_across_many_takeovers_of_random_kinds() {
     const RATE: u32 = 20;
+    let takeovers: u32 = if std::env::var_os("TANDEM_LAB_FULL").is_some() { 20 } else { 10 };
+    let calls = takeovers * 100;
     let world = World::new("ha-takeovers");
     let Some(plan) = Plan::new(&world, "1000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
     let hold = Duration::from_secs(3);
-    let mut load = Load::start(&world, &pair.field.callers, CALLER, CALLS, RATE, hold);
+    let mut load = Load::start(&world, &pair.field.callers, CALLER, calls, RATE, hold);
     let mut told = Told::default();
-    for (n, kind) in (0..).zip(shuffled(TAKEOVERS as usize)) {
-        let due = u64::from(n * (CALLS - 100) / TAKEOVERS);
+    for (n, kind) in (0..).zip(shuffled(takeovers as usize)) {
+        let due = u64::from(n * (calls - 100) / takeovers);
         until(&format!("{due} calls"), Duration::from_secs(60), || (load.begun() >= due).then_some(()));
         println!("takeover {n}: {kind:?} after {} calls", load.begun());
         take_over(&mut pair, kind, &mut told);
@@ -152,8 +153,8 @@ fn two_thousand_calls_across_twenty_takeovers_of_random_kinds() {
     load.assert_lossless(Duration::from_secs(60));
     pair.until_idle();
     pair.until_equal();
-    told.assert_each_once(&pair, CALLS, RATE);
-    servers.assert_all(u64::from(CALLS));
+    told.assert_each_once(&pair, calls, RATE);
+    servers.assert_all(u64::from(calls));
 }
 
 #[test]

@@ -31,6 +31,9 @@ const MOVED_ELSEWHERE: &[(&str, &str)] = &[
         "tandem_receive_overflow_total",
         "network::an_overflowing_receive_buffer_is_counted_and_the_next_message_is_served",
     ),
+    ("tandem_pins", "tests/sim/pair/rooms.rs: keys that calls hold"),
+    ("tandem_pin_moves_total", "tests/core/pins.rs: a key whose media server is down"),
+    ("tandem_pin_refusals_total", "tests/core/pins.rs: a key whose media server is full"),
     ("tandem_send_errors_total", "network::a_forbidden_packet_is_counted_and_the_next_server_is_tried"),
 ];
 

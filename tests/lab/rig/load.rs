@@ -1,6 +1,6 @@
 //! SIPp at work around a pair: callers in one host, a media server on each address of another.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::lan::Host;
@@ -8,7 +8,7 @@ use super::pair::{SERVERS, VIP, sip};
 use super::sipp::{Running, Score, Sipp};
 use super::world::World;
 
-/// Calls that SIPp makes to the virtual address.
+/// Calls that SIPp makes to an address of the pair.
 pub struct Load {
     callers: Running,
     calls: u64,
@@ -56,8 +56,36 @@ impl Answering {
 impl Load {
     /// `calls` calls from `address` of `host`, `rate` a second, each `hold` long. A 180 may be lost on its way.
     pub fn start(world: &World, host: &Host, address: Ipv4Addr, calls: u32, rate: u32, hold: Duration) -> Load {
-        let name = format!("uac-{address}");
-        let uac = Sipp::uac(world, &name, "uac-again", sip(address), sip(VIP)).calls(calls, rate);
+        Self::to(world, host, (address, VIP), calls, rate, hold)
+    }
+
+    /// The same from one address to another one than the virtual one.
+    pub fn to(
+        world: &World,
+        host: &Host,
+        (address, node): (Ipv4Addr, Ipv4Addr),
+        calls: u32,
+        rate: u32,
+        hold: Duration,
+    ) -> Load {
+        Self::between(world, host, (sip(address), sip(node)), calls, rate, hold)
+    }
+
+    /// The same from one port to another one.
+    pub fn between(
+        world: &World,
+        host: &Host,
+        (caller, node): (SocketAddr, SocketAddr),
+        calls: u32,
+        rate: u32,
+        hold: Duration,
+    ) -> Load {
+        let name = if caller.port() == 5060 {
+            format!("uac-{}", caller.ip())
+        } else {
+            format!("uac-{}-{}", caller.ip(), caller.port())
+        };
+        let uac = Sipp::uac(world, &name, "uac-again", caller, node).calls(calls, rate);
         let uac = uac.args(["-d", &hold.as_millis().to_string()]);
         Load { callers: host.within(|| uac.start(world)), calls: u64::from(calls) }
     }

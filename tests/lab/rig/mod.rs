@@ -2,6 +2,8 @@
 //! messages that shares nothing with the one under test.
 
 pub mod actor;
+pub mod both;
+pub mod crossed;
 pub mod busy;
 pub mod call;
 pub mod haproxy;
@@ -31,4 +33,5 @@ pub mod traffic;
 pub mod udp;
 pub mod view;
 pub mod watch;
+pub mod witness;
 pub mod world;

@@ -26,6 +26,8 @@ pub struct Setup {
     pub listen: Vec<String>,
     /// `[admin] listen`.
     pub admin: SocketAddr,
+    /// Further lines of `[admin]`.
+    pub admin_lines: String,
     /// T1 in milliseconds. Shorter than the default of 500, so that 64*T1 is soon over.
     pub t1: u16,
     /// Further lines of `[proxy]`.
@@ -55,6 +57,7 @@ impl Setup {
         Setup {
             listen: vec![format!("udp:{at}"), format!("tcp:{at}")],
             admin: world.addr(NODE, 9090),
+            admin_lines: String::new(),
             t1: 200,
             proxy: String::new(),
             level: "info",
@@ -110,11 +113,11 @@ impl Setup {
     }
 
     fn text(&self, world: &World) -> String {
-        let Setup { listen, admin, t1, proxy, level, groups, cluster, .. } = self;
+        let Setup { listen, admin, admin_lines, t1, proxy, level, groups, cluster, .. } = self;
         let state = world.path(if self.host.is_some() { &self.name } else { "state" });
         format!(
             "[cluster]\nstate-dir = {state:?}\n{cluster}\n[proxy]\nsip.transport = {listen:?}\nsip.timer.t1 = {t1}\n{proxy}\n\
-             [admin]\nlisten = \"{admin}\"\n\n[log]\nlevel = \"{level}\"\n{groups}"
+             [admin]\nlisten = \"{admin}\"\n{admin_lines}\n\n[log]\nlevel = \"{level}\"\n{groups}"
         )
     }
 
