@@ -74,6 +74,7 @@ pub(super) const PROXY: Keys = Keys {
         "sip.timer.t2",
         "sip.timer.t4",
         "sip.timer.c",
+        "sip.retried-invite",
         "inactivity-lease",
         "drain-timeout",
         "server-header",

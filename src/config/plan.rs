@@ -227,6 +227,7 @@ fn settings(old: &Settings, new: &Settings) -> impl Iterator<Item = Edit> {
         spans("sip.timer.t2", a.t2, b.t2),
         spans("sip.timer.t4", a.t4, b.t4),
         spans("sip.timer.c", a.timer_c, b.timer_c),
+        edit("sip.retried-invite", a.retried, b.retried),
         spans("inactivity-lease", a.inactivity, b.inactivity),
         spans("drain-timeout", old.drain_timeout, new.drain_timeout),
         edit("server-header", quoted(&a.server), quoted(&b.server)),

@@ -10,6 +10,7 @@ use super::reader::{Reader, Section, Value, kind, shorten};
 use super::settings::Listen;
 use crate::base::Transport;
 use crate::node::ProxyConfig;
+use crate::proxy::Retried;
 
 /// Listeners of one node: each costs a socket that every worker watches.
 const LISTENERS: usize = 64;
@@ -41,6 +42,7 @@ pub(super) fn proxy(reader: &mut Reader<'_>, section: &Section<'_>) -> Proxy {
             .duration(section, "inactivity-lease", ms(60_000)..=ms(7 * 86_400_000))
             .unwrap_or(default.inactivity),
         server: server_header(reader, section).unwrap_or(default.server),
+        retried: reader.choice(section, "sip.retried-invite", &RETRIED).unwrap_or_default(),
     };
     let workers = reader.number(section, "sip.threadpoolsize", 1..=64);
     Proxy {
@@ -54,6 +56,9 @@ pub(super) fn proxy(reader: &mut Reader<'_>, section: &Section<'_>) -> Proxy {
             .unwrap_or(Duration::from_secs(60)),
     }
 }
+
+const RETRIED: [(&str, Retried); 3] =
+    [("join", Retried::Join), ("replace", Retried::Replace), ("reject", Retried::Reject)];
 
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get().min(8))

@@ -46,6 +46,7 @@ impl Settings {
         lines.put("proxy.sip.timer.t2", format!("{:?}", proxy.t2));
         lines.put("proxy.sip.timer.t4", format!("{:?}", proxy.t4));
         lines.put("proxy.sip.timer.c", format!("{:?}", proxy.timer_c));
+        lines.put("proxy.sip.retried-invite", proxy.retried);
         lines.put("proxy.inactivity-lease", format!("{:?}", proxy.inactivity));
         lines.put("proxy.server-header", format!("{:?}", proxy.server));
         lines.put("resource-group", joined(self.groups.iter().map(|g| &g.name)));

@@ -163,6 +163,8 @@ impl Proxy {
             server: None,
             clients: 0,
             request: shadow.request.take(),
+            joined: shadow.joined.take(),
+            retry: shadow.retry,
             source,
             upstream,
             role,
@@ -175,6 +177,9 @@ impl Proxy {
             received: io.now - Duration::from_millis(body.age) - io.now.since(shadow.heard),
             queued: Time::NEVER,
         }) as u32;
+        if shadow.retry != 0 {
+            self.await_retries(id);
+        }
         let waited = io.now.since(shadow.heard);
         for (n, body) in shadow.body.attempts.iter().enumerate() {
             let grant = shadow.grants.get_mut(n).and_then(Option::take);
@@ -326,6 +331,6 @@ impl Proxy {
         for grant in shadow.grants.into_iter().flatten() {
             io.desk.release(io.now, grant, Outcome::TimedOut);
         }
-        shadow.request.into_iter().for_each(|kept| self.pool.give_back(kept));
+        shadow.request.into_iter().chain(shadow.joined).for_each(|kept| self.pool.give_back(kept));
     }
 }

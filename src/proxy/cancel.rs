@@ -69,15 +69,20 @@ impl Proxy {
         let server = self.transactions.open_server(key, ServerMachine::Other(machine), upstream, NOBODY);
         self.transactions.server_mut(server).last = Some(self.pool.keep(&io.out.arena[start..]));
         if pending {
-            for n in 0..self.contexts[id as usize].attempts.len() {
-                self.cancel_attempt(io, id, n);
-            }
-            let context = &self.contexts[id as usize];
-            if !context.answered && !context.is_pursued() && matches!(context.role, Role::Initial { .. }) {
-                self.nobody_left(io, id);
-            }
+            self.cancel_all(io, id);
         }
         Ok(())
+    }
+
+    /// Cancels every attempt of a context whose sender has given it up.
+    pub(super) fn cancel_all(&mut self, io: &mut Io<'_>, id: u32) {
+        for n in 0..self.contexts[id as usize].attempts.len() {
+            self.cancel_attempt(io, id, n);
+        }
+        let context = &self.contexts[id as usize];
+        if !context.answered && !context.is_pursued() && matches!(context.role, Role::Initial { .. }) {
+            self.nobody_left(io, id);
+        }
     }
 
     /// Cancels an attempt as soon as it may be (§9.1: not before a provisional).

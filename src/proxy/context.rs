@@ -26,7 +26,11 @@ pub struct Context {
     pub clients: u16,
     /// The request as received, while an attempt may still be written from it.
     pub request: Option<Kept>,
-    /// Where it came from.
+    /// Its INVITE again in the transaction that is answered, if that is another one than the first.
+    pub joined: Option<Kept>,
+    /// What both have in common; 0: nothing, it is no new call or cannot be known again so.
+    pub retry: u64,
+    /// Where what is answered came from.
     pub source: Flow,
     /// Where responses go.
     pub upstream: Flow,

@@ -14,8 +14,11 @@ impl Proxy {
     /// `key`: that of a server transaction of its own method.
     pub(super) fn is_of_other(&mut self, io: &mut Io<'_>, request: &Message<'_>, flow: Flow, key: u128) -> bool {
         let shadow = || self.shadow_elsewhere(key);
+        let first = || self.first_elsewhere(request);
         let elsewhere = match request.method() {
-            Method::Invite if request.to_tag().is_none() => shadow().is_some() || self.is_marked(request),
+            Method::Invite if request.to_tag().is_none() => {
+                shadow().is_some() || self.is_marked(request) || first().is_some()
+            }
             Method::Invite => self.is_marked(request),
             // §17.1.1.3: the ACK to a refusal has the branch of its INVITE; to a 2xx, that of an INVITE of RFC 2543.
             Method::Ack => shadow().is_some_and(|shadow| shadow.stage != Stage::Accepted) || self.is_marked(request),

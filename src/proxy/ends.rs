@@ -66,7 +66,7 @@ impl Proxy {
         if let Some(n) = n {
             self.conclude_attempt(io, id, n);
         }
-        self.send_final(io, id, 200, |_| {});
+        self.send_final(io, id, 200, |_, _| {});
         self.record_setup(io, id, None, Answer::Accepted);
         // §16.7 step 10.
         self.cancel_others(io, id, n);
@@ -245,7 +245,8 @@ impl Proxy {
         if id == NOBODY || !self.contexts.get(id as usize).is_some_and(|c| c.is_over()) {
             return;
         }
-        let context = self.contexts.remove(id as usize);
+        let mut context = self.contexts.remove(id as usize);
+        self.forget_retries(id, &mut context);
         self.record_gone(io, &context);
         if let Role::Initial { session, .. } = context.role {
             self.legs.leave(session);

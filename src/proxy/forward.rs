@@ -127,10 +127,19 @@ pub struct FollowUp<'a> {
 }
 
 /// Writes the response that goes on: without our Via, with our Route token turned to the side of the caller (§16.7
-/// steps 3 and 8). A pure function of the response.
-pub fn write_response(response: &Message<'_>, view: &View, edits: &mut Edits, bytes: &mut Vec<u8>) {
+/// steps 3 and 8). `vias`: header lines in the place of all its Vias.
+pub fn write_response(
+    response: &Message<'_>,
+    vias: Option<&[u8]>,
+    view: &View,
+    edits: &mut Edits,
+    bytes: &mut Vec<u8>,
+) {
     edits.clear();
-    edits.remove_values(response, Name::Via, 1);
+    edits.remove_values(response, Name::Via, vias.map_or(1, |_| usize::MAX));
+    if let Some(vias) = vias {
+        edits.insert(response.start_span().end).push(vias);
+    }
     if let Some((token, text, identity)) = own_record_route(response, view) {
         let mut turned = Letters::default();
         RouteToken { side: Side::Caller, ..token }.seal(

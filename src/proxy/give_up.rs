@@ -46,6 +46,9 @@ impl Proxy {
 
     fn hand_over_context(&mut self, io: &mut Io<'_>, id: u32, to: NodeId, epoch: Epoch) {
         let mut context = self.contexts.remove(id as usize);
+        let joined = context.joined.take();
+        self.forget_retries(id, &mut context);
+        context.joined = joined;
         let held = context.held.take();
         held.into_iter().for_each(|(_, kept)| self.pool.give_back(kept));
         let mut octets = Vec::new();
@@ -64,7 +67,7 @@ impl Proxy {
         for attempt in context.attempts {
             attempt.grant.into_iter().for_each(|grant| io.desk.release(io.now, grant, Outcome::TimedOut));
         }
-        context.request.into_iter().for_each(|kept| self.pool.give_back(kept));
+        context.request.into_iter().chain(context.joined).for_each(|kept| self.pool.give_back(kept));
         if let Some(shadow) = shadow {
             self.digests.toggle(to, Class::Setup, shadow.call.bucket(), shadow.invite.0, shadow.version);
             self.shadows.insert(shadow);
@@ -91,13 +94,13 @@ impl Proxy {
         let Read::Setup(mut body) = read(&head, octets).ok().filter(|_| !octets.is_empty())? else {
             return None;
         };
-        body.request = Vec::new();
+        (body.request, body.joined) = (Vec::new(), Vec::new());
         if self.became_leg(context).is_some() {
             // Whoever has that leg knows the end of this INVITE.
             return None;
         }
-        let request = context.request.take()?;
         let key = self.transactions.server(context.server?).key();
+        let (request, joined, retry) = (Some(context.request.take()?), context.joined.take(), context.retry);
         let mut grants = SmallVec::new();
         for (attempt, body) in context.attempts.iter_mut().zip(&body.attempts) {
             debug_assert_eq!(attempt.grant.is_some(), body.flags & HOLDS_PORT != 0);
@@ -109,7 +112,7 @@ impl Proxy {
         }
         let version = Version { epoch, seq: context.version.seq };
         let (stage, heard) = (Stage::Live, io.now);
-        Some(Shadow { invite, call, owner, version, key, stage, request: Some(request), body, grants, heard })
+        Some(Shadow { invite, call, owner, version, key, retry, stage, request, joined, body, grants, heard })
     }
 
     /// Whether this node owns calls: it must not be forgotten before somebody else does.

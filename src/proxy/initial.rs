@@ -17,6 +17,7 @@ use super::forward::{self, Hop, HopKind};
 use super::journal::invite_id;
 use super::pin::Shown;
 use super::reject::Reject;
+use super::retried::retry_key;
 use super::target_set::service;
 use super::validate::Place;
 use super::{Io, Proxy};
@@ -38,11 +39,14 @@ impl Proxy {
             return Err(Reject::Full);
         }
         let Some(upstream) = self.reply_flow(request, flow) else { return Ok(()) };
+        let service = service(request);
+        if self.retried(io, request, (flow, upstream), key, service) {
+            return Ok(());
+        }
         if !self.view.serving {
             self.refuse(io, request, flow, upstream, key, &Reject::Draining);
             return Ok(());
         }
-        let service = service(request);
         let leg = self.leg_id(request, 0);
         if self.legs.find(leg).is_some() {
             // The INVITE of a call that lives, long after its transaction (§8.2.2.2 as a proxy sees it).
@@ -77,7 +81,7 @@ impl Proxy {
 
     /// A refusal that depends on the state of this node: repeated literally to every retransmission (§17.2.1), so that
     /// a caller who was refused is not served a moment later.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         io: &mut Io<'_>,
         request: &Message<'_>,
@@ -113,6 +117,10 @@ impl Proxy {
         role: Role,
     ) -> u32 {
         self.serial = self.serial.wrapping_add(1);
+        let retry = match role {
+            Role::Initial { .. } => retry_key(&self.view.keys, request).unwrap_or_default(),
+            Role::InDialog { .. } => 0,
+        };
         let context = Context {
             serial: self.serial,
             version: Version::default(),
@@ -121,6 +129,8 @@ impl Proxy {
             server: None,
             clients: 0,
             request: Some(self.pool.keep(request.bytes())),
+            joined: None,
+            retry,
             source,
             upstream,
             role,
@@ -133,7 +143,11 @@ impl Proxy {
             received: now,
             queued: Time::NEVER,
         };
-        self.contexts.insert(context) as u32
+        let id = self.contexts.insert(context) as u32;
+        if retry != 0 {
+            self.await_retries(id);
+        }
+        id
     }
 
     /// Sends the INVITE to the resource of `grant`; the first one together with our 100 (§16.2, §17.2.1).
@@ -300,7 +314,8 @@ impl Proxy {
             let context = &proxy.contexts[owner as usize];
             let held = context.attempts.first().is_some_and(|a| io.gate.is_held(a.recorded));
             if request.method() == Method::Invite && !held {
-                trying(io, request, context.source, context.upstream);
+                let (source, upstream) = (context.source, context.upstream);
+                proxy.with_joined(owner, |_, joined| trying(io, joined.unwrap_or(request), source, upstream));
             }
         });
     }

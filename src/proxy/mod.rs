@@ -14,6 +14,7 @@ mod marks;
 mod state;
 mod journal;
 mod pin;
+mod retried;
 pub mod validate;
 pub mod own;
 pub mod initial;
@@ -43,7 +44,7 @@ use reject::Reject;
 
 pub use io::{Gate, Io};
 pub use state::Proxy;
-pub use view::{Commit, Config, Taken, View};
+pub use view::{Commit, Config, Retried, Taken, View};
 
 /// One call as an operator sees it.
 #[derive(Clone, Copy, Debug)]

@@ -26,6 +26,8 @@ pub enum Reject {
     TooManyHops,
     /// Our own attempt branch stands in Via with the same target (§16.3 item 4).
     Loop,
+    /// It comes again in a new transaction while the first one lives (§8.2.2.2).
+    Merged,
     /// Max-Breadth is 0 (RFC 5393 §5.3.3).
     Breadth,
     /// Proxy-Require names what we do not know (§16.3 item 5): the value of Unsupported.
@@ -103,11 +105,13 @@ pub enum Reason {
     NodeFull,
     /// See [`Reject::StrayAck`].
     StrayAck,
+    /// See [`Reject::Merged`].
+    Merged,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 21] = [
+    pub const ALL: [Reason; 22] = [
         Reason::Scheme,
         Reason::BadUri,
         Reason::TooManyHops,
@@ -129,6 +133,7 @@ impl Reason {
         Reason::Draining,
         Reason::NodeFull,
         Reason::StrayAck,
+        Reason::Merged,
     ];
 
     /// Its label.
@@ -155,6 +160,7 @@ impl Reason {
             Reason::Draining => "draining",
             Reason::NodeFull => "node_full",
             Reason::StrayAck => "stray_ack",
+            Reason::Merged => "merged",
         }
     }
 }
@@ -166,7 +172,7 @@ impl Reject {
             Reject::Scheme => 416,
             Reject::BadUri => 400,
             Reject::TooManyHops => 483,
-            Reject::Loop => 482,
+            Reject::Loop | Reject::Merged => 482,
             Reject::Breadth => 440,
             Reject::Extension(_) => 420,
             Reject::NoRoom => 513,
@@ -205,6 +211,7 @@ impl Reject {
             Reject::Draining => Reason::Draining,
             Reject::Full => Reason::NodeFull,
             Reject::StrayAck => Reason::StrayAck,
+            Reject::Merged => Reason::Merged,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::sip::Method;
 
 use super::context::{Context, Role};
 use super::journal::{state_of, with_setup};
+use super::retried::retry_key;
 use super::shadow::{Shadow, Stage};
 use super::{Io, Proxy};
 
@@ -47,7 +48,7 @@ impl Proxy {
 
     fn apply_setup(&mut self, io: &mut Io<'_>, word: Word, head: &Head, mut body: SetupBody) {
         let (invite, owner) = (InviteId(head.id), word.owner);
-        let request = std::mem::take(&mut body.request);
+        let (request, joined) = (std::mem::take(&mut body.request), std::mem::take(&mut body.joined));
         let known = self.shadows.find_mut(invite).map(|shadow| (shadow.owner, shadow.version));
         match known {
             Some(known) if !word.is_news(known, head.version) && !word.is_claimed_since(known) => {
@@ -57,7 +58,7 @@ impl Proxy {
             // An INVITE of which only the end is told has ended for us already, or its snapshot is on its way.
             None if request.is_empty() || !self.shadows.has_room() => return,
             None => {
-                let Some(key) = self.server_key(&request) else { return };
+                let Some((key, retry)) = self.server_key(&request) else { return };
                 if self.owns(key, head.version) {
                     self.ignored = true;
                     if !self.asks_elsewhere(key, &mut body) {
@@ -70,8 +71,10 @@ impl Proxy {
                     owner,
                     version: Version::default(),
                     key,
+                    retry,
                     stage: Stage::Gone,
                     request: Some(self.pool.keep(&request)),
+                    joined: None,
                     body: SetupBody::default(),
                     grants: SmallVec::new(),
                     heard: io.now,
@@ -79,6 +82,7 @@ impl Proxy {
             }
             Some(_) => {}
         }
+        self.join_shadow(invite, &joined);
         let stage = match body.status {
             0 => Stage::Live,
             200..300 => Stage::Accepted,
@@ -87,13 +91,29 @@ impl Proxy {
         self.update_shadow(io, owner, head, body, stage);
     }
 
-    /// The key under which an INVITE's server transaction would be found here.
-    fn server_key(&mut self, request: &[u8]) -> Option<u128> {
+    /// Another transaction of its caller takes the place of the first.
+    fn join_shadow(&mut self, invite: InviteId, joined: &[u8]) {
+        if joined.is_empty() {
+            return;
+        }
+        if let Some((key, _)) = self.server_key(joined) {
+            let before = self.shadows.join(invite, key, self.pool.keep(joined));
+            before.into_iter().for_each(|kept| self.pool.give_back(kept));
+        }
+    }
+
+    /// The key under which an INVITE's server transaction would be found here, and what its repetition in another one has
+    /// in common with it.
+    fn server_key(&mut self, request: &[u8]) -> Option<(u128, u64)> {
         let mut index = self.spare.take().unwrap_or_default();
         let sound = index.parse(request).is_ok();
-        let key = sound.then(|| self.transactions.key(&index.message(request), Method::Invite));
+        let keys = sound.then(|| {
+            let message = index.message(request);
+            let retry = retry_key(&self.view.keys, &message).unwrap_or_default();
+            (self.transactions.key(&message, Method::Invite), retry)
+        });
         self.spare = Some(index);
-        key
+        keys
     }
 
     /// Whether this node goes on with that INVITE itself, and later than `version`.

@@ -24,10 +24,14 @@ pub struct Shadow {
     pub version: Version,
     /// The key of its server transaction here.
     pub key: u128,
+    /// What it has in common with its repetition in another transaction; 0: nothing.
+    pub retry: u64,
     /// What its caller was told.
     pub stage: Stage,
     /// The INVITE as received, while it may still have to be written.
     pub request: Option<Kept>,
+    /// The INVITE again in the transaction that is answered, if that is not the first one's.
+    pub joined: Option<Kept>,
     /// The rest of the record.
     pub body: SetupBody,
     /// The ports of its attempts, in their order.
@@ -56,6 +60,8 @@ pub struct Shadows {
     by_invite: HashTable<u32>,
     /// By the key of the server transaction that it would have here.
     by_key: HashTable<u32>,
+    /// By what its repetition in another transaction has in common with it.
+    by_retry: HashTable<u32>,
     /// In the order in which those that are not live are forgotten.
     forget: VecDeque<(Time, InviteId)>,
     limit: usize,
@@ -67,7 +73,8 @@ impl Shadows {
     pub fn new(limit: usize, seed: u64) -> Self {
         let by_invite = HashTable::with_capacity(index_room(limit).min(64));
         let by_key = HashTable::with_capacity(index_room(limit).min(64));
-        Self { slab: Slab::new(), by_invite, by_key, forget: VecDeque::new(), limit, seed }
+        let by_retry = HashTable::with_capacity(index_room(limit).min(64));
+        Self { slab: Slab::new(), by_invite, by_key, by_retry, forget: VecDeque::new(), limit, seed }
     }
 
     /// Whether another one fits.
@@ -87,15 +94,39 @@ impl Shadows {
         self.slab.get(slot as usize)
     }
 
+    /// The shadow of an INVITE that this one repeats.
+    pub fn find_by_retry(&self, retry: u64) -> Option<&Shadow> {
+        let same = |s: &u32| self.slab[*s as usize].retry == retry && self.slab[*s as usize].stage == Stage::Live;
+        self.slab.get(*self.by_retry.find(retry, same)? as usize)
+    }
+
+    /// The INVITE again in the transaction of this key is the one that is answered; the octets that stood in its place.
+    pub fn join(&mut self, invite: InviteId, key: u128, joined: Kept) -> Option<Kept> {
+        let slab = &self.slab;
+        let slot = *self.by_invite.find(hash(self.seed, invite), |s| slab[*s as usize].invite == invite)?;
+        if let Ok(entry) = self.by_key.find_entry(slab[slot as usize].key as u64, |s| *s == slot) {
+            entry.remove();
+        }
+        let shadow = &mut self.slab[slot as usize];
+        shadow.key = key;
+        let before = shadow.joined.replace(joined);
+        let slab = &self.slab;
+        self.by_key.insert_unique(key as u64, slot, |s| slab[*s as usize].key as u64);
+        before
+    }
+
     /// Adds a shadow. One of this INVITE must not be there.
     pub fn insert(&mut self, shadow: Shadow) {
-        let (invite, key) = (shadow.invite, shadow.key);
+        let (invite, key, retry) = (shadow.invite, shadow.key, shadow.retry);
         let slot = self.slab.insert(shadow) as u32;
         let (slab, seed) = (&self.slab, self.seed);
         self.by_invite.insert_unique(hash(seed, invite), slot, |s| hash(seed, slab[*s as usize].invite));
         // A fingerprint needs no hash. What is only remembered as gone has none.
         if key != 0 {
             self.by_key.insert_unique(key as u64, slot, |s| slab[*s as usize].key as u64);
+        }
+        if retry != 0 {
+            self.by_retry.insert_unique(retry, slot, |s| slab[*s as usize].retry);
         }
     }
 
@@ -106,6 +137,9 @@ impl Shadows {
         let slot = entry.remove().0;
         let shadow = self.slab.remove(slot as usize);
         if let Ok(entry) = self.by_key.find_entry(shadow.key as u64, |s| *s == slot) {
+            entry.remove();
+        }
+        if let Ok(entry) = self.by_retry.find_entry(shadow.retry, |s| *s == slot) {
             entry.remove();
         }
         Some(shadow)
@@ -145,7 +179,8 @@ impl Shadows {
     /// Whether index and slab agree.
     pub fn check(&self) -> bool {
         let keyed = self.slab.iter().filter(|(_, s)| s.key != 0).count();
-        self.by_invite.len() == self.slab.len() && self.by_key.len() == keyed
+        let repeatable = self.slab.iter().filter(|(_, s)| s.retry != 0).count();
+        (self.by_invite.len(), self.by_key.len(), self.by_retry.len()) == (self.slab.len(), keyed, repeatable)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::base::{LegId, Time};
+use crate::base::{LegId, Time, index_room};
 use crate::replica::digest::Digests;
 use crate::session::Legs;
 use crate::sip::{Edits, Index};
@@ -24,6 +25,8 @@ pub struct Proxy {
     pub(super) view: Arc<View>,
     pub(super) transactions: Transactions,
     pub(super) contexts: Slab<Context>,
+    /// Contexts of new calls, by what their INVITE has in common with its repetition in another transaction.
+    pub(super) by_retry: HashTable<u32>,
     pub(super) legs: Legs,
     pub(super) apart: Apart,
     pub(super) pool: Pool,
@@ -107,6 +110,7 @@ impl Proxy {
             view,
             transactions: Transactions::new(timing, transactions, seed),
             contexts: Slab::with_capacity(transactions),
+            by_retry: HashTable::with_capacity(index_room(transactions)),
             legs: Legs::new(legs, seed),
             apart: Apart::alone(),
             pool: Pool::default(),

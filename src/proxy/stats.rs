@@ -55,6 +55,8 @@ stats! {
     transaction_timeouts,
     /// Timer H: finals that nobody acknowledged.
     unacknowledged_finals,
+    /// INVITEs that came again in a new transaction while the first one lived.
+    retried_invites,
     /// INVITEs placed on a resource, each attempt.
     attempts,
     /// Of these: after another member had failed.

@@ -184,7 +184,7 @@ impl Proxy {
         let mut scratch = self.scratch.take().unwrap_or_default();
         let view = &self.view;
         io.send(flow, |bytes| {
-            write_response(response, view, &mut scratch.edits, bytes);
+            write_response(response, None, view, &mut scratch.edits, bytes);
             true
         });
         self.scratch = Some(scratch);

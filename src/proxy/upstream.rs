@@ -8,7 +8,6 @@ use crate::sip::reply::{Reply, reason_phrase};
 use crate::transaction::ServerMachine;
 
 use super::context::Role;
-use super::forward::write_response;
 use super::{Io, Proxy};
 
 impl Proxy {
@@ -62,6 +61,10 @@ impl Proxy {
 
     /// A final of our own to an INVITE or an in-dialog request.
     pub(super) fn own_final(&mut self, io: &mut Io<'_>, id: u32, request: &Message<'_>, status: u16) {
+        self.with_joined(id, |proxy, joined| proxy.answer_final(io, id, joined.unwrap_or(request), status));
+    }
+
+    fn answer_final(&mut self, io: &mut Io<'_>, id: u32, request: &Message<'_>, status: u16) {
         let context = &self.contexts[id as usize];
         let (source, upstream) = (context.source, context.upstream);
         let tag = self.own_tag(request);
@@ -70,7 +73,7 @@ impl Proxy {
         let shown = usize::from(!view.config.server.is_empty());
         let reply = Reply { status, reason: reason_phrase(status), to_tag: Some(&tag), extra: &extra[..shown] };
         let start = io.out.arena.len();
-        self.send_final(io, id, status, |io| {
+        self.send_final(io, id, status, |_, io| {
             io.send(upstream, |bytes| {
                 reply.write(request, source.remote, bytes);
                 true
@@ -91,21 +94,12 @@ impl Proxy {
 
     /// Relays a final.
     pub(super) fn forward_final(&mut self, io: &mut Io<'_>, id: u32, response: &Message<'_>, status: u16) {
-        let upstream = self.contexts[id as usize].upstream;
-        let view = self.view.clone();
-        let mut scratch = self.scratch.take().unwrap_or_default();
-        self.send_final(io, id, status, |io| {
-            io.send(upstream, |bytes| {
-                write_response(response, &view, &mut scratch.edits, bytes);
-                true
-            });
-        });
-        self.scratch = Some(scratch);
+        self.send_final(io, id, status, |proxy, io| proxy.send_upstream(io, id, response));
         self.stats.responses_forwarded += 1;
     }
 
     /// Moves the server transaction and lets the final go; keeps its octets if they may have to be repeated.
-    pub(super) fn send_final(&mut self, io: &mut Io<'_>, id: u32, status: u16, send: impl FnOnce(&mut Io<'_>)) {
+    pub(super) fn send_final(&mut self, io: &mut Io<'_>, id: u32, status: u16, send: impl FnOnce(&mut Self, &mut Io<'_>)) {
         let context = &mut self.contexts[id as usize];
         let first = !context.answered;
         context.answered = true;
@@ -119,7 +113,7 @@ impl Proxy {
         let Some(server) = server else {
             // RFC 4320 §4.2 drops a late non-INVITE final; a 2xx to an INVITE still goes (§16.7 step 5).
             if (200..300).contains(&status) && matches!(role, Role::Initial { .. }) {
-                send(io);
+                send(self, io);
             }
             return;
         };
@@ -132,7 +126,7 @@ impl Proxy {
             return;
         }
         let from = io.out.transmits.len();
-        send(io);
+        send(self, io);
         if status >= 300 && matches!(role, Role::Initial { .. }) {
             // Otherwise a survivor would bring the call back to life that its caller was told has failed.
             let response = std::mem::take(&mut io.out.arena);
@@ -158,16 +152,9 @@ impl Proxy {
     }
 
     pub(super) fn forward_provisional(&mut self, io: &mut Io<'_>, id: u32, response: &Message<'_>) {
-        let context = &self.contexts[id as usize];
-        let (Some(server), upstream) = (context.server, context.upstream) else { return };
-        let mut scratch = self.scratch.take().unwrap_or_default();
+        let Some(server) = self.contexts[id as usize].server else { return };
         let start = io.out.arena.len();
-        let view = &self.view;
-        io.send(upstream, |bytes| {
-            write_response(response, view, &mut scratch.edits, bytes);
-            true
-        });
-        self.scratch = Some(scratch);
+        self.send_upstream(io, id, response);
         self.stats.responses_forwarded += 1;
         let kept = self.pool.keep(&io.out.arena[start..]);
         if let Some(old) = self.transactions.server_mut(server).last.replace(kept) {

@@ -1,5 +1,6 @@
 //! What the hub tells the shards.
 
+use std::fmt;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -24,6 +25,8 @@ pub struct Config {
     pub inactivity: Duration,
     /// `Server` header value of responses of our own; empty: none.
     pub server: String,
+    /// `sip.retried-invite`: what becomes of an INVITE that comes again in a new transaction.
+    pub retried: Retried,
 }
 
 impl Default for Config {
@@ -35,7 +38,30 @@ impl Default for Config {
             timer_c: Duration::from_secs(181),
             inactivity: Duration::from_secs(7_200),
             server: String::from("Tandem"),
+            retried: Retried::default(),
         }
+    }
+}
+
+/// What becomes of an INVITE with the Call-ID, From tag and CSeq number of one that nobody has answered yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retried {
+    /// It takes the place of the first one at the resource that is being asked.
+    #[default]
+    Join,
+    /// The first one is cancelled, and it is a new call.
+    Replace,
+    /// It is refused (482, RFC 3261 §8.2.2.2).
+    Reject,
+}
+
+impl fmt::Display for Retried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Retried::Join => "join",
+            Retried::Replace => "replace",
+            Retried::Reject => "reject",
+        })
     }
 }
 

@@ -75,6 +75,9 @@ pub struct SetupBody {
     /// The hash of its Call-ID.
     #[prost(fixed64, tag = "12")]
     pub call: u64,
+    /// The INVITE again in the transaction that is answered; empty: there is no other than the first.
+    #[prost(bytes = "vec", tag = "14")]
+    pub joined: Vec<u8>,
 }
 
 /// [`AttemptState`](crate::session::change::AttemptState) on the wire.

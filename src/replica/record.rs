@@ -212,6 +212,7 @@ fn write_setup(setup: &Setup<'_>, out: &mut Vec<u8>) {
         nested(11, out, |out| write_attempt(attempt, out));
     }
     fixed(12, setup.call.0, out);
+    octets(14, setup.joined.unwrap_or_default(), out);
 }
 
 fn write_attempt(attempt: &AttemptState<'_>, out: &mut Vec<u8>) {
@@ -380,6 +381,7 @@ mod tests {
             invite: InviteId(99),
             call: CallKey(0xabc0_0000_0000_0001),
             request: Some(b"INVITE sip:x SIP/2.0"),
+            joined: Some(b"INVITE sip:y SIP/2.0"),
             source: flow_of(1),
             upstream: flow_of(65_535),
             session: SessionId(4),
@@ -393,7 +395,7 @@ mod tests {
         };
         let (head, Read::Setup(body)) = round(&Change::Setup(setup)) else { panic!("another class") };
         assert_eq!((head.class, head.id, head.bucket), (Class::Setup, 99, Bucket(0xabc)));
-        assert_eq!(body.request, b"INVITE sip:x SIP/2.0");
+        assert_eq!((&*body.request, &*body.joined), (&b"INVITE sip:x SIP/2.0"[..], &b"INVITE sip:y SIP/2.0"[..]));
         assert_eq!(body.source.clone().unwrap().flow(), Some(Flow { listener: ListenerId(0), ..flow_of(1) }));
         assert_eq!(body.upstream.clone().unwrap().flow().unwrap().remote.port(), 65_535);
         assert_eq!((body.pops, body.age, body.flags, body.status), (2, 3_000, 1, 486));

@@ -57,7 +57,9 @@ pub struct Setup<'a> {
     pub call: CallKey,
     /// The INVITE as received; `None`: as told before.
     pub request: Option<&'a [u8]>,
-    /// Where it came from.
+    /// The INVITE again in the transaction that is answered, if that is not the first one's.
+    pub joined: Option<&'a [u8]>,
+    /// Where what is answered came from.
     pub source: Flow,
     /// Where its responses go.
     pub upstream: Flow,

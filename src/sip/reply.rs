@@ -113,6 +113,16 @@ pub fn refuse(index: &Index, bytes: &[u8], reply: &Reply<'_>, source: SocketAddr
     true
 }
 
+/// Appends the Via lines that a response to `request` has, which came from `source`.
+pub fn write_vias(request: &Message<'_>, source: SocketAddr, out: &mut Vec<u8>) {
+    let stamps = Stamps::of(request, &request.via(), source);
+    for header in request.all(Name::Via) {
+        begin(out, header.name.as_str());
+        stamps.write(request.span(header.value), request.base(), out);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// Edits that write the true source into the topmost Via of a request to be forwarded. `received` when the host of
 /// sent-by is not the source address (RFC 3261 §18.2.1); both `received` and `rport` when the client asked for `rport`
 /// (RFC 3581 §4). What the client itself wrote there is replaced, or removed.

@@ -22,6 +22,7 @@ mod link;
 mod parse;
 mod pins;
 mod property;
+mod retries;
 mod sha256;
 mod tls;
 mod validation;

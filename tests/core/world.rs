@@ -10,6 +10,7 @@ use tandem::base::{ConnId, Epoch, Flow, ListenerId, NodeId, Time, Transport};
 use tandem::identity::{Identities, Identity};
 use tandem::node::{Capacity, Command, Config, Gauges, Input, Node, ProxyConfig, Received, Scratch, Single, Stats};
 use tandem::out::{Event, Out};
+use tandem::proxy::Retried;
 use tandem::token::Keys;
 
 /// The node's address.
@@ -46,11 +47,12 @@ pub struct Bend {
     /// Whether the node speaks TLS, and how many of its members do, the last ones.
     pub secure: Option<usize>,
     pub pin_by: Option<PinBy>,
+    pub retried: Retried,
 }
 
 impl Default for Bend {
     fn default() -> Self {
-        Bend { port_capacity: None, epoch: 1, members: 3, stream: false, secure: None, pin_by: None }
+        Bend { port_capacity: None, epoch: 1, members: 3, stream: false, secure: None, pin_by: None, retried: Retried::Join }
     }
 }
 
@@ -128,8 +130,11 @@ impl World {
         let mut sent: Vec<Sent> = sent.collect();
         // A 100 that left after its INVITE could be overtaken by the answers to it. Transcripts name it last.
         let trying = sent.iter().position(|s| s.start_line() == "SIP/2.0 100 Trying");
-        assert!(trying.is_none_or(|n| n == 0), "a 100 leaves before what it speaks of");
-        sent.rotate_left(usize::from(trying.is_some()));
+        if let Some(trying) = trying.map(|n| (n, sent.remove(n))) {
+            let invites = sent.iter().take(trying.0).any(|s| s.start_line().starts_with("INVITE"));
+            assert!(!invites, "a 100 leaves before what it speaks of");
+            sent.push(trying.1);
+        }
         self.events.extend(self.out.events.iter().copied());
         self.out.clear();
         sent
@@ -229,7 +234,7 @@ pub fn config(bend: &Bend) -> Config {
                 .chain(bend.secure.map(|_| Identity::new(Transport::Tls, tls, ListenerId(2)))),
         ),
         farm: FarmConfig { groups: vec![group] },
-        proxy: ProxyConfig::default(),
+        proxy: ProxyConfig { retried: bend.retried, ..ProxyConfig::default() },
         capacity: Capacity { shards: 4, legs: 1_000, transactions: 1_000 },
         pair: None,
     }

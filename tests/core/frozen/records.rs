@@ -99,6 +99,7 @@ fn attempts() -> [AttemptState<'static>; 2] {
 
 fn refused<'a>(attempts: &'a [AttemptState<'a>]) -> Setup<'a> {
     Setup {
+        joined: None,
         invite: INVITE,
         call: CALL,
         request: Some(b"INVITE sip:x SIP/2.0"),
@@ -261,6 +262,7 @@ fn refused_body() -> SetupBody {
         generation: 0,
     };
     SetupBody {
+        joined: Vec::new(),
         request: b"INVITE sip:x SIP/2.0".to_vec(),
         source: Some(flow_body(1, NODE_OCTETS, CALLER_OCTETS)),
         upstream: Some(flow_body(2, NODE_OCTETS, CALLER6_OCTETS)),
