@@ -24,6 +24,8 @@ pub struct Config {
     pub transport: Transport,
     /// The node.
     pub node: SocketAddr,
+    /// The node that is asked again; `None`: the same one.
+    pub backup: Option<SocketAddr>,
     /// Its timers.
     pub timing: Timing,
 }
@@ -59,33 +61,61 @@ impl Caller {
     pub fn call(&mut self, now: Time, plan: Plan, out: &mut Out) {
         let call_id = self.next_call_id();
         self.placed += 1;
-        let (number, name, addr, node) = (self.placed, &self.config.name, self.config.addr, self.config.node);
-        let tag = format!("{name}t{number:x}");
-        let hang_up = plan.hang_up_after.map(|d| format!(";hang-up={}", d.as_millis())).unwrap_or_default();
-        let uri = format!("sip:{}@{node}{}{hang_up}", plan.user, plan.params);
-        let from = format!("<sip:{name}@{addr}>;tag={tag}");
-        let flow = self.endpoint.flow_to(self.config.transport, node);
-        let (branch, text) = self.endpoint.branch();
-        let mut bytes = Vec::new();
-        Request {
-            method: "INVITE",
-            uri: uri.as_bytes(),
-            flow,
-            branch: &text,
-            routes: &[],
-            from: from.as_bytes(),
-            to: format!("<{uri}>").as_bytes(),
-            call_id: call_id.as_bytes(),
-            cseq: 1,
-            extra: &format!("{}{}", self.contact(), plan.extra),
-            body: &sdp(addr, number),
-        }
-        .write(&mut bytes);
-        let invite = self.endpoint.request(now, number, branch, flow, bytes, out);
+        let number = self.placed;
+        let tag = format!("{}t{number:x}", self.config.name);
+        let invite = self.invite(now, number, &plan, (&call_id, &tag), self.config.node, out);
         let call = Outgoing::new(now, plan, invite, call_id, tag);
         let due = call.due;
         self.timers.insert((due, number));
         self.calls.insert(number, call);
+    }
+
+    /// Sends the INVITE of a call in a transaction of its own.
+    fn invite(
+        &mut self,
+        now: Time,
+        number: u64,
+        plan: &Plan,
+        (call_id, tag): (&str, &str),
+        node: SocketAddr,
+        out: &mut Out,
+    ) -> ClientId {
+        let Config { name, addr, node: first, transport, .. } = &self.config;
+        let hang_up = plan.hang_up_after.map(|d| format!(";hang-up={}", d.as_millis())).unwrap_or_default();
+        let uri = |node: &SocketAddr| format!("sip:{}@{node}{}{hang_up}", plan.user, plan.params);
+        let flow = self.endpoint.flow_to(*transport, node);
+        let (branch, text) = self.endpoint.branch();
+        let mut bytes = Vec::new();
+        Request {
+            method: "INVITE",
+            uri: uri(&node).as_bytes(),
+            flow,
+            branch: &text,
+            routes: &[],
+            from: format!("<sip:{name}@{addr}>;tag={tag}").as_bytes(),
+            to: format!("<{}>", uri(first)).as_bytes(),
+            call_id: call_id.as_bytes(),
+            cseq: 1,
+            extra: &format!("{}{}", self.contact(), plan.extra),
+            body: &sdp(*addr, number),
+        }
+        .write(&mut bytes);
+        self.endpoint.request(now, number, branch, flow, bytes, out)
+    }
+
+    /// The INVITE again in a new transaction, which is the one that counts from now on.
+    fn ask_again(&mut self, now: Time, number: u64, out: &mut Out) {
+        let Some(call) = self.calls.get(&number) else { return };
+        let (plan, call_id, tag) = (call.plan.clone(), call.call_id.clone(), call.tag.clone());
+        self.endpoint.hush(call.invite);
+        let node = self.config.backup.unwrap_or(self.config.node);
+        let invite = self.invite(now, number, &plan, (&call_id, &tag), node, out);
+        if let Some(call) = self.calls.get_mut(&number) {
+            // §9.1: a CANCEL waits for a provisional of the transaction that it ends.
+            (call.invite, call.provisional) = (invite, false);
+            (call.ask_again, call.due) = (Time::NEVER, call.give_up);
+            self.timers.insert((call.due, number));
+        }
     }
 
     /// The Call-ID of the call that comes next.
@@ -102,6 +132,7 @@ impl Caller {
                 match self.endpoint.hear(now, &message, flow, out) {
                     Heard::Absorbed | Heard::Ack => {}
                     Heard::Request(key) => self.on_request(now, &Asked { key: &key, message: &message, flow }, out),
+                    Heard::Response { id, owner } if self.is_left(owner, id, &message) => {}
                     Heard::Response { owner, .. } => self.on_response(now, owner, &message, out),
                     Heard::Stray => self.on_stray(now, &message, out),
                 }
@@ -164,6 +195,13 @@ impl Caller {
             _ if status >= 200 => self.on_step_response(now, number, status, message, out),
             _ => {}
         }
+    }
+
+    /// Whether a response belongs to an INVITE that was asked again since: only its 2xx counts.
+    fn is_left(&self, number: u64, id: ClientId, message: &Message<'_>) -> bool {
+        let of_invite = matches!(message.cseq().method, Method::Invite) && message.cseq().number == 1;
+        let accepted = message.status().is_some_and(|status| (200..300).contains(&status));
+        of_invite && !accepted && self.calls.get(&number).is_some_and(|call| call.invite != id)
     }
 
     /// A 2xx may outlive the transaction of its INVITE; the dialog that it made must end (RFC 3261 §13.2.2.4).
@@ -298,6 +336,7 @@ impl Caller {
     fn on_due(&mut self, now: Time, number: u64, out: &mut Out) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         match call.phase {
+            Phase::Inviting if now >= call.ask_again => self.ask_again(now, number, out),
             Phase::Inviting if call.provisional => {
                 call.cancel = Cancel::Sent;
                 self.endpoint.cancel(now, call.invite, out);

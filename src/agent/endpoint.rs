@@ -138,6 +138,14 @@ impl Endpoint {
         self.request(now, owner, invite.branch, flow, bytes, out);
     }
 
+    /// A request is not repeated any more; its answers are still heard.
+    pub fn hush(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id).filter(|client| client.state == State::Calling) {
+            client.due = client.give_up;
+            self.timers.insert((client.due, Due::Client(id)));
+        }
+    }
+
     /// Answers the request of a server transaction. Finals are repeated and remembered as RFC 3261 §17.2 says; a 2xx to
     /// INVITE is repeated by its sender instead (§13.3.1.4).
     pub fn respond(&mut self, now: Time, key: &ServerKey, status: u16, bytes: Vec<u8>, out: &mut Out) {

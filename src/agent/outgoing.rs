@@ -1,5 +1,7 @@
 //! One call of a caller.
 
+use std::time::Duration;
+
 use super::dialog::{self, Dialog};
 use super::endpoint::Endpoint;
 use super::heard::ClientId;
@@ -27,6 +29,9 @@ pub struct Outgoing {
     /// (RFC 3261 §12.2.2).
     pub pending: Option<Pending>,
     pub due: Time,
+    /// When the INVITE goes out again, and when it is cancelled, if there is no final by then.
+    pub ask_again: Time,
+    pub give_up: Time,
     pub invited: Time,
     pub answered: Option<Time>,
     pub hung_up: bool,
@@ -89,7 +94,8 @@ pub struct Leg {
 impl Outgoing {
     /// A call whose INVITE was just sent.
     pub fn new(now: Time, plan: Plan, invite: ClientId, call_id: String, tag: String) -> Self {
-        let due = plan.cancel_after.map_or(Time::NEVER, |after| now + after);
+        let at = |after: Option<Duration>| after.map_or(Time::NEVER, |after| now + after);
+        let (ask_again, give_up) = (at(plan.ask_again), at(plan.cancel_after));
         Self {
             plan,
             phase: Phase::Inviting,
@@ -102,7 +108,9 @@ impl Outgoing {
             legs: Vec::new(),
             next_step: 0,
             pending: None,
-            due,
+            due: ask_again.min(give_up),
+            ask_again,
+            give_up,
             invited: now,
             answered: None,
             hung_up: false,

@@ -20,6 +20,9 @@ pub struct Plan {
     pub steps: Vec<(Duration, Step)>,
     /// CANCEL so long after the INVITE if there is no final by then; it waits for a provisional (RFC 3261 §9.1).
     pub cancel_after: Option<Duration>,
+    /// The INVITE goes out again in a new transaction so long after the first one if there is no final by then, to the
+    /// caller's other node if it has one: what a SIP Server does that hears nothing from its first choice.
+    pub ask_again: Option<Duration>,
     /// The media server is asked to hang up so long after its answer; the caller's own BYE follows `hold` all the same.
     pub hang_up_after: Option<Duration>,
 }
@@ -33,6 +36,7 @@ impl Default for Plan {
             hold: Duration::from_secs(2),
             steps: Vec::new(),
             cancel_after: None,
+            ask_again: None,
             hang_up_after: None,
         }
     }

@@ -87,7 +87,7 @@ impl<T: Tap> Stage<T> {
             servers.push(server);
         }
         let (name, addr) = (format!("caller{run}"), socket.local_addr()?);
-        let caller = Caller::new(caller::Config { name, addr, transport: Transport::Udp, node, timing });
+        let caller = Caller::new(caller::Config { name, addr, transport: Transport::Udp, node, backup: None, timing });
         let sockets: Vec<Option<UdpSocket>> = sockets.into_iter().chain([socket]).map(Some).collect();
         let addrs = sockets.iter().flatten().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
         let buffer = vec![0; crate::base::limits::MESSAGE];

@@ -206,6 +206,7 @@ pub fn plan(chance: &mut Chance) -> Plan {
         cancel_after: Some(if chance.per_mille(200) { chance.millis(1..6_000) } else { PATIENCE }),
         extra: String::from(*chance.pick(&["", "", "Supported: timer\r\nSession-Expires: 1800\r\n"])),
         hang_up_after: chance.per_mille(150).then(|| chance.millis(1..10_000)),
+        ask_again: None,
     }
 }
 

@@ -76,7 +76,7 @@ impl World {
         let timing = Timing::default();
         let callers = scenario.callers.iter().enumerate().map(|(n, transport)| {
             let (name, addr) = (format!("c{n}"), caller_addr(n));
-            Caller::new(caller::Config { name, addr, transport: *transport, node: node_addr(), timing })
+            Caller::new(caller::Config { name, addr, transport: *transport, node: node_addr(), backup: None, timing })
         });
         let servers = (0..SERVERS).map(|n| {
             let (name, addr) = (format!("m{n}"), server_addr(n));

@@ -351,7 +351,7 @@ mod tests {
             let (here, there) = ("192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
             let timing = Timing::default();
             let (name, transport) = (String::from("a"), Transport::Udp);
-            let caller = Caller::new(caller::Config { name, addr: here, transport, node: there, timing });
+            let caller = Caller::new(caller::Config { name, addr: here, transport, node: there, backup: None, timing });
             let mut server = MediaServer::new(Config { name: String::from("m"), addr: there, timing, seed: 1 });
             server.behave(Behaviour { mood, ..Behaviour::default() });
             let (now, out) = (Time::ZERO, Out::new());

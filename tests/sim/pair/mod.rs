@@ -2,6 +2,7 @@
 
 mod cases;
 mod machine;
+mod retries;
 mod rooms;
 mod scenario;
 mod steps;

@@ -114,7 +114,7 @@ impl Scenario {
     pub fn of_two(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x626f_7468);
         let spread = *chance.pick(&[Spread::Datagrams, Spread::Datagrams, Spread::Hosts, Spread::Calls]);
-        Self { spread: Some(spread), ..Self::draw(chance).with_rooms(seed) }
+        Self { spread: Some(spread), ..Self::draw(chance).with_rooms(seed).with_retries(seed) }
     }
 
     /// Some calls belong together; what else happens does not depend on that.
@@ -132,9 +132,23 @@ impl Scenario {
         self
     }
 
+    /// Some callers ask again while they have no final; what else happens does not depend on that.
+    fn with_retries(mut self, seed: u64) -> Self {
+        let mut chance = Chance::new(seed ^ 0x7265_7472);
+        let share = *chance.pick(&[0, 0, 200]);
+        let early = |at: &Time| *at < Time::ZERO + SAFETY;
+        for (_, act) in self.acts.iter_mut().filter(|(at, _)| early(at)) {
+            if let Act::Call(_, plan) = act {
+                plan.ask_again = chance.per_mille(share).then(|| chance.millis(1_000..4_000));
+            }
+        }
+        self
+    }
+
     /// Both nodes serve, each at an address of its own.
     pub fn crossed(seed: u64) -> Self {
-        Self { crossed: true, ..Self::draw(Chance::new(seed ^ 0x6372_6f73)).with_rooms(seed) }.with_modes(seed)
+        let drawn = Self::draw(Chance::new(seed ^ 0x6372_6f73)).with_rooms(seed).with_retries(seed);
+        Self { crossed: true, ..drawn }.with_modes(seed)
     }
 
     /// In half of the runs one of the nodes stands by for a while, once or twice.

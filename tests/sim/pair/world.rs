@@ -152,7 +152,8 @@ impl World {
         let callers = (0..CALLERS).map(|n| {
             let (name, addr, transport) = (format!("c{n}"), caller_addr(n), tandem::base::Transport::Udp);
             let node = if scenario.crossed { service_addr(n % 2) } else { node_addr() };
-            Caller::new(caller::Config { name, addr, transport, node, timing: TIMING })
+            let backup = scenario.crossed.then(|| service_addr((n + 1) % 2));
+            Caller::new(caller::Config { name, addr, transport, node, backup, timing: TIMING })
         });
         let servers = (0..SERVERS).map(|n| {
             let (name, addr) = (format!("m{n}"), server_addr(n));
