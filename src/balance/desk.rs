@@ -35,6 +35,10 @@ pub trait Desk {
     /// Remembers a host that `resource` itself named in Contact or Record-Route, with its port. Bounded per resource.
     /// Whether it was not known.
     fn learn(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> bool;
+    /// Whether the peer, which places calls, could serve what was refused here: it reaches a member that is down here.
+    fn peer_serves(&self, ask: &Ask<'_>) -> bool;
+    /// Whether `resource` is down here and not for the peer, which places calls.
+    fn peer_reaches(&self, resource: ResourceId) -> bool;
 }
 
 /// The Farm's answer to [`Desk::vouch`].

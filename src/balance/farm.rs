@@ -365,6 +365,7 @@ impl Farm {
             health: if member.draining { "draining" } else { member.health.name(self.seen) },
             reason: match member.health.reason(self.seen) {
                 _ if member.draining => "left the configuration",
+                _ if self.is_beyond(member) => "the peer alone reaches it, and takes the calls for it",
                 "" if member.withheld.at(self.seen) > 0 => "ports of calls that nobody remembers are left alone",
                 reason => reason,
             },

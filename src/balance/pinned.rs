@@ -76,6 +76,28 @@ impl Farm {
         self.told.linked = false;
     }
 
+    /// See [`peer_serves`](super::Desk::peer_serves).
+    pub fn peer_serves(&self, ask: &Ask<'_>) -> bool {
+        let group = self.groups.iter().find(|group| group.serves(ask.service));
+        let fits = |member: &Member| {
+            let secure = !ask.secure || member.route.flow.transport == Transport::Tls;
+            secure && member.port_capacity != Some(0) && self.is_beyond(member)
+        };
+        group.is_some_and(|group| group.seats.iter().any(|seat| fits(&self.members[seat.member as usize])))
+    }
+
+    /// See [`peer_reaches`](super::Desk::peer_reaches).
+    pub fn peer_reaches(&self, resource: ResourceId) -> bool {
+        self.told.places && self.key(resource).is_some_and(|key| self.is_beyond(&self.members[key as usize]))
+    }
+
+    /// Whether a member is down here, and not where the peer places calls.
+    pub(super) fn is_beyond(&self, member: &Member) -> bool {
+        let told = |down: &Vec<ResourceId>| down.binary_search(&member.id).is_err();
+        let peer = self.told.linked && self.told.places && self.told.down.as_ref().is_some_and(told);
+        peer && !member.draining && !member.health.usable()
+    }
+
     /// The key of a call of the group at `at`, if that group has keys and the call shows one.
     pub(super) fn pin_key(&self, at: usize, ask: &Ask<'_>) -> Option<PinKey> {
         let group = &self.groups[at];

@@ -83,4 +83,12 @@ impl<C: Cell<Farm>> Desk for FarmDesk<'_, C> {
     fn learn(&self, resource: ResourceId, host: &Host<'_>, port: u16) -> bool {
         self.farm.with(|farm| farm.learn(resource, host, port))
     }
+
+    fn peer_serves(&self, ask: &Ask<'_>) -> bool {
+        self.farm.with(|farm| farm.peer_serves(ask))
+    }
+
+    fn peer_reaches(&self, resource: ResourceId) -> bool {
+        self.farm.with(|farm| farm.peer_reaches(resource))
+    }
 }

@@ -225,6 +225,12 @@ mod tests {
         fn learn(&self, _: ResourceId, _: &Host<'_>, _: u16) -> bool {
             false
         }
+        fn peer_serves(&self, _: &Ask<'_>) -> bool {
+            false
+        }
+        fn peer_reaches(&self, _: ResourceId) -> bool {
+            false
+        }
     }
 
     fn shard() -> Shard {

@@ -71,6 +71,13 @@ impl Proxy {
         self.view.keys.id64(&[b"mark", via.branch.unwrap_or_default(), via.sent_by, request.call_id(), &cseq])
     }
 
+    /// Gives a request to the node beside this one because that reaches its resource, and this one does not.
+    pub(super) fn offer_beyond(&mut self, io: &mut Io<'_>, request: &Message<'_>, flow: Flow) -> bool {
+        let given = self.offer(io, request, flow);
+        self.stats.through_peer += u64::from(given);
+        given
+    }
+
     /// Gives a message to the node that serves beside this one; `false`: there is none, or the message came from there.
     pub(super) fn offer(&mut self, io: &mut Io<'_>, message: &Message<'_>, flow: Flow) -> bool {
         let Some(peer) = self.view.beside.filter(|_| !io.relayed) else { return false };

@@ -58,6 +58,10 @@ impl Proxy {
         {
             return Ok(());
         }
+        let towards = token.side == Side::Caller && self.view.beside.is_some();
+        if towards && io.desk.peer_reaches(token.resource) && self.offer_beyond(io, request, flow) {
+            return Ok(());
+        }
         let mut next = self.next_hop(request, place)?;
         self.check_neighbour(io, &token, &next, flow)?;
         self.prefer_stream(io, request, &token, &mut next);

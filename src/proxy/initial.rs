@@ -56,6 +56,7 @@ impl Proxy {
         let ask = Ask { leg, service, secure: is_secure(request), tried: &[], shows };
         let grant = match io.desk.admit(io.now, &ask) {
             Ok(grant) => grant,
+            Err(_) if io.desk.peer_serves(&ask) && self.offer_beyond(io, request, flow) => return Ok(()),
             Err(refusal) => {
                 self.refuse(io, request, flow, upstream, key, &Reject::NoResource(refusal));
                 return Ok(());

@@ -57,6 +57,8 @@ stats! {
     unacknowledged_finals,
     /// INVITEs that came again in a new transaction while the first one lived.
     retried_invites,
+    /// Requests given to the node beside this one because it alone reaches their resource.
+    through_peer,
     /// INVITEs placed on a resource, each attempt.
     attempts,
     /// Of these: after another member had failed.

@@ -61,6 +61,7 @@ fn every_registered_metric_moves() {
     let ringing = ringing(&udp, node.sip);
     look(&node);
     cancelled(&udp, node.sip, &ringing);
+    asked_again(&udp, node.sip);
     by_name(&udp, node.sip);
     oddities(&udp, node.sip);
     let _open = streams(&world, node.sip);
@@ -155,6 +156,20 @@ fn cancelled(udp: &Udp, node: SocketAddr, call: &Call) {
     udp.expect("200 to CANCEL", |m| m.call_id() == call.id && m.answers(200, "CANCEL"));
     let refusal = udp.expect("487", |m| m.call_id() == call.id && m.answers(487, "INVITE"));
     udp.send(node, call.ack_refusal(&refusal));
+}
+
+/// The INVITE of a call that rings comes again in a new transaction, and ends there.
+fn asked_again(udp: &Udp, node: SocketAddr) {
+    let call = Call::new(udp.at, node);
+    let again = |text: String| text.replace("branch=z9hG4bK", "branch=z9hG4bKagain");
+    udp.send(node, call.invite_with("X-Ring: yes\r\n", ""));
+    udp.expect("180", |m| m.call_id() == call.id && m.answers(180, "INVITE"));
+    udp.send(node, again(call.invite_with("X-Ring: yes\r\n", "")));
+    let merged = udp.expect("482", |m| m.call_id() == call.id && m.answers(482, "INVITE"));
+    udp.send(node, call.ack_refusal(&merged));
+    udp.send(node, again(call.cancel()));
+    let refusal = udp.expect("487", |m| m.call_id() == call.id && m.answers(487, "INVITE"));
+    udp.send(node, again(call.ack_refusal(&refusal)));
 }
 
 /// A call whose next hop is a name.

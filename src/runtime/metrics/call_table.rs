@@ -112,6 +112,18 @@ pub(super) static CALLS: &[Family] = &[
         rows.count(s.stats.calls.retries)
     }),
     counter(
+        "tandem_retried_invites_total",
+        "INVITEs that came again in a new transaction while the first one lived.",
+        &[],
+        |s, rows| rows.count(s.stats.calls.retried_invites),
+    ),
+    counter(
+        "tandem_through_peer_total",
+        "Requests given to the peer because it alone reaches their media server.",
+        &[],
+        |s, rows| rows.count(s.stats.calls.through_peer),
+    ),
+    counter(
         "tandem_first_response_timeouts_total",
         "Attempts given up because no response came in time.",
         &[],

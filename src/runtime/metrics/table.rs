@@ -17,6 +17,7 @@ pub const FAULT_METRICS: &[&str] = &[
     "tandem_retries_total",
     "tandem_stray_responses_total",
     "tandem_streams_unreachable_total",
+    "tandem_through_peer_total",
     "tandem_timer_c_expired_total",
     "tandem_transaction_timeouts_total",
     "tandem_transport_errors_total",

@@ -2,6 +2,7 @@
 
 mod cases;
 mod machine;
+mod paths;
 mod retries;
 mod rooms;
 mod scenario;

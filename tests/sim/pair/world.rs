@@ -745,6 +745,11 @@ impl World {
         self.flush(Source::Host(n));
     }
 
+    /// Servers are reached by one machine alone; the nodes hear each other. `None`: by both again.
+    pub fn blind(&mut self, seeing: Option<usize>) {
+        self.part = seeing.map(|n| std::array::from_fn(|host| if host < CALLERS { Side::Both } else { Side::Of(n) }));
+    }
+
     pub fn command(&mut self, node: usize, command: cluster::Command) {
         self.note(|| format!("{node} {command:?}"));
         if self.machines[node].turns() {
