@@ -4,6 +4,8 @@ use smallvec::SmallVec;
 
 use crate::balance::Grant;
 use crate::base::{CallKey, Flow, InviteId, LegId, Pin, ResourceId, Seq, SessionId, Time, Version};
+use crate::sip::Message;
+use crate::token::Keys;
 use crate::transaction::kept::Kept;
 
 use super::forward::Hop;
@@ -185,4 +187,10 @@ impl Context {
     pub fn check(&self) -> bool {
         self.attempts.iter().all(|a| a.grant.is_none() || a.client.is_some())
     }
+}
+
+/// From tag, Call-ID and CSeq number (§8.2.2.2). An INVITE without From tag (RFC 2543) is never taken for another one.
+pub(super) fn retry_key(keys: &Keys, request: &Message<'_>) -> Option<u64> {
+    let (tag, cseq) = (request.from_tag(), request.cseq().number.to_be_bytes());
+    (!tag.is_empty()).then(|| keys.id64(&[b"retry", tag, request.call_id(), &cseq]))
 }

@@ -12,12 +12,11 @@ use crate::transaction::invite_client::InviteClient;
 use crate::transaction::invite_server::InviteServer;
 use crate::transaction::{ClientMachine, NewClient, ServerMachine};
 
-use super::context::{Attempt, AttemptState, Cancel, Context, Role};
+use super::context::{Attempt, AttemptState, Cancel, Context, Role, retry_key};
 use super::forward::{self, Hop, HopKind};
 use super::journal::invite_id;
 use super::pin::Shown;
 use super::reject::Reject;
-use super::retried::retry_key;
 use super::target_set::service;
 use super::validate::Place;
 use super::{Io, Proxy};

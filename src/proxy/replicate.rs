@@ -8,11 +8,9 @@ use crate::replica::body::{self, LegBody, Read, SetupBody};
 use crate::replica::record::{self, Class, Head, Records};
 use crate::session::Leg;
 use crate::session::change::{Answer, Change, Interval};
-use crate::sip::Method;
 
 use super::context::{Context, Role};
 use super::journal::{state_of, with_setup};
-use super::retried::retry_key;
 use super::shadow::{Shadow, Stage};
 use super::{Io, Proxy};
 
@@ -89,31 +87,6 @@ impl Proxy {
             _ => Stage::Refused,
         };
         self.update_shadow(io, owner, head, body, stage);
-    }
-
-    /// Another transaction of its caller takes the place of the first.
-    fn join_shadow(&mut self, invite: InviteId, joined: &[u8]) {
-        if joined.is_empty() {
-            return;
-        }
-        if let Some((key, _)) = self.server_key(joined) {
-            let before = self.shadows.join(invite, key, self.pool.keep(joined));
-            before.into_iter().for_each(|kept| self.pool.give_back(kept));
-        }
-    }
-
-    /// The key under which an INVITE's server transaction would be found here, and what its repetition in another one has
-    /// in common with it.
-    fn server_key(&mut self, request: &[u8]) -> Option<(u128, u64)> {
-        let mut index = self.spare.take().unwrap_or_default();
-        let sound = index.parse(request).is_ok();
-        let keys = sound.then(|| {
-            let message = index.message(request);
-            let retry = retry_key(&self.view.keys, &message).unwrap_or_default();
-            (self.transactions.key(&message, Method::Invite), retry)
-        });
-        self.spare = Some(index);
-        keys
     }
 
     /// Whether this node goes on with that INVITE itself, and later than `version`.

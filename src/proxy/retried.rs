@@ -1,15 +1,14 @@
 //! A caller that hears nothing from one node asks again, at another one or at the same: the same INVITE in a new
 //! transaction, while the first one lives. It is one call, and only one resource may be asked (`sip.retried-invite`).
 
-use crate::base::Flow;
+use crate::base::{Flow, InviteId};
 use crate::session::change::Answer;
 use crate::sip::reply::write_vias;
-use crate::sip::{Host, Index, Message};
-use crate::token::Keys;
+use crate::sip::{Host, Index, Message, Method};
 use crate::transaction::ServerMachine;
 use crate::transaction::invite_server::InviteServer;
 
-use super::context::{Context, Role};
+use super::context::{Context, Role, retry_key};
 use super::forward::write_response;
 use super::initial::{NOBODY, trying};
 use super::reject::Reject;
@@ -155,6 +154,31 @@ impl Proxy {
         self.scratch = Some(scratch);
     }
 
+    /// Another transaction of its caller takes the place of the first.
+    pub(super) fn join_shadow(&mut self, invite: InviteId, joined: &[u8]) {
+        if joined.is_empty() {
+            return;
+        }
+        if let Some((key, _)) = self.server_key(joined) {
+            let before = self.shadows.join(invite, key, self.pool.keep(joined));
+            before.into_iter().for_each(|kept| self.pool.give_back(kept));
+        }
+    }
+
+    /// The key under which an INVITE's server transaction would be found here, and what its repetition in another one has
+    /// in common with it.
+    pub(super) fn server_key(&mut self, request: &[u8]) -> Option<(u128, u64)> {
+        let mut index = self.spare.take().unwrap_or_default();
+        let sound = index.parse(request).is_ok();
+        let keys = sound.then(|| {
+            let message = index.message(request);
+            let retry = retry_key(&self.view.keys, &message).unwrap_or_default();
+            (self.transactions.key(&message, Method::Invite), retry)
+        });
+        self.spare = Some(index);
+        keys
+    }
+
     /// A context goes: nothing repeats its INVITE any more.
     pub(super) fn forget_retries(&mut self, id: u32, context: &mut Context) {
         if let Ok(entry) = self.by_retry.find_entry(context.retry, |other| *other == id) {
@@ -169,10 +193,4 @@ impl Proxy {
         // A fingerprint needs no hash.
         self.by_retry.insert_unique(contexts[id as usize].retry, id, |other| contexts[*other as usize].retry);
     }
-}
-
-/// From tag, Call-ID and CSeq number (§8.2.2.2). An INVITE without From tag (RFC 2543) is never taken for another one.
-pub(super) fn retry_key(keys: &Keys, request: &Message<'_>) -> Option<u64> {
-    let (tag, cseq) = (request.from_tag(), request.cseq().number.to_be_bytes());
-    (!tag.is_empty()).then(|| keys.id64(&[b"retry", tag, request.call_id(), &cseq]))
 }

@@ -99,7 +99,13 @@ impl Proxy {
     }
 
     /// Moves the server transaction and lets the final go; keeps its octets if they may have to be repeated.
-    pub(super) fn send_final(&mut self, io: &mut Io<'_>, id: u32, status: u16, send: impl FnOnce(&mut Self, &mut Io<'_>)) {
+    pub(super) fn send_final(
+        &mut self,
+        io: &mut Io<'_>,
+        id: u32,
+        status: u16,
+        send: impl FnOnce(&mut Self, &mut Io<'_>),
+    ) {
         let context = &mut self.contexts[id as usize];
         let first = !context.answered;
         context.answered = true;

@@ -52,7 +52,15 @@ pub struct Bend {
 
 impl Default for Bend {
     fn default() -> Self {
-        Bend { port_capacity: None, epoch: 1, members: 3, stream: false, secure: None, pin_by: None, retried: Retried::Join }
+        Bend {
+            port_capacity: None,
+            epoch: 1,
+            members: 3,
+            stream: false,
+            secure: None,
+            pin_by: None,
+            retried: Retried::Join,
+        }
     }
 }
 

@@ -44,7 +44,9 @@ fn streams_through_haproxy_are_those_of_their_callers() {
     assert!(bare.closes_within(SOON));
     let metrics = node.metrics();
     let closed = |why: &str| metrics.labelled("tandem_streams_closed_total", &format!("reason=\"{why}\""));
-    assert_eq!((closed("stranger"), closed("proxy-header")), (1.0, 1.0));
+    // The balancer may try a stream once more that is closed at once.
+    assert!(closed("stranger") >= 1.0, "{}", closed("stranger"));
+    assert_eq!(closed("proxy-header"), 1.0);
     assert_eq!(server.requests("INVITE").len(), 1);
     let said = format!("the load balancer {} opened a stream that does not begin with a PROXY header", balancer.ip());
     assert!(node.log().contains(&said), "{}", node.log());

@@ -1,7 +1,7 @@
 //! Both nodes serve, each at an address of its own: the SIP Server knows both, and each stands in for the other one.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ impl Both {
 
 #[test]
 fn a_node_that_is_killed_and_comes_back_loses_no_call_at_either_address() {
-    let world = World::new("crossed_killed");
+    let world = World::beside("crossed_killed");
     let Some(plan) = Plan::new(&world, "2000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.crossed().start_crossed(&world);
@@ -62,7 +62,7 @@ fn a_node_that_is_killed_and_comes_back_loses_no_call_at_either_address() {
 
 #[test]
 fn a_host_that_is_gone_is_stood_in_for_and_has_its_address_back() {
-    let world = World::new("crossed_host");
+    let world = World::beside("crossed_host");
     let Some(plan) = Plan::new(&world, "2000") else { return };
     let _servers = Answering::left(&world, &plan.field.servers);
     let pair = plan.crossed().start_crossed(&world);
@@ -80,7 +80,7 @@ fn a_host_that_is_gone_is_stood_in_for_and_has_its_address_back() {
 
 #[test]
 fn a_node_that_leaves_hands_its_address_over_and_gets_it_back() {
-    let world = World::new("crossed_leaves");
+    let world = World::beside("crossed_leaves");
     let Some(plan) = Plan::new(&world, "2000") else { return };
     let _servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.crossed().start_crossed(&world);
@@ -102,7 +102,7 @@ fn a_node_that_leaves_hands_its_address_over_and_gets_it_back() {
 /// Calls in every phase at the node that is killed.
 #[test]
 fn calls_that_ring_are_answered_or_are_changed_go_on_at_the_other_node() {
-    let world = World::new("crossed_phases");
+    let world = World::beside("crossed_phases");
     let Some(plan) = Plan::new(&world, "2000") else { return };
     let behaviour = Behaviour { answer_after: Duration::from_millis(700), ..Behaviour::default() };
     let server = |(name, ip)| actor::media_server(&plan.field.servers, name, sip(ip), behaviour);
@@ -148,7 +148,7 @@ fn calls_that_ring_are_answered_or_are_changed_go_on_at_the_other_node() {
 /// What leaves for media servers names the address of the node that sends it, and comes from there.
 #[test]
 fn each_node_writes_its_own_address_and_sends_from_it() {
-    let world = World::new("crossed_via");
+    let world = World::beside("crossed_via");
     let Some(plan) = Plan::new(&world, "100") else { return };
     let server = |(name, ip)| actor::media_server(&plan.field.servers, name, sip(ip), Behaviour::default());
     let servers: Vec<_> = ["ma", "mb"].into_iter().zip(SERVERS).map(server).collect();
@@ -195,19 +195,23 @@ fn how_long_an_address_is_silent() {
     let caller = pair.field.callers.within(|| Udp::bind(SocketAddr::from((CALLER, 5_099))));
     for (what, host) in [("kill", false), ("host loss", true)] {
         let gone = 1;
-        let stop = AtomicBool::new(false);
+        let (stop, heard) = (AtomicBool::new(false), AtomicUsize::new(0));
+        // It asks each millisecond.
+        let until_heard = |pair: &Pair<'_>| {
+            let before = heard.load(Ordering::Relaxed);
+            pair.wait("an answer", || (heard.load(Ordering::Relaxed) > before).then_some(()));
+        };
         let answers: Vec<Instant> = thread::scope(|scope| {
             until_answered(&pair, SERVICES[gone]);
-            let asker = scope.spawn(|| ask(&caller, SERVICES[gone], &stop));
-            // It asks each millisecond.
-            until_answered(&pair, SERVICES[gone]);
+            let asker = scope.spawn(|| ask(&caller, SERVICES[gone], &stop, &heard));
+            until_heard(&pair);
             let cables = [pair.field.cables[gone].clone(), pair.field.seconds[gone].clone()];
             match host {
                 false => pair.crash(gone),
                 true => cables.iter().for_each(|cable| cable.cut()),
             }
             pair.until_stood_in(1 - gone);
-            until_answered(&pair, SERVICES[gone]);
+            until_heard(&pair);
             stop.store(true, Ordering::Relaxed);
             if host {
                 cables.iter().for_each(|cable| cable.heal());

@@ -86,7 +86,7 @@ fn assert_lossless(said: &(Option<i32>, Value, String), met: u64) {
 
 #[test]
 fn a_kill_of_an_armed_pair_loses_no_canary_and_none_of_sipps_calls() {
-    let world = World::new("drill-kill");
+    let world = World::beside("drill-kill");
     let Some(plan) = plan(&world, "drill = true") else { return };
     let mut pair = plan.start(&world);
     let active = pair.until_armed();
@@ -164,7 +164,7 @@ fn a_drain_hands_over_and_loses_nothing() {
 
 #[test]
 fn a_partition_and_a_slow_peer_end_by_themselves_and_lose_nothing() {
-    let world = World::new("drill-cut");
+    let world = World::beside("drill-cut");
     let Some(plan) = plan(&world, "drill = true") else { return };
     let pair = plan.start(&world);
     let active = pair.until_armed();
@@ -229,7 +229,7 @@ fn a_switch_of_the_mode_loses_nothing() {
 
 #[test]
 fn what_a_node_does_not_permit_or_know_is_refused_and_nothing_happens() {
-    let world = World::new("drill-refused");
+    let world = World::beside("drill-refused");
     let Some(plan) = plan(&world, "") else { return };
     let mut pair = plan.start(&world);
     let active = pair.until_armed();

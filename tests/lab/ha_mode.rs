@@ -62,7 +62,7 @@ fn addresses(mode: &str) -> [Ipv4Addr; 2] {
 
 #[test]
 fn every_switch_of_the_mode_under_load_loses_no_call() {
-    let world = World::new("ha-mode");
+    let world = World::beside("ha-mode");
     let Some(plan) = Plan::new(&world, "4000") else { return };
     let _servers = Answering::left(&world, &plan.field.servers);
     let pair = pair(plan, &world);

@@ -134,7 +134,7 @@ fn until_free(pair: &Pair<'_>) {
 #[test]
 fn two_halves_serve_and_become_one_again() {
     let seconds = u64::from(cut());
-    let world = World::new("ha-partition");
+    let world = World::beside("ha-partition");
     let Some(plan) = plan(&world, "1000", "available") else { return };
     let servers = answering(&world, &plan);
     let pair = plan.start(&world);
@@ -189,7 +189,7 @@ fn floors(active: usize) -> [f64; 2] {
 #[test]
 fn the_exact_policy_never_passes_the_limit_in_two_halves() {
     const CALLS: u32 = 200;
-    let world = World::new("ha-exact-halves");
+    let world = World::beside("ha-exact-halves");
     let Some(plan) = plan_of(&world, GROUP, &[SHARED], &LIMIT.to_string(), "exact") else { return };
     let shared = Shared::new(&plan);
     let pair = plan.start(&world);
@@ -289,7 +289,7 @@ fn every_caller_is_served_by_two_halves_that_share_a_full_media_server() {
 fn the_lower_id_alone_takes_new_calls_in_a_cut() {
     const CALLS: u32 = 200;
     let (lower, higher) = (0, 1);
-    let world = World::new("ha-lower-id");
+    let world = World::beside("ha-lower-id");
     let Some(plan) = plan_of(&world, GROUP, &[SHARED], &LIMIT.to_string(), "prefer-lower-id") else { return };
     let shared = Shared::new(&plan);
     let pair = plan.start(&world);

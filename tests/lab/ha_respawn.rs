@@ -13,7 +13,7 @@ use crate::rig::world::World;
 #[test]
 fn a_new_incarnation_that_is_back_at_once_does_not_lose_the_calls_of_the_old_one() {
     let restarts = if std::env::var_os("TANDEM_LAB_FULL").is_some() { 10 } else { 3 };
-    let world = World::new("ha-respawn");
+    let world = World::beside("ha-respawn");
     let Some(plan) = Plan::new(&world, "10") else { return };
     let host = &plan.field.servers;
     let behaviour = Behaviour { answer_after: Duration::from_millis(700), ..Behaviour::default() };

@@ -47,7 +47,7 @@ fn holders(pair: &Pair<'_>) -> [bool; 2] {
 
 #[test]
 fn callers_on_ipv6_outlive_a_kill_and_a_hand_over() {
-    let world = World::new("ha-six");
+    let world = World::beside("ha-six");
     let Some(plan) = plan(&world) else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.start(&world);

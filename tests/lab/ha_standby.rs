@@ -10,7 +10,7 @@ use crate::rig::world::World;
 #[test]
 fn the_standby_restarts_again_and_again_under_load() {
     let restarts: u32 = if std::env::var_os("TANDEM_LAB_FULL").is_some() { 20 } else { 5 };
-    let world = World::new("ha-standby");
+    let world = World::beside("ha-standby");
     let Some(plan) = Plan::new(&world, "5000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
@@ -40,7 +40,7 @@ fn the_standby_restarts_again_and_again_under_load() {
 
 #[test]
 fn a_standby_writes_no_line_and_sends_no_sip() {
-    let world = World::new("ha-quiet");
+    let world = World::beside("ha-quiet");
     let Some(plan) = Plan::new(&world, "5000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let pair = plan.both(|setup| setup.t1(500)).start(&world);

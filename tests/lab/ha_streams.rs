@@ -250,7 +250,7 @@ fn response(line: &mut Line, call: &Call, status: u16, method: &str) -> Message 
 }
 
 fn outlive(name: &str, fault: Fault) {
-    let world = World::new(name);
+    let world = World::beside(name);
     let Some((mut stage, phones)) = Stage::new(&world) else { return };
     let mut callers = phones.map(|phone| stage.place(phone));
     stage.fail(fault, &mut callers);
@@ -270,7 +270,7 @@ fn calls_over_tcp_and_tls_outlive_a_host_that_is_gone() {
 
 /// The node opened the connection, so the media server has to be told as a caller is: nobody writes on it.
 fn server_notices(name: &str, fault: Fault) {
-    let world = World::new(name);
+    let world = World::beside(name);
     let Some(plan) = Plan::new(&world, "10") else { return };
     let server = Phone::tcp(&plan.field.servers, SERVERS[0], sip(VIP));
     let aor = format!("sip:{};transport=tcp", server.sent_by());

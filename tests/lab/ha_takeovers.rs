@@ -135,7 +135,7 @@ fn calls_across_many_takeovers_of_random_kinds() {
     const RATE: u32 = 20;
     let takeovers: u32 = if std::env::var_os("TANDEM_LAB_FULL").is_some() { 20 } else { 10 };
     let calls = takeovers * 100;
-    let world = World::new("ha-takeovers");
+    let world = World::beside("ha-takeovers");
     let Some(plan) = Plan::new(&world, "1000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
@@ -160,7 +160,7 @@ fn calls_across_many_takeovers_of_random_kinds() {
 #[test]
 fn each_call_is_answered_once_and_ends_once_across_takeovers_that_end_no_process() {
     const CALLS: u32 = 600;
-    let world = World::new("ha-ends");
+    let world = World::beside("ha-ends");
     let Some(plan) = Plan::new(&world, "1000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
@@ -213,7 +213,7 @@ fn placed(caller: &Actor<Caller>, status: u16) -> BTreeSet<String> {
 
 #[test]
 fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was_said() {
-    let world = World::new("ha-unarmed");
+    let world = World::beside("ha-unarmed");
     let Some(plan) = Plan::new(&world, "1000") else { return };
     let servers = slow(&plan, Duration::ZERO);
     let answer_after = |answer_after| {
@@ -282,7 +282,7 @@ fn a_kill_while_the_peer_link_is_cut_loses_no_answered_call_and_no_more_than_was
 #[test]
 fn under_exact_calls_that_only_the_dead_node_knew_of_keep_their_ports() {
     const PORTS: usize = 10;
-    let world = World::new("ha-unheard");
+    let world = World::beside("ha-unheard");
     let Some(plan) = Plan::new(&world, &PORTS.to_string()) else { return };
     let servers = SERVERS.map(|ip| plan.field.servers.within(|| Mcp::answering(sip(ip))));
     let setup = |mut setup: Setup| {
@@ -316,7 +316,7 @@ fn under_exact_calls_that_only_the_dead_node_knew_of_keep_their_ports() {
 #[test]
 fn ports_are_exact_after_a_takeover_in_mid_load() {
     const CALLS: u32 = 200;
-    let world = World::new("ha-exact");
+    let world = World::beside("ha-exact");
     let Some(plan) = Plan::new(&world, "1000") else { return };
     // All calls are there before the first is answered, and none ends before the last is.
     let servers = slow(&plan, Duration::from_secs(6));

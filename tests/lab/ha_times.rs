@@ -1,7 +1,7 @@
 //! How long nobody answers at the address, by kind of takeover, under load: figures, printed and not judged.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ enum Kind {
     HandOver,
 }
 
-/// Asks an address each millisecond; when answers came.
-pub fn ask(caller: &Udp, node: Ipv4Addr, stop: &AtomicBool) -> Vec<Instant> {
+/// Asks an address each millisecond; when answers came. `heard`: how many so far.
+pub fn ask(caller: &Udp, node: Ipv4Addr, stop: &AtomicBool, heard: &AtomicUsize) -> Vec<Instant> {
     let mut answers = Vec::new();
     let (at, mut asked) = (caller.at, 0);
     while !stop.load(Ordering::Relaxed) {
@@ -39,6 +39,7 @@ pub fn ask(caller: &Udp, node: Ipv4Addr, stop: &AtomicBool) -> Vec<Instant> {
         while let Some(left) = next.checked_duration_since(Instant::now()) {
             if caller.octets(left).is_some_and(|(octets, _)| octets.starts_with(b"SIP/2.0 200")) {
                 answers.push(Instant::now());
+                heard.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -50,7 +51,7 @@ fn outage(pair: &mut Pair<'_>, caller: &Udp, kind: Kind) -> Duration {
     let active = pair.until_armed();
     let stop = AtomicBool::new(false);
     let answers = thread::scope(|scope| {
-        let asker = scope.spawn(|| ask(caller, VIP, &stop));
+        let asker = scope.spawn(|| ask(caller, VIP, &stop, &AtomicUsize::new(0)));
         let cables = [pair.field.cables[active].clone(), pair.field.seconds[active].clone()];
         match kind {
             Kind::Kill => pair.crash(active),

@@ -11,7 +11,7 @@ use crate::rig::world::World;
 #[test]
 fn neighbouring_versions_take_each_others_place_under_load() {
     const CALLS: u32 = 1_000;
-    let world = World::new("ha-upgrade");
+    let world = World::beside("ha-upgrade");
     let Some(plan) = Plan::new(&world, "1000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     let mut pair = plan.both(|setup| setup.t1(500)).start(&world);
@@ -43,7 +43,7 @@ fn neighbouring_versions_take_each_others_place_under_load() {
 #[test]
 fn neighbouring_versions_outlive_each_others_death() {
     const CALLS: u32 = 350;
-    let world = World::new("ha-mixed-kill");
+    let world = World::beside("ha-mixed-kill");
     let Some(mut plan) = Plan::new(&world, "1000") else { return };
     let servers = Answering::left(&world, &plan.field.servers);
     plan.setups[1].program = Some(later_binary());

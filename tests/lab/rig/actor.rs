@@ -114,7 +114,8 @@ pub struct Actor<A: Agent> {
 
 /// A caller in a host.
 pub fn caller(host: &Host, name: &str, at: SocketAddr, node: SocketAddr) -> Actor<Caller> {
-    let config = caller::Config { name: name.into(), addr: at, transport: Transport::Udp, node, backup: None, timing: timing() };
+    let config =
+        caller::Config { name: name.into(), addr: at, transport: Transport::Udp, node, backup: None, timing: timing() };
     Actor::start(host, at, Caller::new(config))
 }
 

@@ -193,7 +193,8 @@ fn what_passes_through_one_node_keeps_a_call_of_the_other_one_alive() {
 fn a_refusal_that_was_recorded_and_had_not_left_is_told_over_a_stream_too() {
     let mut w = world(14);
     let (name, addr, node) = ("c0".to_owned(), caller_addr(0), node_addr());
-    w.callers[0] = Caller::new(caller::Config { name, addr, transport: Transport::Tcp, node, backup: None, timing: TIMING });
+    w.callers[0] =
+        Caller::new(caller::Config { name, addr, transport: Transport::Tcp, node, backup: None, timing: TIMING });
     let busy = Behaviour { mood: Mood::Refusing(486, None), ..Default::default() };
     w.servers.iter_mut().for_each(|server| server.behave(busy));
     let ringing = |w: &World| w.node(1).exposure().map(|exposure| exposure.peer_ringing);

@@ -76,7 +76,8 @@ fn the_survivor_answers_the_transaction_that_was_asked_last() {
     w.crash(0, NEVER);
     completes(&mut w);
     let invite = &w.down("INVITE")[0];
-    let first = invite.lines().filter(|line| line.starts_with("Via:")).nth(1).and_then(|via| via.split("branch=").nth(1));
+    let first =
+        invite.lines().filter(|line| line.starts_with("Via:")).nth(1).and_then(|via| via.split("branch=").nth(1));
     let first = first.and_then(|rest| rest.split([';', '\r']).next()).expect("the Via of the caller");
     let to_caller = |flow: &Flow, text: &str| flow.remote == caller_addr(0) && text.contains("1 INVITE");
     let answers = w.sent.iter().flatten().filter(|(flow, text)| to_caller(flow, text));
