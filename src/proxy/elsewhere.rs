@@ -14,17 +14,17 @@ impl Proxy {
     /// `key`: that of a server transaction of its own method.
     pub(super) fn is_of_other(&mut self, io: &mut Io<'_>, request: &Message<'_>, flow: Flow, key: u128) -> bool {
         let shadow = || self.shadow_elsewhere(key);
-        let first = || self.first_elsewhere(request);
+        let initial = request.method() == Method::Invite && request.to_tag().is_none();
+        let again = initial && self.first_elsewhere(request).is_some();
         let elsewhere = match request.method() {
-            Method::Invite if request.to_tag().is_none() => {
-                shadow().is_some() || self.is_marked(request) || first().is_some()
-            }
+            Method::Invite if initial => again || shadow().is_some() || self.is_marked(request),
             Method::Invite => self.is_marked(request),
             // §17.1.1.3: the ACK to a refusal has the branch of its INVITE; to a 2xx, that of an INVITE of RFC 2543.
             Method::Ack => shadow().is_some_and(|shadow| shadow.stage != Stage::Accepted) || self.is_marked(request),
             _ => false,
         };
-        elsewhere && (self.offer(io, request, flow) || self.comes_again(io, flow, key))
+        let waits = again && !io.relayed && !flow.transport.reliable();
+        elsewhere && (self.offer(io, request, flow) || waits || self.comes_again(io, flow, key))
     }
 
     /// An INVITE that another node acts for, or acted for and nobody goes on with yet.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tandem::balance::{Monitor, PinBy, SchemeName, resource_id};
 use tandem::base::{NodeId, Transport};
 use tandem::config::{Change, Settings, check, plan};
+use tandem::proxy::Retried;
 
 /// The shortest sound text. Six lines.
 const SOUND: &str = r#"[[resource-group]]
@@ -749,6 +750,17 @@ fn sources_are_networks_or_everybody() {
         planned(SOUND, &allow(r#"["192.0.2.0/24", "198.51.100.7"]"#)),
         ["`sip.allow-from` from everybody to 192.0.2.0/24 198.51.100.7/32"]
     );
+}
+
+#[test]
+fn what_becomes_of_an_invite_that_comes_again_is_one_of_three_words() {
+    let says = |word: &str| with(&format!("[proxy]\nsip.retried-invite = \"{word}\""));
+    let words = [("join", Retried::Join), ("replace", Retried::Replace), ("reject", Retried::Reject)];
+    words.into_iter().for_each(|(word, meant)| assert_eq!(read(&says(word)).proxy.retried, meant));
+    assert_eq!(read(SOUND).proxy.retried, Retried::Join);
+    assert_eq!(planned(SOUND, &says("reject")), ["`sip.retried-invite` from join to reject"]);
+    let wrong = "2:22: `sip.retried-invite` in [proxy] cannot be \"merge\"; one of \"join\", \"replace\", \"reject\"";
+    one(&says("merge"), wrong);
 }
 
 #[test]

@@ -50,4 +50,5 @@ mod ha_upgrade;
 mod ha_self;
 mod ha_both;
 mod ha_crossed;
+mod ha_cut;
 mod ha_drill;

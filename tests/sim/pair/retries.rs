@@ -68,6 +68,18 @@ fn the_survivor_knows_what_the_dead_node_had_asked() {
     assert_eq!(w.node(1).stats().calls.retried_invites, 1);
 }
 
+/// The second INVITE comes before anybody knows that the first node is dead.
+#[test]
+fn what_comes_in_while_the_first_node_is_silent_waits_for_who_goes_on_with_its_calls() {
+    let mut w = asked_twice(5);
+    let second = w.now + ms(1_000);
+    w.run_until(ms(900), |w| w.up("SIP/2.0 180") == 1);
+    w.run_for((second - ms(5)).since(w.now));
+    w.hang(0, NEVER);
+    completes(&mut w);
+    assert_eq!(w.node(1).stats().calls.retried_invites, 1);
+}
+
 #[test]
 fn the_survivor_answers_the_transaction_that_was_asked_last() {
     let mut w = asked_twice(3);
