@@ -125,7 +125,7 @@ fn verify(dir: &Path, rows: &[Vec<&str>]) {
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
 }
 
-/// Copies that are transactions of their own: as many octets, another branch.
+/// Copies that are transactions and calls of their own: as many octets, another branch and From tag.
 #[derive(Default)]
 pub struct Fresh {
     next: u32,
@@ -141,14 +141,36 @@ impl Fresh {
     /// A copy with a branch of its own, if it has one.
     pub fn copy(&mut self, octets: &[u8]) -> Vec<u8> {
         let mut copy = octets.to_vec();
-        let Some(cookie) = octets.windows(7).position(|w| w.eq_ignore_ascii_case(b"z9hG4bK")) else { return copy };
-        let mut number = self.number();
-        let value = copy.iter_mut().skip(cookie + 7).take_while(|o| !b";,\r\n \t".contains(o));
-        let token = value.filter(|o| o.is_ascii_alphanumeric());
-        for octet in token.take(6) {
-            *octet = b"0123456789abcdefghijklmnopqrstuv"[(number % 32) as usize];
-            number /= 32;
+        let Some(branch) = behind(octets, b"z9hG4bK") else { return copy };
+        let number = self.number();
+        for at in [Some(branch), behind(octets, b"tag=")].into_iter().flatten() {
+            let token = word(&mut copy[at..]).filter(|o| o.is_ascii_alphanumeric());
+            let mut rest = number;
+            for octet in token.take(6) {
+                *octet = b"0123456789abcdefghijklmnopqrstuv"[(rest % 32) as usize];
+                rest /= 32;
+            }
         }
         copy
     }
+}
+
+/// `octets` with the tag that one of its copies has.
+pub fn tagged_as(octets: &[u8], copy: &[u8]) -> Vec<u8> {
+    let mut tagged = octets.to_vec();
+    if let (Some(at), Some(from)) = (behind(octets, b"tag="), behind(copy, b"tag=")) {
+        word(&mut tagged[at..]).zip(&copy[from..]).for_each(|(octet, new)| *octet = *new);
+    }
+    tagged
+}
+
+/// Where the octets behind the first `mark` begin.
+fn behind(octets: &[u8], mark: &[u8]) -> Option<usize> {
+    let at = octets.windows(mark.len()).position(|w| w.eq_ignore_ascii_case(mark));
+    at.map(|at| at + mark.len())
+}
+
+/// A value up to what ends it.
+fn word(octets: &mut [u8]) -> impl Iterator<Item = &mut u8> {
+    octets.iter_mut().take_while(|o| !b";,\r\n \t".contains(o))
 }

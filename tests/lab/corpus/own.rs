@@ -4,7 +4,7 @@ use super::case::{Case, Word};
 
 /// Header lines of a sound INVITE without Content-Length.
 const SOUND: &str = "Via: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bKown\r\n\
-From: <sip:a@example.com>;tag=1\r\n\
+From: <sip:a@example.com>;tag=own001\r\n\
 To: <sip:b@example.com>\r\n\
 Call-ID: own\r\n\
 CSeq: 1 INVITE\r\n\

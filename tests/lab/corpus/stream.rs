@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::case::{Case, Fresh, Word};
+use super::case::{Case, Fresh, Word, tagged_as};
 use super::datagram::faithful;
 use crate::rig::call;
 use crate::rig::mcp::Mcp;
@@ -160,6 +160,6 @@ fn forwarded(server: &Mcp, case: &Case) -> Result<(), String> {
     if case.tcp != [Word::Forward] || !case.octets.starts_with(b"INVITE ") {
         return Ok(());
     }
-    let same = |m: &Message| m.asks("INVITE") && faithful(&case.octets, m);
+    let same = |m: &Message| m.asks("INVITE") && faithful(&tagged_as(&case.octets, &m.raw), m);
     if server.saw(same) { Ok(()) } else { Err(String::from("what was forwarded is not what was sent")) }
 }
