@@ -168,8 +168,7 @@ impl Proxy {
     /// ends with the final of its INVITE, which is still owed. The position of the record.
     pub(super) fn bye_done(&mut self, io: &mut Io<'_>, call: Option<CallKey>, leg: LegId, resource: ResourceId) -> Seq {
         if let Some((id, n)) = self.early(leg, resource) {
-            self.contexts[id].attempts[n].over = true;
-            return Seq(0);
+            return self.early_done(io, (id, n), call, leg);
         }
         let known = self.legs.find_mut(leg).map(|leg| (leg.call, leg.resource));
         if known.is_some_and(|(_, other)| other != resource) {
@@ -180,6 +179,25 @@ impl Proxy {
         let recorded = call.map_or(Seq(0), |call| self.record_end(io, call, leg));
         self.end_leg(io, leg, EndReason::Bye);
         recorded
+    }
+
+    /// A BYE has ended an early dialog. Its resource owes the final of the INVITE still (§15.1.2), and nobody else is asked.
+    fn early_done(&mut self, io: &mut Io<'_>, (id, n): (usize, usize), call: Option<CallKey>, leg: LegId) -> Seq {
+        let over = self.transactions.timing.t1x64();
+        let context = &mut self.contexts[id];
+        context.cancelled = true;
+        let attempt = &mut context.attempts[n];
+        attempt.over = true;
+        attempt.due = attempt.due.min(io.now + over);
+        self.arm_context(id as u32);
+        self.note(id as u32);
+        if !self.view.shared {
+            return Seq(0);
+        }
+        // Where any node may pass an answer on, this may be a call there.
+        let believed = io.now + self.view.config.inactivity;
+        self.legs.remember_end(leg, (io.now + over, believed));
+        call.map_or(Seq(0), |call| self.record_end(io, call, leg))
     }
 
     /// Takes a leg out; its port returns.

@@ -6,7 +6,7 @@ use tandem::agent::script::{Outcome, Plan, Step};
 use tandem::balance::Monitor;
 
 use super::cases::ms;
-use super::scenario::{Scenario, Spread};
+use super::scenario::{Act, Scenario, Spread};
 use super::world::World;
 use crate::scenario::SERVERS;
 
@@ -88,4 +88,30 @@ fn where_neither_reaches_a_server_a_call_is_refused_at_once() {
     w.run_until(ms(500), |w| w.reports.len() == 2);
     assert!(w.reports.iter().all(|report| report.outcome == Outcome::Failed(480)), "{:?}", w.reports);
     assert_eq!(through_peer(&w), [0; 2]);
+}
+
+/// Each message comes to either node, and neither hears the other one.
+#[test]
+fn no_call_outlives_its_end_where_messages_are_sprayed_over_a_cut() {
+    for seed in 0..30 {
+        let mut w = World::armed_in(seed, Scenario { spread: Some(Spread::Datagrams), ..Scenario::quiet() });
+        w.play(Act::CutLink(true));
+        let mut calls = 0;
+        for _ in 0..8 {
+            for caller in 0..2 {
+                for n in 0..3 {
+                    let steps = if n == 0 { vec![(ms(200), Step::ReInvite)] } else { Vec::new() };
+                    w.call(caller, Plan { hold: ms(600), steps, ..Plan::default() });
+                    calls += 1;
+                }
+            }
+            w.run_for(ms(1_000));
+        }
+        w.play(Act::CutLink(false));
+        w.run_until(Duration::from_secs(10), |w| w.is_pair());
+        w.run_until(Duration::from_secs(60), |w| w.reports.len() == calls);
+        w.run_for(ms(5_000));
+        let left = [0, 1].map(|n| (w.node(n).gauges().legs, w.node(n).gauges().grants));
+        assert_eq!(left, [(0, 0); 2], "seed {seed}: {:?}", w.node(0).legs(9));
+    }
 }
