@@ -194,7 +194,12 @@ impl Proxy {
         if !self.view.shared {
             return Seq(0);
         }
-        // Where any node may pass an answer on, this may be a call there.
+        // Where any node may pass an answer on, this may be a call there, and its final has been and gone.
+        if self.apart.is(io.now, over)
+            && let Some(grant) = self.contexts[id].attempts[n].grant.take()
+        {
+            io.desk.release(io.now, grant, Outcome::Completed);
+        }
         let believed = io.now + self.view.config.inactivity;
         self.legs.remember_end(leg, (io.now + over, believed));
         call.map_or(Seq(0), |call| self.record_end(io, call, leg))

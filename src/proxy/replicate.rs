@@ -164,7 +164,8 @@ impl Proxy {
 
     fn apply_leg(&mut self, io: &mut Io<'_>, word: Word, head: &Head, body: &LegBody) {
         let (id, now, owner) = (LegId(head.id), io.now, word.owner);
-        if self.legs.has_ended(id) && !self.legs.revive(id) {
+        let over = self.legs.has_ended(id) && !self.legs.revive(id);
+        if over || self.legs.has_call_ended(CallKey(body.call)) {
             // Ended beats live, whatever its version: its owner has not heard of it.
             self.record_end(io, CallKey(body.call), id);
             return;

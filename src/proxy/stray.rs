@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use crate::base::{Flow, Host, LegId, Seq, Time};
+use crate::base::{CallKey, Flow, Host, LegId, Seq, Time};
 use crate::identity::IdentityId;
 use crate::out::EndReason;
 use crate::replica::{Kind, Stream};
@@ -72,6 +72,9 @@ impl Proxy {
         }
         let call = self.view.keys.call_key(response.call_id());
         let legs: SmallVec<[LegId; 2]> = self.legs.iter().filter(|leg| leg.call == call).map(|leg| leg.id).collect();
+        if ends && legs.is_empty() {
+            self.remember_call_end(io.now, call);
+        }
         let &[leg] = &legs[..] else { return Seq(0) };
         if refreshes {
             self.refresh(io, leg, response);
@@ -80,6 +83,14 @@ impl Proxy {
         let recorded = self.record_end(io, call, leg);
         self.end_leg(io, leg, EndReason::Bye);
         recorded
+    }
+
+    /// A call has ended whose leg only the other node knows, which may not see this answer: it is told when they meet.
+    fn remember_call_end(&mut self, now: Time, call: CallKey) {
+        let forget = self.transactions.timing.t1x64();
+        if self.view.shared && self.apart.is(now, forget) {
+            self.legs.remember_call_end(call, (now + forget, now + self.view.config.inactivity));
+        }
     }
 
     /// A response to an INVITE of an earlier run of this node: what may still become a call passes, a refusal is

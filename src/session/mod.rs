@@ -174,6 +174,16 @@ impl Legs {
         self.remember(Past { id, forget, believed, lapsed: false });
     }
 
+    /// The same of a call of which no leg is known: nothing but its Call-ID said so.
+    pub fn remember_call_end(&mut self, call: CallKey, times: (Time, Time)) {
+        self.remember_end(LegId(call.0), times);
+    }
+
+    /// Whether a call has ended a short while ago of which no leg was known.
+    pub fn has_call_ended(&self, call: CallKey) -> bool {
+        self.has_ended(LegId(call.0))
+    }
+
     fn remember(&mut self, past: Past) {
         if self.has_ended(past.id) || self.ended.len() >= self.limit {
             return;

@@ -50,5 +50,4 @@ mod ha_upgrade;
 mod ha_self;
 mod ha_both;
 mod ha_crossed;
-mod ha_cut;
 mod ha_drill;
