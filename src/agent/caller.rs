@@ -1,7 +1,5 @@
 //! A sans-IO caller: a UAC that plays [`Plan`]s and reports each call's [`Outcome`].
 
-mod invite;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -34,10 +32,10 @@ pub struct Config {
 
 /// A caller.
 pub struct Caller {
-    config: Config,
-    endpoint: Endpoint,
-    calls: BTreeMap<u64, Outgoing>,
-    timers: BTreeSet<(Time, u64)>,
+    pub(super) config: Config,
+    pub(super) endpoint: Endpoint,
+    pub(super) calls: BTreeMap<u64, Outgoing>,
+    pub(super) timers: BTreeSet<(Time, u64)>,
     placed: u64,
     reports: Vec<Report>,
     violations: Violations,
@@ -378,7 +376,7 @@ impl Caller {
         self.reports.push(call.report(now, number, outcome));
     }
 
-    fn contact(&self) -> String {
+    pub(super) fn contact(&self) -> String {
         let Config { name, addr, transport, .. } = &self.config;
         let stream = if *transport == Transport::Udp { String::new() } else { format!(";transport={transport}") };
         format!("Contact: <sip:{name}@{addr}{stream}>\r\n")

@@ -17,5 +17,6 @@ pub mod hold;
 mod refer;
 mod outgoing;
 pub mod caller;
+mod asking;
 mod incoming;
 pub mod media_server;

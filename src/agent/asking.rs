@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Caller, Config};
-use crate::agent::heard::ClientId;
-use crate::agent::script::Plan;
-use crate::agent::wire::{Request, sdp};
+use super::caller::{Caller, Config};
+use super::heard::ClientId;
+use super::script::Plan;
+use super::wire::{Request, sdp};
 use crate::base::Time;
 use crate::out::Out;
 use crate::sip::{Message, Method};
