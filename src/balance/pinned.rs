@@ -88,7 +88,7 @@ impl Farm {
 
     /// See [`peer_reaches`](super::Desk::peer_reaches).
     pub fn peer_reaches(&self, resource: ResourceId) -> bool {
-        self.told.places && self.key(resource).is_some_and(|key| self.is_beyond(&self.members[key as usize]))
+        self.key(resource).is_some_and(|key| self.is_beyond(&self.members[key as usize]))
     }
 
     /// Whether a member is down here, and not where the peer places calls.

@@ -268,8 +268,8 @@ impl Proxy {
         if id == NOBODY || !self.contexts.get(id as usize).is_some_and(|c| c.is_over()) {
             return;
         }
-        let mut context = self.contexts.remove(id as usize);
-        self.forget_retries(id, &mut context);
+        let context = self.contexts.remove(id as usize);
+        self.forget_retries(id, context.retry);
         self.record_gone(io, &context);
         if let Role::Initial { session, .. } = context.role {
             self.legs.leave(session);
@@ -279,7 +279,7 @@ impl Proxy {
                 io.desk.release(io.now, grant, Outcome::TimedOut);
             }
         }
-        context.request.into_iter().for_each(|kept| self.pool.give_back(kept));
+        context.request.into_iter().chain(context.joined).for_each(|kept| self.pool.give_back(kept));
         context.held.into_iter().for_each(|(_, kept)| self.pool.give_back(kept));
     }
 }

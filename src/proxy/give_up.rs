@@ -46,9 +46,7 @@ impl Proxy {
 
     fn hand_over_context(&mut self, io: &mut Io<'_>, id: u32, to: NodeId, epoch: Epoch) {
         let mut context = self.contexts.remove(id as usize);
-        let joined = context.joined.take();
-        self.forget_retries(id, &mut context);
-        context.joined = joined;
+        self.forget_retries(id, context.retry);
         let held = context.held.take();
         held.into_iter().for_each(|(_, kept)| self.pool.give_back(kept));
         let mut octets = Vec::new();

@@ -8,7 +8,7 @@ use crate::sip::{Host, Index, Message, Method};
 use crate::transaction::ServerMachine;
 use crate::transaction::invite_server::InviteServer;
 
-use super::context::{Context, Role, retry_key};
+use super::context::{Role, retry_key};
 use super::forward::write_response;
 use super::initial::{NOBODY, trying};
 use super::reject::Reject;
@@ -180,11 +180,10 @@ impl Proxy {
     }
 
     /// A context goes: nothing repeats its INVITE any more.
-    pub(super) fn forget_retries(&mut self, id: u32, context: &mut Context) {
-        if let Ok(entry) = self.by_retry.find_entry(context.retry, |other| *other == id) {
+    pub(super) fn forget_retries(&mut self, id: u32, retry: u64) {
+        if let Ok(entry) = self.by_retry.find_entry(retry, |other| *other == id) {
             entry.remove();
         }
-        context.joined.take().into_iter().for_each(|kept| self.pool.give_back(kept));
     }
 
     /// A context has come whose INVITE may be repeated.
